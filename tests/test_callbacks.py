@@ -1,0 +1,263 @@
+"""Real event files, read back with TensorBoard's own reader."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
+
+from stn_keras import SpatialTransformer
+from stn_keras.callbacks import (
+    Throughput,
+    TransformerSummary,
+    decompose,
+    write_graph,
+    write_settings,
+)
+
+QUANTITIES = (
+    "scale_x",
+    "scale_y",
+    "rotation",
+    "shear",
+    "translation_x",
+    "translation_y",
+    "outside",
+)
+THETA = [0.0, -0.5, 0.25, 0.5, 0.0, 0.0]  # zoomed in twofold, turned by 90 degrees, moved right
+IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 8, 12, 3)).astype("float32")
+LABELS = np.arange(4)
+
+
+def constant_theta(theta, name):
+    """A localization network that answers `theta`, whatever the image, until it is trained."""
+    bias = keras.initializers.Constant(theta)
+    head = keras.layers.Dense(6, kernel_initializer="zeros", bias_initializer=bias)
+    return keras.Sequential([keras.layers.GlobalAveragePooling2D(), head], name=name)
+
+
+def tiny(names=("warp",), learning_rate=0.0, **options):
+    """A functional model with a transformer per name; with learning rate 0 nothing ever moves."""
+    images = keras.Input((8, 12, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    for name in names:
+        x = SpatialTransformer(constant_theta(THETA, f"localize_{name}"), name=name, **options)(x)
+    logits = keras.layers.Dense(4, dtype="float32")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(images, logits)
+    model.compile(
+        keras.optimizers.SGD(learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        run_eagerly=True,  # two steps aren't worth a trace
+    )
+    return model
+
+
+def fit(model, callbacks, epochs=1, **options):
+    return model.fit(
+        IMAGES, LABELS, batch_size=2, epochs=epochs, verbose=0, callbacks=callbacks, **options
+    )
+
+
+def drive(model, summary, epochs):
+    """What `fit` tells its callbacks about these epochs, without the training."""
+    callbacks = keras.callbacks.CallbackList([summary], model=model)
+    callbacks.on_train_begin()
+    for epoch in epochs:
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_epoch_end(epoch, {})
+    callbacks.on_train_end()
+
+
+def events(folder):
+    return EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+
+
+def scalars(folder, tag):
+    return {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in events(folder).Tensors(tag)}
+
+
+def compose(scale_x, scale_y, rotation, shear, translation_x, translation_y):
+    cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
+    linear = (
+        np.array([[cos, -sin], [sin, cos]])
+        @ np.array([[1, shear], [0, 1]])
+        @ np.diag([scale_x, scale_y])
+    )
+    return np.column_stack([linear, [translation_x, translation_y]]).ravel()
+
+
+def test_decompose_undoes_composition():
+    rng = np.random.default_rng(1)
+    parts = {
+        "scale_x": rng.uniform(0.1, 3, 100),
+        "scale_y": rng.uniform(0.1, 3, 100) * rng.choice([-1, 1], 100),
+        "rotation": rng.uniform(-180, 180, 100),
+        "shear": rng.uniform(-2, 2, 100),
+        "translation_x": rng.uniform(-1, 1, 100),
+        "translation_y": rng.uniform(-1, 1, 100),
+    }
+    theta = np.stack([compose(*numbers) for numbers in zip(*parts.values(), strict=True)])
+    found = decompose(theta)
+    assert found.keys() == parts.keys()
+    for name, values in parts.items():
+        assert_allclose(found[name], values, atol=1e-9, err_msg=name)
+    assert_allclose(decompose(theta.reshape(-1, 2, 3))["shear"], parts["shear"], atol=1e-9)
+
+
+def test_decompose_gives_half_a_turn_as_plus_180():
+    assert decompose([[-1, 0, 0, -0.0, -1, 0]])["rotation"] == 180
+
+
+def test_decompose_of_a_singular_matrix_does_not_raise():
+    with np.errstate(all="raise"):
+        found = decompose(np.zeros((1, 6)))
+    assert found["scale_x"] == 0 and np.isnan(found["scale_y"])
+
+
+def test_summary_writes_the_transform_of_every_epoch(tmp_path):
+    fit(tiny(), [TransformerSummary(tmp_path, IMAGES)], epochs=2)
+    # The window is turned by a quarter and 0.25 ± 0.5 by ± 0.5: nothing leaves the image.
+    expected = dict(zip(QUANTITIES, (0.5, 0.5, 90, 0, 0.25, 0, 0), strict=True))
+    for quantity, value in expected.items():
+        means = scalars(tmp_path / "transformer", f"warp/{quantity}_mean")
+        assert list(means) == [0, 1, 2]
+        assert_allclose(list(means.values()), value, atol=1e-5, err_msg=quantity)
+        spread = scalars(tmp_path / "transformer", f"warp/{quantity}_std")
+        assert_allclose(list(spread.values()), 0, atol=1e-5)
+
+
+def test_spread_is_over_images_and_follows_the_weights(tmp_path):
+    model = tiny(learning_rate=1.0)
+    fit(model, [TransformerSummary(tmp_path, IMAGES)])
+    found = decompose(model.get_layer("warp").theta(IMAGES / 255))
+    for statistic in ("mean", "std"):
+        written = scalars(tmp_path / "transformer", f"warp/shear_{statistic}")
+        assert_allclose(written[1], getattr(found["shear"], statistic)(), rtol=1e-3)
+        assert abs(written[1] - written[0]) > 1e-5
+
+
+def test_outside_is_the_share_of_samples_beyond_the_image(tmp_path):
+    theta = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]  # half the image's width to the right
+    layer = SpatialTransformer(constant_theta(theta, "localize"), name="warp")
+    model = keras.Sequential([keras.Input((8, 12, 3)), layer])
+    drive(model, TransformerSummary(tmp_path, IMAGES), epochs=[0])
+    assert scalars(tmp_path / "transformer", "warp/outside_mean") == {0: 0.5, 1: 0.5}
+
+
+@pytest.mark.parametrize(
+    "epochs, drawn",
+    [(range(4), [0, 2, 4]), (range(3), [0, 2, 3]), (range(7, 9), [7, 8, 9])],
+    ids=["every second", "the last one besides", "resumed after seven"],
+)
+def test_figures_before_training_every_few_epochs_and_at_the_end(tmp_path, epochs, drawn):
+    drive(tiny(), TransformerSummary(tmp_path, IMAGES, every=2), epochs)
+    figures = events(tmp_path / "transformer").Tensors("warp/warps")
+    assert [figure.step for figure in figures] == drawn
+    means = events(tmp_path / "transformer").Tensors("warp/shear_mean")
+    assert [mean.step for mean in means] == [epochs[0], *(epoch + 1 for epoch in epochs)]
+    width, height, png = tf.make_ndarray(figures[0].tensor_proto)
+    picture = tf.io.decode_png(png)
+    assert picture.shape == (int(height), int(width), 3) and len(np.unique(picture)) > 50
+
+
+def test_each_transformer_has_its_own_tags(tmp_path):
+    model = tiny(("first", "second"), output_size=(4, 6))
+    drive(model, TransformerSummary(tmp_path, IMAGES), epochs=[0])
+    statistics = [f"{quantity}_{s}" for quantity in QUANTITIES for s in ("mean", "std")]
+    wanted = {f"{name}/{s}" for name in ("first", "second") for s in [*statistics, "warps"]}
+    assert set(events(tmp_path / "transformer").Tags()["tensors"]) == wanted
+
+
+def test_theta_from_outside_and_feature_maps(tmp_path):
+    images, theta = keras.Input((8, 12, 3)), keras.Input((6,))
+    maps = keras.layers.Conv2D(5, 1)(images)
+    model = keras.Model([images, theta], SpatialTransformer(name="warp")([maps, theta]))
+    inputs = [IMAGES, np.tile(THETA, (len(IMAGES), 1)).astype("float32")]
+    drive(model, TransformerSummary(tmp_path, inputs), epochs=[0])
+    assert_allclose(scalars(tmp_path / "transformer", "warp/rotation_mean")[1], 90, rtol=1e-5)
+    assert "warp/warps" in events(tmp_path / "transformer").Tags()["tensors"]
+
+
+def test_raw_uint8_images_under_mixed_precision(tmp_path):
+    images = keras.Input((8, 12, 3))
+    layer = SpatialTransformer(constant_theta(THETA, "l"), name="warp", dtype="mixed_bfloat16")
+    drive(
+        keras.Model(images, layer(keras.layers.Rescaling(1 / 255)(images))),
+        TransformerSummary(tmp_path, IMAGES.astype("uint8")),
+        epochs=[0],
+    )
+    assert_allclose(scalars(tmp_path / "transformer", "warp/scale_x_mean")[0], 0.5, rtol=1e-2)
+
+
+def test_a_model_without_transformer_writes_nothing(tmp_path):
+    drive(tiny(names=()), TransformerSummary(tmp_path, IMAGES), epochs=range(2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_observing_is_traced_once(tmp_path):
+    summary = TransformerSummary(tmp_path, IMAGES)
+    drive(tiny(), summary, epochs=range(3))
+    assert summary._observe.experimental_get_tracing_count() == 1
+
+
+def test_throughput_reaches_history_csv_and_tensorboard(tmp_path):
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.4, decay_steps=4, end_learning_rate=0)
+    callbacks = [
+        Throughput(len(IMAGES)),
+        keras.callbacks.CSVLogger(tmp_path / "history.csv"),
+        keras.callbacks.TensorBoard(tmp_path / "logs"),
+    ]
+    model = tiny(learning_rate=schedule)
+    history = fit(model, callbacks, epochs=2, validation_data=(IMAGES, LABELS)).history
+    assert_allclose(history["learning_rate"], [0.2, 0.0], atol=1e-7)  # two steps an epoch
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("images_per_second", "learning_rate"):
+        assert [float(row[name]) for row in rows] == history[name]
+        written = scalars(tmp_path / "logs" / "train", f"epoch_{name}")
+        assert_allclose(list(written.values()), history[name], rtol=1e-6)
+
+
+def test_throughput_times_training_only(monkeypatch):
+    now = iter([10.0, 14.0])  # an epoch's begin, its validation's begin; nothing asks after that
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    throughput, logs = Throughput(100), {}
+    throughput.set_model(tiny())
+    throughput.on_epoch_begin(0)
+    throughput.on_test_begin()
+    throughput.on_epoch_end(0, logs)
+    assert logs["images_per_second"] == 25
+
+
+def test_learning_rate_under_loss_scaling():
+    model = tiny()
+    model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.125))
+    assert fit(model, [Throughput(4)]).history["learning_rate"] == [0.125]
+
+
+def test_settings_are_text_and_hparams(tmp_path):
+    write_settings(tmp_path, {"batch_size": 128, "peak": 0.03, "flip": True, "size": (32, 32)})
+    found = events(tmp_path)
+    text = tf.make_ndarray(found.Tensors("settings")[0].tensor_proto).item().decode()
+    assert "| batch_size | 128 |" in text and text.startswith("| setting | value |\n|---|---|\n")
+    metadata = found.SummaryMetadata("_hparams_/session_start_info")
+    values = parse_session_start_info_plugin_data(metadata.plugin_data.content).hparams
+    assert values["batch_size"].number_value == 128 and values["peak"].number_value == 0.03
+    assert values["flip"].bool_value is True and values["size"].string_value == "(32, 32)"
+
+
+def test_graph_of_operations_and_of_layers(tmp_path):
+    model = tiny()
+    write_graph(tmp_path, model)
+    graph = events(tmp_path).Graph()
+    operations = {node.op for node in graph.node} | {
+        node.op for function in graph.library.function for node in function.node_def
+    }
+    assert {"MatMul", "BiasAdd", "Mean"} <= operations
+    fit(model, [keras.callbacks.TensorBoard(tmp_path)])
+    assert "keras" in events(tmp_path / "train").Tags()["tensors"]
