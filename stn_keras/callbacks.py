@@ -233,9 +233,7 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         seconds = (self._stop or time.perf_counter()) - self._start
         logs["images_per_second"] = self.images_per_epoch / seconds
-        # Mixed precision wraps the optimizer to scale the loss.
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        logs["learning_rate"] = float(optimizer.learning_rate)
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
 
 class Evaluation(keras.callbacks.Callback):

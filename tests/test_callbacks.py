@@ -15,6 +15,7 @@ from stn_keras.callbacks import (
     Throughput,
     TransformerSummary,
     decompose,
+    grey_or_rgb,
     write_graph,
     write_settings,
 )
@@ -183,6 +184,11 @@ def test_theta_from_outside_and_feature_maps(tmp_path):
     assert "warp/warps" in events(tmp_path / "transformer").Tags()["tensors"]
 
 
+def test_feature_maps_are_shown_as_their_mean():
+    maps = np.stack([np.zeros((1, 2, 2)), np.full((1, 2, 2), 6.0)], axis=-1)
+    assert_allclose(grey_or_rgb(maps, low=-1, high=9), np.full((1, 2, 2, 1), 0.4))
+
+
 def test_raw_uint8_images_under_mixed_precision(tmp_path):
     images = keras.Input((8, 12, 3))
     layer = SpatialTransformer(constant_theta(THETA, "l"), name="warp", dtype="mixed_bfloat16")
@@ -236,8 +242,9 @@ def test_throughput_times_training_only(monkeypatch):
 
 def test_learning_rate_under_loss_scaling():
     model = tiny()
-    model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.125))
-    assert fit(model, [Throughput(4)]).history["learning_rate"] == [0.125]
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 4, end_learning_rate=0)
+    model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule))
+    assert fit(model, [Throughput(4)]).history["learning_rate"] == [0.25]  # after 2 of 4 steps
 
 
 def test_settings_are_text_and_hparams(tmp_path):

@@ -15,7 +15,7 @@ def compiled(function):
     element-wise steps, and not for convolutions on a CPU.
     """
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def specialized(**settings):
         return _compiled(functools.partial(function, **settings))
 
