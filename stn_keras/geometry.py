@@ -51,7 +51,7 @@ def affine_grid(theta, output_size, *, align_corners=False):
 
 
 def affine_pixels(theta, input_size, output_size, align_corners):
-    """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`, of an affine transform.
+    """Pixel coordinates `(x, y)` in the input, `(batch, height, width)` each, of affine transforms.
 
     The six numbers are brought to pixel units once per image. Output pixels are counted from
     the middle of their axis, in exact halves, so the identity gives exact integers.

@@ -6,6 +6,7 @@ from keras import layers
 from stn_keras import localization
 from stn_keras.layers import SpatialTransformer
 
+# Of the training images, per channel (red, green, blue), with pixels in 0 … 1.
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
 CIFAR10_STD = (0.24703223, 0.24348513, 0.26158784)
 

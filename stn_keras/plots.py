@@ -137,10 +137,10 @@ def _dot(axis, x, y):
     )
 
 
-def curves(histories, reference=None, *, reference_name="published log"):
+def curves(histories, reference=None, *, evaluation="val", reference_name="published log"):
     """Loss and accuracy over epochs, of one run or of several.
 
-    Solid lines are the validation set, thin dashed lines the training set. Several histories under
+    Solid lines are the set evaluated on, thin dashed lines the training set. Histories listed under
     one name are seeds: their mean is drawn over a band from their minimum to their maximum, as far
     as the shortest of them goes.
 
@@ -150,7 +150,8 @@ def curves(histories, reference=None, *, reference_name="published log"):
             per epoch, like `History.history` and `history.csv`. "epoch", counted from 0, is
             optional; missing columns are not drawn.
         reference: optional (epochs, accuracies) of a published run, epochs counted from 1,
-            accuracies in 0 … 1, drawn with the validation accuracies.
+            accuracies in 0 … 1.
+        evaluation: prefix of the columns of the set evaluated on: "val" or "test".
         reference_name: its name in the legend.
 
     Returns:
@@ -166,7 +167,7 @@ def curves(histories, reference=None, *, reference_name="published log"):
         runs = [runs] if isinstance(runs, dict) else runs
         for axis, column in ((loss, "loss"), (accuracy, "accuracy")):
             _draw(axis, runs, column, color=color, linewidth=1, linestyle="--", alpha=0.7)
-            _draw(axis, runs, f"val_{column}", color=color, linewidth=1.8, label=name)
+            _draw(axis, runs, f"{evaluation}_{column}", color=color, linewidth=1.8, label=name)
     if reference is not None:
         accuracy.plot(*reference, color="black", linewidth=1.5, label=reference_name)
 
@@ -182,7 +183,13 @@ def curves(histories, reference=None, *, reference_name="published log"):
     accuracy.legend(*accuracy.get_legend_handles_labels(), loc="lower right", fontsize=10)
     loss.legend(
         handles=[
-            Line2D([], [], color="#555555", linewidth=1.8, label="validation"),
+            Line2D(
+                [],
+                [],
+                color="#555555",
+                linewidth=1.8,
+                label={"val": "validation"}.get(evaluation, evaluation),
+            ),
             Line2D([], [], color="#555555", linewidth=1, linestyle="--", label="training"),
         ],
         fontsize=10,

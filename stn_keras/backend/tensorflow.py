@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def gather(rows, indices):
-    """Rows of each batch entry: `(batch, n, channels)` at `(batch, ...)` → `(batch, ..., channels)`."""
+    """Rows of `(batch, n, channels)` at indices `(batch, ...)` → `(batch, ..., channels)`."""
     return tf.gather_nd(rows, indices[..., None], batch_dims=1)
 
 

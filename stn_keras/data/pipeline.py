@@ -25,7 +25,9 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0):
             tf.range(len(images)), seed=tf.stack([seed, number])
         )
         steps = tf.data.Dataset.range(number * batches, (number + 1) * batches)
-        return tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(order).batch(batch_size), steps)
+        return tf.data.Dataset.zip(
+            tf.data.Dataset.from_tensor_slices(order).batch(batch_size), steps
+        )
 
     def batch(indices, step):
         chosen = tf.gather(images, indices)
