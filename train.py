@@ -121,6 +121,7 @@ def train(args):
         batches,
         epochs=args.epochs,
         steps_per_epoch=steps,
+        shuffle=False,  # the batches are shuffled already
         validation_data=validation_batches,
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
@@ -165,7 +166,7 @@ def load(args):
 def describe(args, recipe):
     """Everything needed to repeat the run."""
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", "train.py", *args.arguments]),
         "recipe": args.recipe,
         "epochs": args.epochs,
         "seed": args.seed,
@@ -196,8 +197,10 @@ def main(arguments=None):
     except (UsageError, cifar10.DataError) as error:
         return fail(error)
     except (OSError, tf.errors.OpError) as error:
+        # TensorFlow puts the name of a node before the cause, and lines of detail after it.
+        cause = str(error).partition("\n")[0].rpartition("}} ")[2]
         return fail(
-            f"{error}\nWhat was saved before is whole. Make room, or choose folders that can be "
+            f"{cause}\nWhat was saved before is whole. Make room, or choose folders that can be "
             "written to with --output-dir and --log-dir."
         )
     return 0
@@ -234,7 +237,9 @@ def parse(arguments):
     parser.add_argument("--output-dir", type=pathlib.Path, default="saved_models")
     parser.add_argument("--log-dir", type=pathlib.Path, default="logs", help="for TensorBoard")
     parser.add_argument("--data-dir", help="TFDS data folder (default: TFDS's own)")
+    arguments = sys.argv[1:] if arguments is None else arguments
     args = parser.parse_args(arguments)
+    args.arguments = arguments
     args.run = args.run or f"{args.recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     return args
 
@@ -247,13 +252,13 @@ def natural(text):
     return integer(text, least=0)
 
 
-def integer(text, least):
+def integer(text, least, most=2**32 - 1):  # NumPy's greatest seed
     try:
         number = int(text)
     except ValueError:
         number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least {least}: {text!r}")
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}: {text!r}")
     return number
 
 

@@ -279,7 +279,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs):
         if self.monitor:
-            if logs[self.monitor] <= self.best:
+            if not logs[self.monitor] > self.best:  # Also where it is NaN.
                 return
             self.best = logs[self.monitor]
         with replacing(self.path) as path:

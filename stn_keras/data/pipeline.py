@@ -61,14 +61,20 @@ def evaluation_batches(images, labels, *, batch_size):
 def random_flip(images, seed):
     """Mirrors each image left to right with probability ½."""
     heads = tf.random.stateless_uniform(tf.shape(images)[:1], seed) < 0.5
-    return tf.where(heads[:, None, None, None], images[:, :, ::-1], images)
+    # A fraction of the time that `tf.where` with `images[:, :, ::-1]` takes.
+    choices = tf.stack([images, tf.reverse(images, axis=[2])], axis=1)
+    return tf.gather(choices, tf.cast(heads, tf.int32), axis=1, batch_dims=1)
 
 
 def random_crop(images, margin, seed):
     """Moves each image by up to `margin` pixels along both axes, its edge mirrored."""
     count, height, width = tf.unstack(tf.shape(images)[:3])
-    border = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
-    padded = tf.pad(images, border, mode="REFLECT")
     offsets = tf.random.stateless_uniform([2, count, 1], seed, 0, 2 * margin + 1, tf.int32)
-    rows = tf.gather(padded, offsets[0] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)
+
+    def window(offsets, length):
+        """Indices of the moved axis, mirrored about its first and last pixel."""
+        indices = tf.abs(offsets - margin + tf.range(length))
+        return length - 1 - tf.abs(length - 1 - indices)
+
+    rows = tf.gather(images, window(offsets[0], height), axis=1, batch_dims=1)
+    return tf.gather(rows, window(offsets[1], width), axis=2, batch_dims=1)

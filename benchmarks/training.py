@@ -1,0 +1,247 @@
+"""Images per second of training the CIFAR-10 network: ours, and the same network in PyTorch.
+
+Claim: on a CPU, `train.py` as it stands trains no slower than PyTorch does, and never waits for its
+images. From the repository's root:
+
+    python -m benchmarks.training
+
+Ours is what `train.py` does by default: `model.fit` with the recipe `tuned` on the tf.data
+pipeline that shuffles, flips and crops. PyTorch has it easier: its images lie in memory,
+normalized, shuffled and float32, nothing augments them and no metric is computed. Each
+configuration lives in a process of its own, all take turns round by round, and the images are
+noise, which costs the same. PyTorch is optional: `pip install torch`.
+
+Run it on a machine that does nothing else: where cores are shared, PyTorch's OpenMP threads wait
+for each other, and its figure falls to a tenth.
+"""
+
+import argparse
+import functools
+import importlib.util
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the claim is about CPUs
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+from stn_keras import precision
+
+PARAMETERS = 473_120
+WARM_UP = 20  # steps
+
+
+def noise(batch_size):
+    """As many images as CIFAR-10 has, but for a last partial batch."""
+    rng, count = np.random.default_rng(0), 50_000 // batch_size * batch_size
+    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count)
+
+
+def ours(policy, batch_size):
+    """The number of parameters, and what can be timed: functions of the number of steps."""
+    import keras
+    import tensorflow as tf
+
+    import train
+    from stn_keras import models
+    from stn_keras.data import pipeline
+
+    keras.config.set_dtype_policy(policy)
+    recipe = train.RECIPES["tuned"]
+    model = models.cifar10_stn(
+        spatial_dropout=recipe.spatial_dropout,
+        dropout=recipe.dropout,
+        gradient_scale=recipe.gradient_scale,
+    )
+    model.compile(
+        optimizer=recipe.optimizer(steps=20_000),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    batches = pipeline.training_batches(
+        *noise(batch_size), batch_size=batch_size, seed=0, flip=recipe.flip, crop=recipe.crop
+    )
+    same_batch = tf.data.Dataset.from_tensors(next(iter(batches))).repeat()
+
+    def fit(batches, steps):
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    def load(steps):
+        for _ in batches.take(steps):
+            pass
+
+    return model.count_params(), {
+        "training": functools.partial(fit, batches),
+        "training on one batch": functools.partial(fit, same_batch),
+        "loading": load,
+    }
+
+
+def theirs(batch_size):
+    """The same in PyTorch."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.localization = nn.Sequential(
+                *(nn.Conv2d(3, 16, 7), nn.MaxPool2d(2), nn.ReLU()),
+                *(nn.Conv2d(16, 32, 5), nn.MaxPool2d(2), nn.ReLU()),
+                *(nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 6)),
+            )
+            self.classifier = nn.Sequential(
+                *(nn.Conv2d(3, 8, 5), nn.MaxPool2d(2), nn.ReLU()),
+                *(nn.Conv2d(8, 16, 5), nn.MaxPool2d(2), nn.ReLU()),
+                *(nn.Flatten(), nn.Linear(400, 1024), nn.ReLU(), nn.Linear(1024, 10)),
+            )
+            nn.init.zeros_(self.localization[-1].weight)
+            self.localization[-1].bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
+
+        def forward(self, images):
+            theta = self.localization(images)
+            theta = theta.detach() + 0.1 * (theta - theta.detach())  # ours: gradient_scale
+            grid = functional.affine_grid(theta.view(-1, 2, 3), images.shape, align_corners=False)
+            return self.classifier(functional.grid_sample(images, grid, align_corners=False))
+
+    network = Network()
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    images, labels = (torch.from_numpy(array) for array in noise(batch_size))
+    images = (images.permute(0, 3, 1, 2).contiguous().float() - 121) / 64
+    batches = itertools.cycle(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+
+    def fit(steps):
+        for images, labels in itertools.islice(batches, steps):
+            optimizer.zero_grad()
+            functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+
+    return sum(p.numel() for p in network.parameters()), {"training": fit}
+
+
+def serve(configuration, batch_size, seconds):
+    """A worker: warms up, then answers each task named on stdin with its images per second."""
+    build = theirs if configuration == "torch" else functools.partial(ours, configuration)
+    parameters, tasks = build(batch_size)
+    assert parameters == PARAMETERS, parameters
+    steps = {}
+    for name, task in tasks.items():
+        task(WARM_UP)  # traces and compiles
+        steps[name] = max(1, round(WARM_UP * seconds / duration(task, WARM_UP)))
+    print("ready", flush=True)
+    for name in map(str.strip, sys.stdin):
+        print(steps[name] * batch_size / duration(tasks[name], steps[name]), flush=True)
+
+
+def duration(task, steps):
+    start = time.perf_counter()
+    task(steps)
+    return time.perf_counter() - start
+
+
+class Worker:
+    """A process that serves one configuration."""
+
+    def __init__(self, configuration, args):
+        flags = (f"--batch-size={args.batch_size}", f"--seconds={args.seconds}")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", __spec__.name, f"--serve={configuration}", *flags],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.answer()  # ready
+
+    def ask(self, task):
+        print(task, file=self.process.stdin, flush=True)
+        return float(self.answer())
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"a worker ended with status {self.process.wait()}; see its message above")
+        return line
+
+
+def compare(args):
+    default = precision.choose("auto")
+    configurations = [*dict.fromkeys([default, "float32", "mixed_bfloat16"])]
+    packages = ["tensorflow", "keras"]
+    if importlib.util.find_spec("torch"):
+        configurations.append("torch")
+        packages.append("torch")
+    else:
+        print("PyTorch is not installed, so there is nothing to compare with: pip install torch\n")
+    print(
+        f"{os.cpu_count()} cores, batches of {args.batch_size}, {args.rounds} rounds of about "
+        f"{args.seconds:g} s each; " + ", ".join(f"{p} {metadata.version(p)}" for p in packages),
+        flush=True,
+    )
+    workers = {name: Worker(name, args) for name in configurations}
+    turns = [(name, "training") for name in workers]
+    turns += [(default, "training on one batch"), (default, "loading")]
+    rates = {turn: [] for turn in turns}
+    for _ in range(args.rounds):
+        for name, task in turns:
+            rates[name, task].append(workers[name].ask(task))
+
+    print("\n| training | images/s, median | min … max | ours ÷ PyTorch |\n|---|---|---|---|")
+    for name in workers:
+        found = rates[name, "training"]
+        ratio = "–"
+        if "torch" in workers and name != "torch":
+            ratio = f"{median_ratio(found, rates['torch', 'training']):.2f}"
+        print(
+            f"| {title(name, default)} | {statistics.median(found):,.0f} "
+            f"| {min(found):,.0f} … {max(found):,.0f} | {ratio} |"
+        )
+    training, one_batch, loading = (
+        rates[default, task] for task in ("training", "training on one batch", "loading")
+    )
+    print(
+        f"\nThe pipeline alone: {statistics.median(loading):,.0f} images/s, "
+        f"{median_ratio(loading, training):.1f} times what training takes. Training on one batch "
+        f"kept in memory: {statistics.median(one_batch):,.0f} images/s, so waiting for "
+        f"the input and sharing the cores with it costs "
+        f"{1 - median_ratio(training, one_batch):.1%} of a step."
+    )
+
+
+def title(name, default):
+    if name == "torch":
+        return "PyTorch, float32"
+    return f"ours, {name}" + (" (the default here)" if name == default else "")
+
+
+def median_ratio(numerators, denominators):
+    """Of rounds: what slows a round down slows both."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description="Compare the speed of training with PyTorch's.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn in a round")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve, args.batch_size, args.seconds)
+    else:
+        compare(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`replacing`: the new file whole, or what stood there before."""
+
+import os
+
+import pytest
+
+from stn_keras.files import replacing
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("before")
+    return path
+
+
+def test_the_new_content_replaces_the_old_one_at_the_end(path):
+    with replacing(path) as temporary:
+        temporary.write_text("after")
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_first_file_appears_only_once_it_is_whole(tmp_path):
+    with replacing(str(tmp_path / "new.png")) as temporary:
+        temporary.write_text("after")
+        assert not (tmp_path / "new.png").exists()
+    assert os.listdir(tmp_path) == ["new.png"]
+
+
+def test_the_temporary_file_keeps_folder_and_suffix_and_is_hidden(path):
+    with replacing(path) as temporary:
+        temporary.touch()
+        assert temporary.parent == path.parent  # a rename can't cross file systems
+        assert temporary.suffix == ".keras"  # Keras and Matplotlib choose the format by it
+        assert temporary.name.startswith(".") and str(os.getpid()) in temporary.name
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_leaves_the_old_file_and_nothing_else(path, error):
+    with pytest.raises(type(error)), replacing(path) as temporary:
+        temporary.write_text("aft")
+        raise error
+    assert path.read_text() == "before"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_block_that_writes_nothing_loses_nothing(path):
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert path.read_text() == "before"
