@@ -16,6 +16,7 @@ The convention, which all of the library shares:
 
 import operator
 
+import keras
 from keras import ops
 
 
@@ -117,8 +118,8 @@ def as_affine(theta):
 def as_coordinates(values):
     """A tensor of float64 if `values` are, else of float32."""
     values = ops.convert_to_tensor(values)
-    dtype = "float64" if str(values.dtype).endswith("float64") else "float32"
-    return ops.cast(values, dtype)
+    wide = keras.backend.standardize_dtype(values.dtype) == "float64"
+    return ops.cast(values, "float64" if wide else "float32")
 
 
 def as_size(size, name):

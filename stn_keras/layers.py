@@ -1,5 +1,7 @@
 """The spatial transformer as a Keras layer."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -7,6 +9,7 @@ from stn_keras import backend, transforms
 from stn_keras.geometry import as_coordinates, as_size
 from stn_keras.sampling import (
     as_fill,
+    check_batch,
     check_images,
     check_options,
     from_channels_last,
@@ -102,6 +105,7 @@ class SpatialTransformer(keras.Layer):
         images, theta = (inputs, self.theta(inputs)) if self.localization else inputs
         images = ops.cast(images, self.compute_dtype)
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
+        check_batch(images, "theta", theta)
         return warp(
             images,
             theta,
@@ -165,10 +169,7 @@ class SpatialTransformer(keras.Layer):
         return tuple(input_shape[0] if pair else input_shape)
 
     def _check_theta(self, shape):
-        size = 1
-        for length in shape[1:]:
-            size *= length
-        if size != self.transform.num_parameters:
+        if None in shape[1:] or math.prod(shape[1:]) != self.transform.num_parameters:
             raise ValueError(
                 f"`theta` must hold {self.transform.num_parameters} numbers per image for "
                 f"transform={self.transform}. Received: theta.shape={tuple(shape)}"

@@ -69,11 +69,7 @@ def grid_sample(
             "`grid` must have shape (batch, height, width, 2). "
             f"Received: grid.shape={tuple(grid.shape)}"
         )
-    if None not in (images.shape[0], grid.shape[0]) and images.shape[0] != grid.shape[0]:
-        raise ValueError(
-            "`images` and `grid` must have the same batch size. "
-            f"Received: images.shape={tuple(images.shape)}, grid.shape={tuple(grid.shape)}"
-        )
+    check_batch(images, "grid", grid)
     return _grid_sample(
         images,
         grid,
@@ -103,7 +99,9 @@ def sample(images, coordinates, fill_mode, fill_value, align_corners):
         for coordinate, length in zip(coordinates, (width, height))
     )
     left, top = ops.floor(x), ops.floor(y)
-    dx, dy = (x - left)[..., None], (y - top)[..., None]
+    # Weights are as wide as the wider of pixels and coordinates.
+    dtype = keras.backend.result_type(images.dtype, x.dtype)
+    dx, dy = (ops.cast(w, dtype)[..., None] for w in (x - left, y - top))
     left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
     # The right and lower neighbours leave the image where left and top are its last pixels;
     # their weights are then 0.
@@ -111,7 +109,7 @@ def sample(images, coordinates, fill_mode, fill_value, align_corners):
     rows = ops.reshape(images, (-1, height * width, images.shape[-1]))
 
     def pixels(row, column):
-        return ops.cast(backend.gather(rows, row * width + column), x.dtype)
+        return ops.cast(backend.gather(rows, row * width + column), dtype)
 
     upper = lerp(pixels(top, left), pixels(top, right), dx)
     lower = lerp(pixels(bottom, left), pixels(bottom, right), dx)
@@ -131,6 +129,8 @@ def fold(coordinate, length, fill_mode, align_corners):
         inside = ops.logical_and(coordinate >= 0, coordinate <= last)
         return ops.where(inside, coordinate, 0.0)
     if fill_mode == "reflect":
+        # Here, because the gradient of a mirrored infinity would be NaN, even times 0.
+        coordinate = ops.where(ops.isfinite(coordinate), coordinate, 0.0)
         coordinate = reflect(coordinate, last, 0.0 if align_corners else 0.5)
     # At the edge itself there is no gradient either, as in PyTorch; NaN becomes 0.
     return ops.where(coordinate > 0, ops.where(coordinate < last, coordinate, last), 0.0)
@@ -151,7 +151,7 @@ def pad_by_one(images, fill_value):
     if len(fill_value) == 1:
         return ops.pad(images, border, constant_values=fill_value[0])
     inside = ops.pad(ops.ones_like(images[:1, :, :, :1], dtype="bool"), border)
-    fill = ops.cast(ops.convert_to_tensor(fill_value), images.dtype)
+    fill = ops.convert_to_tensor(fill_value, dtype=images.dtype)
     return ops.where(inside, ops.pad(images, border), fill)
 
 
@@ -166,15 +166,15 @@ def from_channels_last(images, data_format):
 def as_fill(fill_value):
     """`fill_value` as a tuple of floats, hashable."""
     try:
-        values = np.asarray(fill_value, dtype="float64")
-    except (TypeError, ValueError):
-        values = np.empty((0, 0))
-    if values.ndim > 1 or values.size == 0:
+        values = np.asarray(fill_value)
+    except ValueError:  # a ragged sequence
+        values = np.empty(0)
+    if values.dtype.kind not in "biuf" or values.ndim > 1 or values.size == 0:
         raise ValueError(
             "`fill_value` must be a number, or a sequence of one number per channel. "
             f"Received: fill_value={fill_value!r}"
         )
-    return tuple(values.reshape(-1).tolist())
+    return tuple(float(value) for value in values.reshape(-1))
 
 
 def check_options(interpolation, fill_mode, data_format):
@@ -186,6 +186,16 @@ def check_options(interpolation, fill_mode, data_format):
     ):
         if value not in known:
             raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+
+
+def check_batch(images, name, tensor):
+    """Raises a ValueError where it is known that a tensor is not of as many images."""
+    sizes = images.shape[0], tensor.shape[0]
+    if None not in sizes and sizes[0] != sizes[1]:
+        raise ValueError(
+            f"`images` and `{name}` must have the same batch size. "
+            f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(tensor.shape)}"
+        )
 
 
 def check_images(shape, fill_value, data_format):

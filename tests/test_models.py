@@ -1,0 +1,115 @@
+"""The published CIFAR-10 model, layer by layer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from stn_keras import SpatialTransformer
+from stn_keras.models import CIFAR10_MEAN, CIFAR10_STD, cifar10_stn
+
+LOCALIZATION = [
+    ("Conv2D", (26, 26, 16)),
+    ("MaxPooling2D", (13, 13, 16)),
+    ("ReLU", (13, 13, 16)),
+    ("Conv2D", (9, 9, 32)),
+    ("MaxPooling2D", (4, 4, 32)),
+    ("ReLU", (4, 4, 32)),
+    ("Flatten", (512,)),
+    ("Dense", (64,)),
+    ("Dense", (6,)),
+]
+CLASSIFIER = [
+    ("Conv2D", (28, 28, 8)),
+    ("MaxPooling2D", (14, 14, 8)),
+    ("ReLU", (14, 14, 8)),
+    ("Conv2D", (10, 10, 16)),
+    ("SpatialDropout2D", (10, 10, 16)),
+    ("MaxPooling2D", (5, 5, 16)),
+    ("ReLU", (5, 5, 16)),
+    ("Flatten", (400,)),
+    ("Dense", (1024,)),
+    ("Dropout", (1024,)),
+    ("Dense", (10,)),
+]
+
+
+def shapes(layers):
+    return [(type(layer).__name__, layer.output.shape[1:]) for layer in layers]
+
+
+def random_pixels(rng, batch=2):
+    return rng.integers(0, 256, (batch, 32, 32, 3), "uint8")
+
+
+def test_the_published_numbers_of_parameters():
+    assert cifar10_stn().count_params() == 473_120
+    assert cifar10_stn(transformer=False).count_params() == 424_698
+
+
+def test_the_published_layers():
+    model = cifar10_stn()
+    assert model.input_shape == (None, 32, 32, 3)
+    assert shapes(model.layers[3:]) == CLASSIFIER
+    assert isinstance(model.layers[2], SpatialTransformer)
+    network = model.layers[2].localization
+    assert shapes(network.layers) == LOCALIZATION
+    kernels = [layer.kernel_size for layer in network.layers if hasattr(layer, "kernel_size")]
+    assert kernels == [(7, 7), (5, 5)]
+    kernels = [layer.kernel_size for layer in model.layers if hasattr(layer, "kernel_size")]
+    assert kernels == [(5, 5), (5, 5)]
+    for layers, name in ((network.layers, "relu linear"), (model.layers, "relu linear")):
+        dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+        assert " ".join(layer.activation.__name__ for layer in dense) == name
+
+
+def test_without_a_transformer_the_rest_is_the_same():
+    assert shapes(cifar10_stn(transformer=False).layers[2:]) == CLASSIFIER
+
+
+def test_dropout_rates_and_gradient_scale_are_settings():
+    def settings(model):
+        spatial, dense = (layer for layer in model.layers if hasattr(layer, "rate"))
+        return spatial.rate, dense.rate, model.get_layer("transformer").gradient_scale
+
+    assert settings(cifar10_stn()) == (0.5, 0.5, 1)
+    given = cifar10_stn(spatial_dropout=0.1, dropout=0.2, gradient_scale=0.3)
+    assert settings(given) == (0.1, 0.2, 0.3)
+
+
+def test_pixels_are_normalized_whatever_their_dtype(rng, uncompiled):
+    model = cifar10_stn()
+    pixels = random_pixels(rng)
+    normalized = model.get_layer("normalization")(pixels)
+    wanted = (pixels / 255 - CIFAR10_MEAN) / CIFAR10_STD
+    assert_allclose(normalized, wanted, atol=1e-5)
+    assert_array_equal(model(pixels), model(pixels.astype("float32")))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_fresh_transformer_leaves_the_images_alone(rng, set_policy, policy):
+    set_policy(policy)
+    model = cifar10_stn()
+    transformer = model.get_layer("transformer")
+    both = keras.Model(model.input, [transformer.input, transformer.output, model.output])
+    images, warped, logits = both(random_pixels(rng))
+    assert images.dtype == "float32"
+    assert warped.dtype == transformer.compute_dtype
+    assert logits.dtype == "float32"
+    assert np.std(logits) > 0
+    assert_array_equal(
+        tf.cast(warped, "float32"), tf.cast(tf.cast(images, warped.dtype), "float32")
+    )
+
+
+@pytest.mark.parametrize("transformer", [True, False])
+def test_a_saved_model_predicts_the_same(rng, tmp_path, uncompiled, transformer):
+    model = cifar10_stn(transformer, gradient_scale=0.25)
+    for weight in model.trainable_weights:
+        weight.assign_add(rng.uniform(-0.05, 0.05, weight.shape))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    pixels = random_pixels(rng)
+    assert_array_equal(again(pixels), model(pixels))
+    assert again.name == ("cifar10_stn" if transformer else "cifar10_cnn")
