@@ -63,20 +63,40 @@ def affine_pixels(theta, input_size, output_size, align_corners):
 
 def affine_coordinates(theta, frame, output_size, align_corners):
     """Coordinates in a frame given, per axis, by its `(extent, middle)`; y before x, like sizes."""
-    height, width = output_size
-    u = from_middle(width, theta.dtype)  # (width,)
-    v = from_middle(height, theta.dtype)[:, None]  # (height, 1)
-    u_extent = ops.maximum(as_float(extent(width, align_corners), theta.dtype), 1)
-    v_extent = ops.maximum(as_float(extent(height, align_corners), theta.dtype), 1)
+    steps = [ops.maximum(as_float(extent(n, align_corners), theta.dtype), 1) for n in output_size]
     coordinates = []
     for row, (length, middle) in enumerate(reversed(frame)):
         length = as_float(length, theta.dtype)
-        per_u = theta[:, row, 0] * (length / u_extent)  # (batch,)
-        per_v = theta[:, row, 1] * (length / v_extent)
-        origin = theta[:, row, 2] * (length / 2) + middle
-        per_u, per_v, origin = (ops.reshape(a, (-1, 1, 1)) for a in (per_u, per_v, origin))
-        coordinates.append(origin + per_u * u + per_v * v)  # (batch, height, width)
+        slopes = [theta[:, row, k] * (length / step) for k, step in enumerate(reversed(steps))]
+        origin = theta[:, row, -1] * (length / 2) + middle
+        coordinates.append(plane(ops.stack([*slopes, origin], axis=-1), output_size))
     return coordinates
+
+
+def plane(coefficients, output_size):
+    """`(batch, 3)` → `a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
+
+    Its gradient is one small matrix product. Left to themselves compilers would sum over all
+    pixels once per coefficient, and compute what they sum anew each time.
+    """
+    height, width = output_size
+    u = from_middle(width, coefficients.dtype)  # (width,)
+    v = from_middle(height, coefficients.dtype)[:, None]  # (height, 1)
+
+    @ops.custom_gradient
+    def evaluate(coefficients):
+        a, b, c = (coefficients[:, k, None, None] for k in range(3))
+
+        def gradient(*args, upstream=None):
+            (upstream,) = args if upstream is None else (upstream,)
+            ones = ops.ones_like(u + v)
+            basis = ops.stack([ones * u, ones * v, ones], axis=-1)  # (height, width, 3)
+            upstream = ops.reshape(upstream, (-1, height * width))
+            return ops.matmul(upstream, ops.reshape(basis, (height * width, 3)))
+
+        return c + a * u + b * v, gradient
+
+    return evaluate(coefficients)
 
 
 def to_pixels(grid, size, align_corners):

@@ -37,7 +37,7 @@ class SpatialTransformer(keras.Layer):
             Without one the layer is called on `[images, theta]`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         output_size: `(height, width)` of the warped images; `None` keeps the input's.
-        interpolation: `"bilinear"`.
+        interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`; see `stn_keras.grid_sample`.
         fill_mode: `"constant"`, `"nearest"` or `"reflect"`; see `stn_keras.grid_sample`.
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
         align_corners: See `stn_keras.geometry`.
@@ -102,7 +102,7 @@ class SpatialTransformer(keras.Layer):
             self._check_theta(input_shape[1])
 
     def call(self, inputs):
-        images, theta = (inputs, self.theta(inputs)) if self.localization else inputs
+        images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
         images = ops.cast(images, self.compute_dtype)
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         check_batch(images, "theta", theta)
@@ -111,6 +111,7 @@ class SpatialTransformer(keras.Layer):
             theta,
             transform=self.transform,
             output_size=self.output_size,
+            interpolation=self.interpolation,
             fill_mode=self.fill_mode,
             fill_value=self.fill_value,
             align_corners=self.align_corners,
@@ -161,7 +162,7 @@ class SpatialTransformer(keras.Layer):
         """The images' shape out of `input_shape`, which also holds theta's without a network."""
         pair = len(input_shape) == 2 and all(isinstance(s, (tuple, list)) for s in input_shape)
         if pair != (self.localization is None):
-            wanted = "images alone" if self.localization else "[images, theta]"
+            wanted = "[images, theta]" if self.localization is None else "images alone"
             raise ValueError(
                 f"This `SpatialTransformer` must be called on {wanted}, because "
                 f"localization={self.localization}. Received: input_shape={input_shape}"
@@ -177,15 +178,13 @@ class SpatialTransformer(keras.Layer):
 
 
 @backend.compiled
-def warp(
-    images, theta, *, transform, output_size, fill_mode, fill_value, align_corners, data_format
-):
+def warp(images, theta, *, transform, output_size, align_corners, data_format, **options):
     """Images of `output_size`, sampled where `theta` says; the fused counterpart of
     `grid_sample(images, transform.grid(theta, output_size))`, in pixel units throughout."""
     images = to_channels_last(images, data_format)
     input_size = ops.shape(images)[1:3]
     coordinates = transform.pixels(theta, input_size, output_size or input_size, align_corners)
-    warped = sample(images, coordinates, fill_mode, fill_value, align_corners)
+    warped = sample(images, coordinates, align_corners=align_corners, **options)
     return from_channels_last(warped, data_format)
 
 

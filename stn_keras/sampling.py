@@ -1,5 +1,8 @@
 """The differentiable image sampler: pixels of an image at coordinates that need not be whole."""
 
+import itertools
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,7 +10,7 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.geometry import as_coordinates, to_pixels
 
-INTERPOLATIONS = ("bilinear",)
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FILL_MODES = ("constant", "nearest", "reflect")
 DATA_FORMATS = ("channels_last", "channels_first")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -38,7 +41,8 @@ def grid_sample(
             `data_format` says so; any floating-point dtype.
         grid: `(batch, out_height, out_width, 2)`; normalised `(x, y)`, see `stn_keras.geometry`.
             Values that are not finite count as outside the image.
-        interpolation: `"bilinear"`.
+        interpolation: `"nearest"` (halves go to the even pixel; no gradient of the grid),
+            `"bilinear"`, or `"bicubic"` (Keys's kernel, a = −0.75, which overshoots at edges).
         fill_mode: What lies outside the image: `"constant"` for `fill_value`, `"nearest"` to
             repeat the edge pixel, `"reflect"` to mirror the image about its pixels' outer edges
             (`align_corners=False`) or about the edge pixels' centres (`True`).
@@ -73,6 +77,7 @@ def grid_sample(
     return _grid_sample(
         images,
         grid,
+        interpolation=interpolation,
         fill_mode=fill_mode,
         fill_value=fill_value,
         align_corners=bool(align_corners),
@@ -81,76 +86,98 @@ def grid_sample(
 
 
 @backend.compiled
-def _grid_sample(images, grid, *, fill_mode, fill_value, align_corners, data_format):
+def _grid_sample(images, grid, *, align_corners, data_format, **options):
     images = to_channels_last(images, data_format)
     coordinates = to_pixels(grid, ops.shape(images)[1:3], align_corners)
-    return from_channels_last(
-        sample(images, coordinates, fill_mode, fill_value, align_corners), data_format
-    )
+    warped = sample(images, coordinates, align_corners=align_corners, **options)
+    return from_channels_last(warped, data_format)
 
 
-def sample(images, coordinates, fill_mode, fill_value, align_corners):
-    """Bilinear samples of `(batch, height, width, channels)` at pixel coordinates `(x, y)`."""
+def sample(images, coordinates, *, interpolation, fill_mode, fill_value, align_corners):
+    """`(batch, *size, channels)` at pixel coordinates `(x, y)` or `(x, y, z)`, `(batch, ...)` each.
+
+    Along each axis a coordinate has one, two or four taps: pairs of a pixel's index and weight. A
+    sample is the sum over all combinations of the axes' taps. Written as weights times pixels,
+    its gradient takes one product with the upstream per gathered pixel, for all coordinates.
+    """
     if fill_mode == "constant":
         images = pad_by_one(images, fill_value)
-    height, width = ops.shape(images)[1:3]
-    x, y = (
-        fold(coordinate, length, fill_mode, align_corners)
-        for coordinate, length in zip(coordinates, (width, height))
-    )
-    left, top = ops.floor(x), ops.floor(y)
+    size = ops.shape(images)[1:-1]
+    axes = [
+        taps(bounded(coordinate), length, interpolation, fill_mode, align_corners)
+        for coordinate, length in zip(reversed(coordinates), size)
+    ]
+    rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
     # Weights are as wide as the wider of pixels and coordinates.
-    dtype = keras.backend.result_type(images.dtype, x.dtype)
-    dx, dy = (ops.cast(w, dtype)[..., None] for w in (x - left, y - top))
-    left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
-    # The right and lower neighbours leave the image where left and top are its last pixels;
-    # their weights are then 0.
-    right, bottom = ops.minimum(left + 1, width - 1), ops.minimum(top + 1, height - 1)
-    rows = ops.reshape(images, (-1, height * width, images.shape[-1]))
-
-    def pixels(row, column):
-        return ops.cast(backend.gather(rows, row * width + column), dtype)
-
-    upper = lerp(pixels(top, left), pixels(top, right), dx)
-    lower = lerp(pixels(bottom, left), pixels(bottom, right), dx)
-    return ops.cast(lerp(upper, lower, dy), images.dtype)
+    dtype = keras.backend.result_type(images.dtype, coordinates[0].dtype)
+    warped = 0
+    for combination in itertools.product(*axes):
+        index, weight = 0, 1
+        for (position, share), length in zip(combination, size):
+            index, weight = index * length + position, weight * share
+        pixels = ops.cast(backend.gather(rows, index), dtype)  # (batch, ..., channels)
+        warped = warped + ops.cast(weight, dtype)[..., None] * pixels
+    return ops.cast(warped, images.dtype)
 
 
-def lerp(start, end, weight):
-    return start + weight * (end - start)
+def bounded(coordinate):
+    """Finite coordinates, so that none is NaN or out of an integer's range; NaN goes far left."""
+    far = 2.0**30
+    return ops.where(coordinate > -far, ops.where(coordinate < far, coordinate, far), -far)
 
 
-def fold(coordinate, length, fill_mode, align_corners):
-    """Brings pixel coordinates into the image `sample` gathers from; no gradient where clipped."""
-    last = ops.cast(ops.convert_to_tensor(length), coordinate.dtype) - 1
-    if fill_mode == "constant":  # the image has a border of one pixel of fill_value by now
-        coordinate = coordinate + 1
-        # Also false for NaN.
-        inside = ops.logical_and(coordinate >= 0, coordinate <= last)
-        return ops.where(inside, coordinate, 0.0)
+def taps(coordinate, length, interpolation, fill_mode, align_corners):
+    """The pixels that a sample mixes along one axis: a list of `(index, weight)`."""
+
+    def index(position):
+        position = fold(position, length, fill_mode, align_corners)
+        return ops.cast(position, "int32")
+
+    if interpolation == "nearest":
+        return [(index(ops.round(coordinate)), ops.ones_like(coordinate))]
+    floor = ops.floor(coordinate)
+    after = coordinate - floor
+    if interpolation == "bilinear":
+        return [(index(floor), 1 - after), (index(floor + 1), after)]
+    before = 1 - after
+    weights = far_weight(1 + after), near_weight(after), near_weight(before), far_weight(1 + before)
+    return [(index(floor + step), weight) for step, weight in zip((-1, 0, 1, 2), weights)]
+
+
+def near_weight(distance, a=-0.75):
+    """Keys's cubic kernel at a distance of 0 … 1."""
+    return ((a + 2) * distance - (a + 3)) * distance * distance + 1
+
+
+def far_weight(distance, a=-0.75):
+    """Keys's cubic kernel at a distance of 1 … 2."""
+    return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+
+
+def fold(position, length, fill_mode, align_corners):
+    """Whole pixel positions brought into an axis of `length`, its border included."""
+    last = ops.cast(ops.convert_to_tensor(length), position.dtype) - 1
+    if fill_mode == "constant":  # the axis begins and ends with a pixel of fill_value by now
+        position = position + 1
     if fill_mode == "reflect":
-        # Here, because the gradient of a mirrored infinity would be NaN, even times 0.
-        coordinate = ops.where(ops.isfinite(coordinate), coordinate, 0.0)
-        coordinate = reflect(coordinate, last, 0.0 if align_corners else 0.5)
-    # At the edge itself there is no gradient either, as in PyTorch; NaN becomes 0.
-    return ops.where(coordinate > 0, ops.where(coordinate < last, coordinate, last), 0.0)
+        position = reflect(position, last, 0.0 if align_corners else 0.5)
+    return ops.clip(position, 0.0, last)
 
 
-def reflect(coordinate, last, margin):
-    """Mirrors coordinates about `-margin` and `last + margin`."""
+def reflect(position, last, margin):
+    """Mirrors positions about `-margin` and `last + margin`."""
     span = last + 2 * margin
-    # A triangle wave. An image of one pixel has no span between centres: its period is then 1.
-    period = ops.maximum(2 * span, 1.0)
-    phase = ops.mod(coordinate + margin, period)
+    # A triangle wave. An axis of one pixel has no span between centres: its period is then 1.
+    phase = ops.mod(position + margin, ops.maximum(2 * span, 1.0))
     return span - ops.abs(phase - span) - margin
 
 
 def pad_by_one(images, fill_value):
     """A border of one pixel of `fill_value`, a tuple of one number or one per channel."""
-    border = ((0, 0), (1, 1), (1, 1), (0, 0))
+    border = ((0, 0), *((1, 1) for _ in images.shape[1:-1]), (0, 0))
     if len(fill_value) == 1:
         return ops.pad(images, border, constant_values=fill_value[0])
-    inside = ops.pad(ops.ones_like(images[:1, :, :, :1], dtype="bool"), border)
+    inside = ops.pad(ops.ones_like(images[:1, ..., :1], dtype="bool"), border)
     fill = ops.convert_to_tensor(fill_value, dtype=images.dtype)
     return ops.where(inside, ops.pad(images, border), fill)
 

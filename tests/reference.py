@@ -47,18 +47,41 @@ def pixel(image, row, column, fill_mode, fill_value, align_corners):
     return image[mirrored(row, height, align_corners), mirrored(column, width, align_corners)]
 
 
-def grid_sample(images, grid, fill_mode="constant", fill_value=0.0, align_corners=False):
-    """Sum over the four neighbours of their weight times their pixel; channels last."""
+def keys(distance, a=-0.75):
+    """The cubic convolution kernel, Keys 1981, equation 4 with a free `a`."""
+    s = abs(distance)
+    if s <= 1:
+        return (a + 2) * s**3 - (a + 3) * s**2 + 1
+    return a * s**3 - 5 * a * s**2 + 8 * a * s - 4 * a if s < 2 else 0.0
+
+
+def neighbours(x, interpolation):
+    """Pixels around coordinate `x`, with their weights."""
+    if interpolation == "nearest":
+        return [(round(x), 1.0)]
+    reach, kernel = {"bilinear": (1, lambda d: 1 - abs(d)), "bicubic": (2, keys)}[interpolation]
+    around = range(math.floor(x) - reach + 1, math.floor(x) + reach + 1)
+    return [(index, kernel(x - index)) for index in around]
+
+
+def grid_sample(
+    images,
+    grid,
+    fill_mode="constant",
+    fill_value=0.0,
+    align_corners=False,
+    interpolation="bilinear",
+):
+    """Sum over the neighbours of their weight times their pixel; channels last."""
     images, grid = np.asarray(images, "float64"), np.asarray(grid, "float64")
     _, height, width, channels = images.shape
     samples = np.zeros((*grid.shape[:3], channels))
     for b, i, j in np.ndindex(grid.shape[:3]):
         x = pixel_index(grid[b, i, j, 0], width, align_corners)
         y = pixel_index(grid[b, i, j, 1], height, align_corners)
-        for row in (math.floor(y), math.floor(y) + 1):
-            for column in (math.floor(x), math.floor(x) + 1):
-                weight = (1 - abs(y - row)) * (1 - abs(x - column))
-                samples[b, i, j] += weight * pixel(
+        for row, row_weight in neighbours(y, interpolation):
+            for column, column_weight in neighbours(x, interpolation):
+                samples[b, i, j] += (row_weight * column_weight) * pixel(
                     images[b], row, column, fill_mode, fill_value, align_corners
                 )
     return samples

@@ -60,6 +60,11 @@ def check_identity(rng, policy, size, **options):
     assert_array_equal(float64(warped), float64(images))
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
+def test_a_fresh_layer_returns_its_input_under_every_interpolation(rng, uncompiled, interpolation):
+    check_identity(rng, "float32", (11, 17), interpolation=interpolation)
+
+
 @pytest.mark.parametrize("policy", ["float32", "float64", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
@@ -380,6 +385,7 @@ def test_the_fused_warp_compiles_to_the_plain_one(rng):
     settings = {
         "transform": stn_keras.transforms.Affine(),
         "output_size": (4, 12),
+        "interpolation": "bilinear",
         "fill_mode": "constant",
         "fill_value": (0.5,),
         "align_corners": False,
