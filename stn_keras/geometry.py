@@ -46,29 +46,35 @@ def affine_grid(theta, output_size, *, align_corners=False):
     """
     theta = as_affine(theta)
     height, width = as_size(output_size, "output_size")
-    normalised = ((2, 0.0), (2, 0.0))
-    x, y = affine_coordinates(theta, normalised, (height, width), align_corners)
+    x, y = affine_map(theta, (2, 2), (height, width), align_corners)  # from −1 to 1 it is 2
     return ops.stack([x, y], axis=-1)  # (batch, height, width, 2)
 
 
 def affine_pixels(theta, input_size, output_size, align_corners):
     """Pixel coordinates `(x, y)` in the input, `(batch, height, width)` each, of affine transforms.
 
-    The six numbers are brought to pixel units once per image. Output pixels are counted from
-    the middle of their axis, in exact halves, so the identity gives exact integers.
+    The six numbers are brought to pixel units once per image. Pixels are counted from the middle
+    of their axis, in exact halves, so the identity gives exact integers.
     """
-    frame = [(extent(n, align_corners), (as_float(n, theta.dtype) - 1) / 2) for n in input_size]
-    return affine_coordinates(theta, frame, output_size, align_corners)
+    units = [extent(length, align_corners) for length in input_size]
+    from_middles = affine_map(theta, units, output_size, align_corners)
+    return [
+        coordinate + middle(length, theta.dtype)
+        for coordinate, length in zip(from_middles, reversed(input_size))
+    ]
 
 
-def affine_coordinates(theta, frame, output_size, align_corners):
-    """Coordinates in a frame given, per axis, by its `(extent, middle)`; y before x, like sizes."""
+def affine_map(theta, units, output_size, align_corners):
+    """`(x, y)` of `theta`, counted from the middle of the input, at every output pixel.
+
+    `units`, for height and width, are how many of the units asked for lie between −1 and 1.
+    """
     steps = [ops.maximum(as_float(extent(n, align_corners), theta.dtype), 1) for n in output_size]
     coordinates = []
-    for row, (length, middle) in enumerate(reversed(frame)):
-        length = as_float(length, theta.dtype)
-        slopes = [theta[:, row, k] * (length / step) for k, step in enumerate(reversed(steps))]
-        origin = theta[:, row, -1] * (length / 2) + middle
+    for row, unit in enumerate(reversed(units)):
+        unit = as_float(unit, theta.dtype)
+        slopes = [theta[:, row, k] * (unit / step) for k, step in enumerate(reversed(steps))]
+        origin = theta[:, row, 2] * (unit / 2)
         coordinates.append(plane(ops.stack([*slopes, origin], axis=-1), output_size))
     return coordinates
 
@@ -103,9 +109,8 @@ def to_pixels(grid, size, align_corners):
     """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
     coordinates = []
     for axis, length in enumerate(reversed(size)):
-        middle = (as_float(length, grid.dtype) - 1) / 2
         half = as_float(extent(length, align_corners), grid.dtype) / 2
-        coordinates.append(grid[..., axis] * half + middle)
+        coordinates.append(grid[..., axis] * half + middle(length, grid.dtype))
     return coordinates
 
 
@@ -116,7 +121,12 @@ def extent(length, align_corners):
 
 def from_middle(length, dtype):
     """Pixel positions counted from the middle of their axis, `(length,)`."""
-    return ops.arange(length, dtype=dtype) - (as_float(length, dtype) - 1) / 2
+    return ops.arange(length, dtype=dtype) - middle(length, dtype)
+
+
+def middle(length, dtype):
+    """The pixel coordinate of the middle of an axis."""
+    return (as_float(length, dtype) - 1) / 2
 
 
 def as_float(number, dtype):
