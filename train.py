@@ -63,15 +63,25 @@ RECIPES = {
     "published": Recipe(batch_size=64, peak=0.01, spatial_dropout=0.5, dropout=0.5),
     "tuned": Recipe(
         batch_size=128,
-        peak=0.03,
+        peak=0.02,
         warmup=0.2,
         momentum=0.9,
-        weight_decay=5e-4,
+        weight_decay=1e-4,
         gradient_scale=0.1,
+        dropout=0.3,
         flip=True,
-        crop=2,
+        crop=3,
     ),
 }
+
+
+# What TensorFlow makes of a full disk, a read-only folder, a lost one, a file in its place.
+STORAGE_ERRORS = (
+    tf.errors.ResourceExhaustedError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.NotFoundError,
+    tf.errors.FailedPreconditionError,
+)
 
 
 def train(args):
@@ -196,7 +206,7 @@ def main(arguments=None):
         return fail("interrupted; what is in the run's folder is whole", status=130)
     except (UsageError, cifar10.DataError) as error:
         return fail(error)
-    except (OSError, tf.errors.OpError) as error:
+    except (OSError, *STORAGE_ERRORS) as error:
         # TensorFlow puts the name of a node before the cause, and lines of detail after it.
         cause = str(error).partition("\n")[0].rpartition("}} ")[2]
         return fail(

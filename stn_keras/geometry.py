@@ -91,7 +91,8 @@ def plane(coefficients, output_size):
 
     @ops.custom_gradient
     def evaluate(coefficients):
-        a, b, c = (coefficients[:, k, None, None] for k in range(3))
+        # Not [:, k, None, None]: TensorFlow's graph optimizer would lose the new axes.
+        a, b, c = (ops.reshape(coefficients[:, k], (-1, 1, 1)) for k in range(3))
 
         def gradient(*args, upstream=None):
             (upstream,) = args if upstream is None else (upstream,)

@@ -139,6 +139,13 @@ def test_affine_grid_takes_a_size_known_only_at_run_time(rng):
     assert_allclose(grid(theta, (5, 8)), reference.affine_grid(theta, (5, 8)), atol=2e-6)
 
 
+def test_affine_grid_survives_the_graph_optimizer(rng):
+    # It once took the new axes from `stack(...)[:, k, None, None]`; XLA and eager mode don't run it.
+    theta = thetas(rng)
+    grid = tf.function(lambda theta: stn_keras.affine_grid(theta, (5, 8)))
+    assert_allclose(grid(tf.constant(theta)), reference.affine_grid(theta, (5, 8)), atol=2e-6)
+
+
 def test_affine_grid_has_the_gradient_of_a_matrix_product(rng):
     theta = tf.constant(thetas(rng, "float64"))
     upstream = tf.constant(rng.normal(size=(3, 5, 8, 2)))
