@@ -140,7 +140,7 @@ def test_affine_grid_takes_a_size_known_only_at_run_time(rng):
 
 
 def test_affine_grid_survives_the_graph_optimizer(rng):
-    # It once took the new axes from `stack(...)[:, k, None, None]`; XLA and eager mode don't run it.
+    # It drops the new axes of `stack(...)[:, k, None, None]`. XLA and eager mode do not run it.
     theta = thetas(rng)
     grid = tf.function(lambda theta: stn_keras.affine_grid(theta, (5, 8)))
     assert_allclose(grid(tf.constant(theta)), reference.affine_grid(theta, (5, 8)), atol=2e-6)
