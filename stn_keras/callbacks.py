@@ -161,7 +161,7 @@ def see(layer, inputs):
         "outside": ops.mean(ops.cast(outside, "float32"), axis=(1, 2)),
     }
     if hasattr(layer.transform, "matrix"):
-        seen["theta"] = layer.transform.matrix(theta)[:, :2]
+        seen["theta"] = layer.transform.matrix(theta, images.shape[1:3])[:, :2]
     return seen
 
 

@@ -17,6 +17,7 @@ The convention, which all of the library shares:
 import operator
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -79,6 +80,97 @@ def affine_map(theta, units, output_size, align_corners):
     return coordinates
 
 
+def projective_pixels(matrix, input_size, output_size, align_corners):
+    """Pixel coordinates `(x, y)` in the input of `(batch, 3, 3)` homographies.
+
+    Where the denominator is 0 they are not finite, which counts as outside the image.
+    """
+    units = [extent(length, align_corners) for length in input_size]
+    x, y = affine_map(matrix[:, :2], units, output_size, align_corners)
+    # The last row maps no axis of the image: its unit is the normalised one, 2 from −1 to 1.
+    (depth,) = affine_map(matrix[:, 2:], (2,), output_size, align_corners)
+    return [
+        coordinate / depth + middle(length, matrix.dtype)
+        for coordinate, length in zip((x, y), reversed(input_size))
+    ]
+
+
+def spline_pixels(offsets, control_points, input_size, output_size, align_corners):
+    """Pixel coordinates `(x, y)` in the input of thin-plate splines.
+
+    `offsets`, `(batch, rows · columns, 2)`, are normalised; the displacement of every pixel is a
+    fixed linear function of them.
+    """
+    dtype = offsets.dtype
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in control_points), indexing="ij")
+    centres = np.stack([columns.ravel(), rows.ravel()], axis=-1)  # (n, 2)
+    weights = spline_weights(centres)  # (n + 3, n)
+
+    height, width = output_size
+    x, y = (
+        from_middle(n, dtype) * 2 / ops.maximum(as_float(extent(n, align_corners), dtype), 1)
+        for n in (width, height)
+    )
+    x, y = x + ops.zeros_like(y)[:, None], y[:, None] + ops.zeros_like(x)
+    kernels = [bend((x - a) ** 2 + (y - b) ** 2) for a, b in centres.tolist()]
+    basis = ops.stack([*kernels, ops.ones_like(x), x, y], axis=-1)  # (height, width, n + 3)
+    influence = ops.matmul(basis, ops.convert_to_tensor(weights, dtype=dtype))
+    coordinates = []
+    for axis, (steps, length) in enumerate(zip((width, height), reversed(input_size))):
+        unit = as_float(extent(length, align_corners), dtype)
+        moved = ops.tensordot(offsets[:, :, axis], influence, axes=[[1], [2]]) * (unit / 2)
+        step = ops.maximum(as_float(extent(steps, align_corners), dtype), 1)
+        still = from_middle(steps, dtype) * (unit / step)
+        still = still if axis == 0 else still[:, None]
+        coordinates.append(moved + still + middle(length, dtype))
+    return coordinates
+
+
+def spline_weights(centres):
+    """`(n + 3, n)`: offsets of n centres → weights of their kernels, and of 1, x and y.
+
+    [Bookstein, 1989](https://doi.org/10.1109/34.24792), the inverse of his matrix L.
+    """
+    count = len(centres)
+    squares = ((centres[:, None] - centres[None]) ** 2).sum(-1)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = squares * np.log(np.where(squares > 0, squares, 1))
+    system[:count, count:] = np.column_stack([np.ones(count), centres])
+    system[count:, :count] = system[:count, count:].T
+    return np.linalg.inv(system)[:, :count]
+
+
+def bend(squares):
+    """The kernel `r² log r²` of the squares of distances; 0 at 0."""
+    return squares * ops.log(ops.maximum(squares, 1e-30))
+
+
+def compose(first, second):
+    """Matrices `(batch, 3, 3)` of one warp that does what two do, one after the other.
+
+    Coordinates go from the output of the second through `second` and on through `first`.
+    """
+    return ops.matmul(first, second)
+
+
+def invert(matrix):
+    """Matrices `(batch, 3, 3)` from input to output coordinates: where things went."""
+    return ops.inv(matrix)
+
+
+def transform_points(matrix, points):
+    """Where `(batch, 3, 3)` matrices send `(batch, n, 2)` points `(x, y)`, normalised.
+
+    Example:
+
+    >>> corner = transform_points(Affine().matrix(theta), [[[-1.0, -1.0]]])  # seen in the input
+    """
+    points = as_coordinates(points)
+    homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
+    mapped = ops.matmul(homogeneous, ops.transpose(matrix, (0, 2, 1)))
+    return mapped[..., :2] / mapped[..., 2:]
+
+
 def plane(coefficients, output_size):
     """`(batch, 3)` → `a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
 
@@ -113,6 +205,15 @@ def to_pixels(grid, size, align_corners):
         half = as_float(extent(length, align_corners), grid.dtype) / 2
         coordinates.append(grid[..., axis] * half + middle(length, grid.dtype))
     return coordinates
+
+
+def to_grid(coordinates, size, align_corners):
+    """Pixel coordinates `(x, y)` → normalised `(..., 2)`, the inverse of `to_pixels`."""
+    grid = []
+    for coordinate, length in zip(coordinates, reversed(size)):
+        half = ops.maximum(as_float(extent(length, align_corners), coordinate.dtype), 1) / 2
+        grid.append((coordinate - middle(length, coordinate.dtype)) / half)
+    return ops.stack(grid, axis=-1)
 
 
 def extent(length, align_corners):

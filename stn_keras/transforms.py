@@ -1,9 +1,12 @@
 """What `theta` means: the families of transforms a `SpatialTransformer` can regress.
 
-A new transform is one small class: how many parameters it has, which of them do nothing, and
-where it sends coordinates.
+All map output to input coordinates, see `stn_keras.geometry`. A new transform is one small class:
+how many parameters it has, which of them do nothing, and where it sends coordinates; a matrix
+transform only says what its matrix is. Lengths are normalised, from −1 to 1; angles are radians,
+positive from x to y, which on the screen is clockwise.
 """
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -11,6 +14,8 @@ import numpy as np
 from keras import ops
 
 from stn_keras import geometry
+
+register = keras.saving.register_keras_serializable("stn_keras")
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,33 @@ class Transform:
         identity: 1-D array of these numbers for which a warp returns its input.
     """
 
+    @property
+    def num_parameters(self):
+        return len(self.identity)
+
+    def grid(self, theta, output_size, align_corners=False):
+        """Normalised sampling grid `(batch, height, width, 2)`.
+
+        Where angles are concerned the input is taken to have the output's aspect ratio.
+        """
+        size = geometry.as_size(output_size, "output_size")
+        coordinates = self.pixels(theta, size, size, align_corners)
+        return geometry.to_grid(coordinates, size, align_corners)
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
+        raise NotImplementedError
+
+    def parameters(self, theta):
+        """`theta` as a `(batch, num_parameters)` tensor of coordinates' dtype."""
+        theta = geometry.as_coordinates(theta)
+        if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
+            raise ValueError(
+                f"`theta` must have shape (batch, {self.num_parameters}) for {self}. "
+                f"Received: theta.shape={tuple(theta.shape)}"
+            )
+        return theta
+
     def get_config(self):
         return dict(vars(self))
 
@@ -30,10 +62,127 @@ class Transform:
         return cls(**config)
 
 
-@keras.saving.register_keras_serializable("stn_keras")
+class MatrixTransform(Transform):
+    """A transform of homogeneous coordinates; `geometry.compose` and `invert` take its matrix."""
+
+    def matrix(self, theta, size=(1, 1)):
+        """Matrices `(batch, 3, 3)`, from output to input, in normalised units.
+
+        `size` is the `(height, width)` of the input, in whose pixels angles are angles.
+        """
+        raise NotImplementedError
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        units = [geometry.extent(length, align_corners) for length in input_size]
+        matrix = self.matrix(theta, units)
+        return geometry.affine_pixels(matrix[:, :2], input_size, output_size, align_corners)
+
+
+@register
 @dataclass(frozen=True)
-class Affine(Transform):
-    """Any linear map and translation: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
+class Translation(MatrixTransform):
+    """A shift: `theta` is `(batch, 2)`, x and y.
+
+    Example:
+
+    >>> Translation().matrix([[0.5, 0.0]])[0, 0]  # looks a quarter of the width to the right
+    """
+
+    @property
+    def identity(self):
+        return np.zeros(2, "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        x, y = ops.unstack(self.parameters(theta), axis=1)
+        return from_rows([[1, 0, x], [0, 1, y], [0, 0, 1]])
+
+
+@register
+@dataclass(frozen=True)
+class Attention(MatrixTransform):
+    """A scale and a shift: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
+
+    [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 2.
+    """
+
+    @property
+    def identity(self):
+        return np.array([1, 0, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        scale, x, y = ops.unstack(self.parameters(theta), axis=1)
+        return from_rows([[scale, 0, x], [0, scale, y], [0, 0, 1]])
+
+
+@register
+@dataclass(frozen=True)
+class Rigid(MatrixTransform):
+    """A rotation and a shift: `theta` is `(batch, 3)`, angle, x and y.
+
+    Args:
+        max_rotation: Bound of the angle, never reached; None for no bound.
+    """
+
+    max_rotation: float | None = None
+
+    def __post_init__(self):
+        check_max_rotation(self.max_rotation)
+
+    @property
+    def identity(self):
+        return np.zeros(3, "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        angle, x, y = ops.unstack(self.parameters(theta), axis=1)
+        return rotation(bounded(angle, self.max_rotation), 1, x, y, size)
+
+
+@register
+@dataclass(frozen=True)
+class Similarity(MatrixTransform):
+    """Rotation, scale and shift: `theta` is `(batch, 4)`, angle, scale, x and y.
+
+    Args:
+        max_rotation: Bound of the angle, never reached; None for no bound.
+        scale: Bounds of the scale around 1, never reached; None for no bounds.
+
+    Example:
+
+    >>> Similarity(max_rotation=math.pi / 4, scale=(0.5, 2.0))
+    """
+
+    max_rotation: float | None = None
+    scale: tuple | None = None
+
+    def __post_init__(self):
+        check_max_rotation(self.max_rotation)
+        if self.scale is None:
+            return
+        object.__setattr__(self, "scale", tuple(self.scale))
+        if len(self.scale) != 2 or not 0 <= self.scale[0] < 1 < self.scale[1]:
+            raise ValueError(
+                "`scale` must be two bounds, one from 0 to below 1 and one above 1. "
+                f"Received: scale={self.scale}"
+            )
+
+    @property
+    def identity(self):
+        return np.array([0, 1, 0, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        angle, scale, x, y = ops.unstack(self.parameters(theta), axis=1)
+        if self.scale is not None:
+            least, most = self.scale
+            change = scale - 1
+            smaller, larger = bounded(change, 1 - least), bounded(change, most - 1)
+            scale = 1 + ops.where(change < 0, smaller, larger)
+        return rotation(bounded(angle, self.max_rotation), scale, x, y, size)
+
+
+@register
+@dataclass(frozen=True)
+class Affine(MatrixTransform):
+    """Any linear map and shift: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
 
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 1.
 
@@ -43,33 +192,120 @@ class Affine(Transform):
     TensorShape([1, 28, 28, 2])
     """
 
-    num_parameters = 6
-
     @property
     def identity(self):
-        return np.array([1, 0, 0, 0, 1, 0], dtype="float32")
+        return np.array([1, 0, 0, 0, 1, 0], "float32")
 
-    def matrix(self, theta):
-        """Homogeneous matrices `(batch, 3, 3)`, from output to input, in normalised units."""
+    def matrix(self, theta, size=(1, 1)):
         theta = geometry.as_affine(theta)
         last_row = ops.zeros_like(theta[:, :1]) + ops.cast([0.0, 0.0, 1.0], theta.dtype)
         return ops.concatenate([theta, last_row], axis=1)
 
     def grid(self, theta, output_size, align_corners=False):
-        """Normalised sampling grid `(batch, height, width, 2)`."""
         return geometry.affine_grid(theta, output_size, align_corners=align_corners)
 
+
+@register
+@dataclass(frozen=True)
+class Projective(MatrixTransform):
+    """Any homography but those that send the output's middle to infinity.
+
+    `theta` is `(batch, 8)`: the matrix row-major, without its last element, which is 1.
+    """
+
+    @property
+    def identity(self):
+        return np.array([1, 0, 0, 0, 1, 0, 0, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        a, b, c, d, e, f, g, h = ops.unstack(self.parameters(theta), axis=1)
+        return from_rows([[a, b, c], [d, e, f], [g, h, 1]])
+
     def pixels(self, theta, input_size, output_size, align_corners):
-        """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
-        theta = geometry.as_affine(theta)
-        return geometry.affine_pixels(theta, input_size, output_size, align_corners)
+        return geometry.projective_pixels(
+            self.matrix(theta), input_size, output_size, align_corners
+        )
 
 
-TRANSFORMS = {"affine": Affine}
+@register
+@dataclass(frozen=True)
+class ThinPlateSpline(Transform):
+    """A smooth warp that moves control points, on a regular grid from −1 to 1, by given offsets.
+
+    `theta` is `(batch, 2 · rows · columns)`: the offsets `(x, y)` of the control points, row by
+    row. Between them runs the surface of least bending, [Bookstein, 1989](
+    https://doi.org/10.1109/34.24792), which the paper's appendix uses.
+
+    Args:
+        control_points: How many `(rows, columns)` of control points.
+    """
+
+    control_points: tuple = (4, 4)
+
+    def __post_init__(self):
+        points = geometry.as_size(self.control_points, "control_points")
+        object.__setattr__(self, "control_points", points)
+        if min(points) < 2:
+            raise ValueError(
+                "`control_points` must be at least two rows and two columns. "
+                f"Received: control_points={points}"
+            )
+
+    @property
+    def identity(self):
+        return np.zeros(2 * math.prod(self.control_points), "float32")
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        theta = self.parameters(theta)
+        offsets = ops.reshape(theta, (-1, math.prod(self.control_points), 2))
+        return geometry.spline_pixels(
+            offsets, self.control_points, input_size, output_size, align_corners
+        )
+
+
+def rotation(angle, scale, x, y, size):
+    """A rotation by angles of an image of `(height, width)`, a scale, and a shift."""
+    height, width = (geometry.as_float(length, x.dtype) for length in size)
+    cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
+    return from_rows(
+        [[cosine, -sine * (height / width), x], [sine * (width / height), cosine, y], [0, 0, 1]]
+    )
+
+
+def bounded(value, bound):
+    """Smoothly within ±bound; near 0 the same value, and exactly 0 at 0."""
+    return value if bound is None else bound * ops.tanh(value / bound)
+
+
+def from_rows(rows):
+    """Matrices `(batch, 3, 3)` from rows of numbers and `(batch,)` tensors."""
+    like = next(x for row in rows for x in row if ops.is_tensor(x))
+    full = [x if ops.is_tensor(x) else ops.full_like(like, x) for row in rows for x in row]
+    return ops.reshape(ops.stack(full, axis=-1), (-1, 3, 3))
+
+
+def check_max_rotation(bound):
+    if bound is not None and not bound > 0:
+        raise ValueError(
+            f"`max_rotation` must be a positive angle or None. Received: max_rotation={bound}"
+        )
+
+
+TRANSFORMS = {
+    "translation": Translation,
+    "attention": Attention,
+    "rigid": Rigid,
+    "similarity": Similarity,
+    "affine": Affine,
+    "projective": Projective,
+    "thin_plate_spline": ThinPlateSpline,
+}
 
 
 def get(transform):
     """The transform of that name, with its default settings, or the instance itself.
+
+    Names: translation, attention, rigid, similarity, affine, projective, thin_plate_spline.
 
     Raises:
         ValueError: if it is neither.

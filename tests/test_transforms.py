@@ -1,0 +1,214 @@
+"""What each family of transforms does to coordinates, and that all of them are differentiable."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from stn_keras import SpatialTransformer, geometry, transforms
+
+MATRIX_NAMES = ["translation", "attention", "rigid", "similarity", "affine", "projective"]
+NAMES = [*MATRIX_NAMES, "thin_plate_spline"]
+PARAMETERS = dict(zip(NAMES, [2, 3, 3, 4, 6, 8, 32]))
+
+
+def random_theta(rng, transform, batch=2, spread=0.3):
+    return transform.identity + rng.uniform(-spread, spread, (batch, transform.num_parameters))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_and_instances(name):
+    transform = transforms.get(name)
+    assert transforms.get(transform) is transform
+    assert transform == transforms.get(name)
+    assert hash(transform) == hash(transforms.get(name))
+    assert transform.num_parameters == PARAMETERS[name]
+    assert transform.identity.shape == (PARAMETERS[name],)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_identity_returns_the_input_bit_for_bit(rng, uncompiled, name, align_corners):
+    images = rng.uniform(-1, 1, (2, 11, 37, 3)).astype("float32")
+    transform = transforms.get(name)
+    layer = SpatialTransformer(transform=transform, align_corners=align_corners)
+    assert_array_equal(layer([images, np.tile(transform.identity, (2, 1))]), images)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        transforms.Rigid(max_rotation=0.5),
+        transforms.Similarity(max_rotation=0.5, scale=(0.5, 3.0)),
+        transforms.ThinPlateSpline(control_points=(2, 5)),
+    ],
+    ids=lambda transform: type(transform).__name__,
+)
+def test_settings_keep_the_identity_and_survive_saving(rng, uncompiled, tmp_path, transform):
+    images = rng.uniform(-1, 1, (2, 11, 37, 3)).astype("float32")
+    layer = SpatialTransformer(transform=transform)
+    assert_array_equal(layer([images, np.tile(transform.identity, (2, 1))]), images)
+
+    inputs = keras.Input((11, 37, 3)), keras.Input((transform.num_parameters,))
+    model = keras.Model(inputs, layer(list(inputs)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.layers[-1].transform == transform
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("name", MATRIX_NAMES)
+def test_the_grid_is_the_matrix_applied_to_positions(rng, name, align_corners):
+    transform, size = transforms.get(name), (5, 8)
+    theta = random_theta(rng, transform)
+    positions = reference.affine_grid([1, 0, 0, 0, 1, 0], size, align_corners).reshape(1, -1, 2)
+    units = [n - 1 if align_corners else n for n in size]
+    homogeneous = np.concatenate([positions, np.ones((1, 40, 1))], -1)
+    mapped = homogeneous @ np.transpose(transform.matrix(theta, units), (0, 2, 1))
+    wanted = (mapped[..., :2] / mapped[..., 2:]).reshape(2, *size, 2)
+    assert_allclose(transform.grid(theta, size, align_corners), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "theta", "matrix"),
+    [
+        ("translation", [3, 4], [[1, 0, 3], [0, 1, 4], [0, 0, 1]]),
+        ("attention", [2, 3, 4], [[2, 0, 3], [0, 2, 4], [0, 0, 1]]),
+        ("rigid", [math.pi / 2, 3, 4], [[0, -1, 3], [1, 0, 4], [0, 0, 1]]),
+        ("similarity", [math.pi / 2, 2, 3, 4], [[0, -2, 3], [2, 0, 4], [0, 0, 1]]),
+        ("affine", [2, 3, 4, 5, 6, 7], [[2, 3, 4], [5, 6, 7], [0, 0, 1]]),
+        ("projective", [2, 3, 4, 5, 6, 7, 8, 9], [[2, 3, 4], [5, 6, 7], [8, 9, 1]]),
+    ],
+)
+def test_what_the_parameters_mean(name, theta, matrix):
+    assert_allclose(transforms.get(name).matrix([theta])[0], matrix, atol=1e-6)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("name", ["rigid", "similarity"])
+def test_an_image_that_is_not_square_rotates_rather_than_shears(rng, name, align_corners):
+    transform = transforms.get(name)
+    theta = random_theta(rng, transform, spread=0.9)
+    scale = theta[:, 1] if name == "similarity" else np.ones(2)
+    x, y = transform.pixels(theta, (4, 30), (4, 30), align_corners)
+    right = np.array([x[:, 0, 1] - x[:, 0, 0], y[:, 0, 1] - y[:, 0, 0]])
+    down = np.array([x[:, 1, 0] - x[:, 0, 0], y[:, 1, 0] - y[:, 0, 0]])
+    assert_allclose(np.arctan2(right[1], right[0]), theta[:, 0], atol=1e-9)
+    assert_allclose(np.hypot(*right), scale, atol=1e-9)
+    assert_allclose(np.hypot(*down), scale, atol=1e-9)
+    assert_allclose((right * down).sum(0), 0, atol=1e-9)
+
+
+def test_bounds_hold_and_leave_small_changes_alone(rng):
+    transform = transforms.Similarity(max_rotation=0.5, scale=(0.6, 3.0))
+    far = rng.uniform(-50, 50, (100, 4)).astype("float32")
+    (a, _, _), (d, _, _), _ = np.moveaxis(np.array(transform.matrix(far)), 0, -1)
+    assert np.all(np.abs(np.arctan2(d, a)) <= 0.5 + 1e-6)
+    assert np.all((np.hypot(a, d) >= 0.6 - 1e-6) & (np.hypot(a, d) <= 3 + 1e-6))
+    near = transform.identity + rng.uniform(-1e-3, 1e-3, (5, 4))
+    free = transforms.Similarity().matrix(near)
+    assert_allclose(transform.matrix(near), free, atol=1e-5)
+
+
+def test_matrices_compose_and_invert(rng):
+    transform = transforms.get("projective")
+    first, second = (transform.matrix(random_theta(rng, transform)) for _ in range(2))
+    points = rng.uniform(-1, 1, (2, 7, 2))
+    both = geometry.transform_points(geometry.compose(first, second), points)
+    onward = geometry.transform_points(first, geometry.transform_points(second, points))
+    assert_allclose(both, onward, atol=1e-9)
+    back = geometry.transform_points(geometry.invert(first), points)
+    assert_allclose(geometry.transform_points(first, back), points, atol=1e-9)
+
+
+def test_warping_twice_is_warping_by_the_composed_matrix(rng, uncompiled):
+    rows, columns = np.mgrid[:80, :60]
+    images = np.sin(columns / 7 + rng.uniform(0, 6)) + np.cos(rows / 9 + rng.uniform(0, 6))
+    images = images[None, ..., None]
+    turn = np.array([[0.45, -0.2, 0.05, 0.2, 0.45, 0.1]])  # looks inside the image only,
+    shift = np.array([[0.7, 0, 0.2, 0, 0.8, -0.1]])  # and so does this: no edge is in sight
+    affine, layer = transforms.Affine(), SpatialTransformer(dtype="float64")
+    both = geometry.compose(affine.matrix(turn), affine.matrix(shift))[:, :2]
+    assert_allclose(layer([layer([images, turn]), shift]), layer([images, both]), atol=0.02)
+
+
+@pytest.mark.parametrize("control_points", [(2, 2), (4, 4), (3, 5)])
+def test_a_spline_moves_its_control_points_by_their_offsets(rng, control_points):
+    transform = transforms.ThinPlateSpline(control_points)
+    theta = random_theta(rng, transform)
+    grid = transform.grid(theta, control_points, align_corners=True)
+    still = reference.affine_grid([1, 0, 0, 0, 1, 0], control_points, align_corners=True)
+    assert_allclose(grid, still + theta.reshape(2, *control_points, 2), atol=1e-9)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_a_spline_of_affine_offsets_is_affine(rng, align_corners):
+    transform, size = transforms.ThinPlateSpline((3, 4)), (6, 9)
+    affine = [1, 0, 0, 0, 1, 0] + rng.uniform(-0.5, 0.5, (2, 6))
+    points = reference.affine_grid([1, 0, 0, 0, 1, 0], (3, 4), align_corners=True)
+    theta = (reference.affine_grid(affine, (3, 4), align_corners=True) - points).reshape(2, -1)
+    wanted = reference.affine_grid(affine, size, align_corners)
+    assert_allclose(transform.grid(theta, size, align_corners), wanted, atol=1e-9)
+
+
+def test_a_spline_bends_least_between_its_points(rng):
+    """Its surface is a sum of r² log r² around the points and a plane: solved here anew."""
+    transform = transforms.ThinPlateSpline((2, 3))
+    theta = random_theta(rng, transform, 1)
+    rows, columns = np.meshgrid([-1, 1], [-1, 0, 1], indexing="ij")
+    points = np.stack([columns.ravel(), rows.ravel()], -1).astype(float)
+
+    def design(at):
+        r = np.linalg.norm(at[:, None] - points, axis=-1)
+        kernel = np.array([[s * s * math.log(s * s) if s else 0 for s in row] for row in r])
+        return np.hstack([kernel, np.ones((len(at), 1)), at])
+
+    sides = np.vstack([design(points), np.hstack([design(points)[:, 6:].T, np.zeros((3, 3))])])
+    weights = np.linalg.solve(sides, np.vstack([theta.reshape(6, 2), np.zeros((3, 2))]))
+    positions = reference.affine_grid([1, 0, 0, 0, 1, 0], (4, 7)).reshape(-1, 2)
+    wanted = positions + design(positions) @ weights
+    assert_allclose(np.reshape(transform.grid(theta, (4, 7)), (-1, 2)), wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_finite_differences(rng, name):
+    transform = transforms.get(name)
+    theta = random_theta(rng, transform, 1, spread=0.2)
+    upstream = rng.normal(size=(1, 3, 4, 2))
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(theta)
+        loss = tf.reduce_sum(upstream * transform.grid(variable, (3, 4)))
+    gradient = tape.gradient(loss, variable)
+    for k in range(transform.num_parameters):
+        step = 1e-6 * np.eye(transform.num_parameters)[k]
+        ahead, behind = transform.grid(theta + step, (3, 4)), transform.grid(theta - step, (3, 4))
+        wanted = np.sum(upstream * (np.array(ahead) - np.array(behind))) / 2e-6
+        assert_allclose(gradient[0, k], wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_theta_of_another_length_is_refused(name):
+    with pytest.raises(ValueError, match=r"`theta` must have shape.*theta.shape=\(1, 7\)"):
+        transforms.get(name).grid(np.zeros((1, 7)), (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "received"),
+    [
+        (lambda: transforms.Rigid(max_rotation=0), "max_rotation=0"),
+        (lambda: transforms.Similarity(max_rotation=-1), "max_rotation=-1"),
+        (lambda: transforms.Similarity(scale=(1.5, 2)), r"scale=\(1.5, 2\)"),
+        (lambda: transforms.Similarity(scale=(0.5, 1, 2)), r"scale=\(0.5, 1, 2\)"),
+        (lambda: transforms.ThinPlateSpline(control_points=(1, 4)), r"control_points=\(1, 4\)"),
+        (lambda: transforms.ThinPlateSpline(control_points=4), "control_points=4"),
+        (lambda: transforms.get("afine"), "transform='afine'"),
+        (lambda: transforms.get(3), "transform=3"),
+    ],
+)
+def test_wrong_settings_are_refused(make, received):
+    with pytest.raises(ValueError, match=f"Received: {received}"):
+        make()
