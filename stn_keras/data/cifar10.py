@@ -126,7 +126,8 @@ def _prepare(folder):
         return arrays
     except DataError:
         raise
-    except Exception as error:  # TFDS turns TensorFlow's "disk full" into a bare RuntimeError.
+    # TFDS turns TensorFlow's "disk full" into a bare RuntimeError; _read raises ValueError.
+    except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
         raise DataError(
             f"Could not store CIFAR-10 in {root}: {_cause(error)}\n"
             "Make room there (600 MB), or choose another folder with TFDS_DATA_DIR or --data-dir."
