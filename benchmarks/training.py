@@ -46,7 +46,6 @@ def noise(batch_size):
 def ours(policy, batch_size):
     """The number of parameters, and what can be timed: functions of the number of steps."""
     import keras
-    import tensorflow as tf
 
     import train
     from stn_keras import models
@@ -67,9 +66,8 @@ def ours(policy, batch_size):
     batches = pipeline.training_batches(
         *noise(batch_size), batch_size=batch_size, seed=0, flip=recipe.flip, crop=recipe.crop
     )
-    same_batch = tf.data.Dataset.from_tensors(next(iter(batches))).repeat()
 
-    def fit(batches, steps):
+    def fit(steps):
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
 
     def load(steps):
@@ -77,8 +75,7 @@ def ours(policy, batch_size):
             pass
 
     return model.count_params(), {
-        "training": functools.partial(fit, batches),
-        "training on one batch": functools.partial(fit, same_batch),
+        "training": fit,
         "loading": load,
     }
 
@@ -187,8 +184,7 @@ def compare(args):
         flush=True,
     )
     workers = {name: Worker(name, args) for name in configurations}
-    turns = [(name, "training") for name in workers]
-    turns += [(default, "training on one batch"), (default, "loading")]
+    turns = [*((name, "training") for name in workers), (default, "loading")]
     rates = {turn: [] for turn in turns}
     for _ in range(args.rounds):
         for name, task in turns:
@@ -204,15 +200,10 @@ def compare(args):
             f"| {title(name, default)} | {statistics.median(found):,.0f} "
             f"| {min(found):,.0f} … {max(found):,.0f} | {ratio} |"
         )
-    training, one_batch, loading = (
-        rates[default, task] for task in ("training", "training on one batch", "loading")
-    )
+    loading = rates[default, "loading"]
     print(
         f"\nThe pipeline alone: {statistics.median(loading):,.0f} images/s, "
-        f"{median_ratio(loading, training):.1f} times what training takes. Training on one batch "
-        f"kept in memory: {statistics.median(one_batch):,.0f} images/s, so waiting for "
-        f"the input and sharing the cores with it costs "
-        f"{1 - median_ratio(training, one_batch):.1%} of a step."
+        f"{median_ratio(loading, rates[default, 'training']):.1f} times what training takes."
     )
 
 
