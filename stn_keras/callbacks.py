@@ -18,6 +18,7 @@ from tensorboard.plugins.hparams import api as hparams
 from stn_keras import plots
 from stn_keras.files import replacing
 from stn_keras.layers import SpatialTransformer
+from stn_keras.sampling import to_channels_last
 
 SHOWN = 8  # images in a figure
 
@@ -149,9 +150,9 @@ def observer(model, layers):
 
 def see(layer, inputs):
     """What `layer` does to its inputs, as a dict of float tensors, the batch first in each."""
-    images, theta = (inputs, layer.theta(inputs)) if layer.localization else inputs
+    images, theta = inputs if layer.localization is None else (inputs, layer.theta(inputs))
     warped = layer(inputs, training=False)
-    images, warped = (channels_last(x, layer.data_format) for x in (images, warped))
+    images, warped = (to_channels_last(x, layer.data_format) for x in (images, warped))
     grid = layer.grid(theta, tuple(warped.shape[1:3]))
     outside = ops.any(ops.abs(grid) > 1, axis=-1)  # (batch, height, width)
     seen = {
@@ -163,10 +164,6 @@ def see(layer, inputs):
     if hasattr(layer.transform, "matrix"):
         seen["theta"] = layer.transform.matrix(theta, images.shape[1:3])[:, :2]
     return seen
-
-
-def channels_last(images, data_format):
-    return images if data_format == "channels_last" else ops.moveaxis(images, 1, -1)
 
 
 def write_scalars(name, seen):
