@@ -23,13 +23,15 @@ import keras
 import tensorflow as tf
 
 import stn_keras
-from stn_keras import callbacks, files, models, plots, precision
+from stn_keras import callbacks, files, models, optimizers, plots, precision
 from stn_keras.data import cifar10, pipeline
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How to train: plain or Nesterov SGD, at a constant rate or in one cycle.
+
+    With `muon` the classifier's convolutions take orthogonal steps.
 
     In a cycle the learning rate rises in a line to `peak` over the share `warmup` of all steps,
     then falls along a cosine to 0.
@@ -39,6 +41,7 @@ class Recipe:
     peak: float
     warmup: float = 0.0
     momentum: float = 0.0
+    muon: bool = False
     weight_decay: float | None = None
     gradient_scale: float = 1.0
     spatial_dropout: float = 0.0
@@ -51,12 +54,15 @@ class Recipe:
         cycle = keras.optimizers.schedules.CosineDecay(
             0.0, steps - rise, warmup_target=self.peak, warmup_steps=rise
         )
-        return keras.optimizers.SGD(
-            cycle if self.warmup else self.peak,
-            momentum=self.momentum,
-            nesterov=self.momentum > 0,
-            weight_decay=self.weight_decay,
-        )
+        settings = {
+            "learning_rate": cycle if self.warmup else self.peak,
+            "momentum": self.momentum,
+            "nesterov": self.momentum > 0,
+            "weight_decay": self.weight_decay,
+        }
+        if self.muon:
+            return optimizers.ConvMuon(**settings, exclude_layers=["localization"])
+        return keras.optimizers.SGD(**settings)
 
 
 RECIPES = {
@@ -66,9 +72,10 @@ RECIPES = {
         peak=0.02,
         warmup=0.2,
         momentum=0.9,
+        muon=True,
         weight_decay=1e-4,
         gradient_scale=0.1,
-        dropout=0.3,
+        dropout=0.35,
         flip=True,
         crop=3,
     ),

@@ -1,6 +1,6 @@
 """Spatial transformers for Keras."""
 
-from stn_keras import localization, models, transforms
+from stn_keras import localization, metrics, models, optimizers, regularizers, transforms
 from stn_keras.geometry import affine_grid
 from stn_keras.layers import SpatialTransformer
 from stn_keras.sampling import grid_sample
@@ -10,7 +10,10 @@ __all__ = [
     "affine_grid",
     "grid_sample",
     "localization",
+    "metrics",
     "models",
+    "optimizers",
+    "regularizers",
     "transforms",
 ]
 __version__ = "0.1.0"

@@ -161,8 +161,8 @@ def see(layer, inputs):
         "grid": grid[:SHOWN],
         "outside": ops.mean(ops.cast(outside, "float32"), axis=(1, 2)),
     }
-    if hasattr(layer.transform, "matrix"):
-        seen["theta"] = layer.transform.matrix(theta, images.shape[1:3])[:, :2]
+    if hasattr(layer.warped_by, "matrix"):
+        seen["theta"] = layer.warped_by.matrix(theta, images.shape[1:3])[:, :2]
     return seen
 
 

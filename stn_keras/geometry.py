@@ -4,16 +4,18 @@ The convention, which all of the library shares:
 
 - A transform maps **output** coordinates to **input** coordinates ("pull" resampling), so the
   warped image is `output(p) = input(theta(p))`, and the identity returns its input.
-- Coordinates come as `(x, y)`: x runs along the width, y along the height, both from −1 to 1.
+- Coordinates come as `(x, y)`: x runs along the width, y along the height, both from −1 to 1; in
+  volumes as `(x, y, z)`, where z runs along the depth.
 - `align_corners=False`: −1 and 1 are the outer edges of the first and last pixels; pixel `i` of
   `n` sits at `(2i + 1)/n − 1`. `align_corners=True`: they are the centres of the corner pixels;
   pixel `i` sits at `2i/(n − 1) − 1`, and an axis of one pixel has it at 0.
-- Sizes are `(height, width)`.
+- Sizes are `(height, width)` or `(depth, height, width)`.
 - *Pixel* coordinates, which the sampler works in, count pixels from the first one's centre.
 - Coordinates are float32, or float64 where their source is, whatever the dtype policy says:
   bfloat16 would step by an eighth of a pixel near pixel 31.
 """
 
+import math
 import operator
 
 import keras
@@ -22,7 +24,7 @@ from keras import ops
 
 
 def affine_grid(theta, output_size, *, align_corners=False):
-    """Sampling grid of an affine transform.
+    """Sampling grid of an affine transform, of images or of volumes.
 
     The grid generator of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025),
     equation 1: `(x_in, y_in) = theta @ (x_out, y_out, 1)`.
@@ -34,21 +36,24 @@ def affine_grid(theta, output_size, *, align_corners=False):
 
     Args:
         theta: `(batch, 2, 3)` or `(batch, 6)`, row-major; maps normalised output coordinates to
-            normalised input coordinates.
-        output_size: `(height, width)` of the grid.
+            normalised input coordinates. Of volumes `(batch, 3, 4)` or `(batch, 12)`.
+        output_size: `(height, width)` of the grid, or `(depth, height, width)`.
         align_corners: Whether −1 and 1 are the centres of the corner pixels rather than their
             outer edges.
 
     Returns:
-        `(batch, height, width, 2)`, last axis `(x, y)`; float64 if `theta` is, else float32.
+        `(batch, height, width, 2)`, last axis `(x, y)`, or `(batch, depth, height, width, 3)`,
+        last axis `(x, y, z)`; float64 if `theta` is, else float32.
 
     Raises:
-        ValueError: if `theta` is not of such a shape or `output_size` not two positive integers.
+        ValueError: if `output_size` is not two or three positive integers, or `theta` is not of
+            the shape that belongs to it.
     """
-    theta = as_affine(theta)
-    height, width = as_size(output_size, "output_size")
-    x, y = affine_map(theta, (2, 2), (height, width), align_corners)  # from −1 to 1 it is 2
-    return ops.stack([x, y], axis=-1)  # (batch, height, width, 2)
+    output_size = as_size(output_size, "output_size", axes=(2, 3))
+    theta = as_affine(theta, len(output_size))
+    # From −1 to 1 it is 2.
+    coordinates = affine_map(theta, [2] * len(output_size), output_size, align_corners)
+    return ops.stack(coordinates, axis=-1)  # (batch, *output_size, axes)
 
 
 def affine_pixels(theta, input_size, output_size, align_corners):
@@ -66,16 +71,16 @@ def affine_pixels(theta, input_size, output_size, align_corners):
 
 
 def affine_map(theta, units, output_size, align_corners):
-    """`(x, y)` of `theta`, counted from the middle of the input, at every output pixel.
+    """`(x, y)` or `(x, y, z)` of `theta`, counted from the middle of the input, at output pixels.
 
-    `units`, for height and width, are how many of the units asked for lie between −1 and 1.
+    `units`, in the order of sizes, are how many of the units asked for lie between −1 and 1.
     """
-    steps = [ops.maximum(as_float(extent(n, align_corners), theta.dtype), 1) for n in output_size]
+    steps = [positive_extent(length, align_corners, theta.dtype) for length in output_size]
     coordinates = []
     for row, unit in enumerate(reversed(units)):
         unit = as_float(unit, theta.dtype)
         slopes = [theta[:, row, k] * (unit / step) for k, step in enumerate(reversed(steps))]
-        origin = theta[:, row, 2] * (unit / 2)
+        origin = theta[:, row, len(steps)] * (unit / 2)
         coordinates.append(plane(ops.stack([*slopes, origin], axis=-1), output_size))
     return coordinates
 
@@ -106,23 +111,18 @@ def spline_pixels(offsets, control_points, input_size, output_size, align_corner
     centres = np.stack([columns.ravel(), rows.ravel()], axis=-1)  # (n, 2)
     weights = spline_weights(centres)  # (n + 3, n)
 
-    height, width = output_size
-    x, y = (
-        from_middle(n, dtype) * 2 / ops.maximum(as_float(extent(n, align_corners), dtype), 1)
-        for n in (width, height)
-    )
-    x, y = x + ops.zeros_like(y)[:, None], y[:, None] + ops.zeros_like(x)
+    identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype)
+    x, y = (axis[0] for axis in affine_map(identity, (2, 2), output_size, align_corners))
     kernels = [bend((x - a) ** 2 + (y - b) ** 2) for a, b in centres.tolist()]
     basis = ops.stack([*kernels, ops.ones_like(x), x, y], axis=-1)  # (height, width, n + 3)
-    influence = ops.matmul(basis, ops.convert_to_tensor(weights, dtype=dtype))
+    basis = ops.reshape(basis, (-1, len(weights)))
+    influence = ops.transpose(basis @ ops.convert_to_tensor(weights, dtype=dtype))  # (n, pixels)
+    undisplaced = affine_pixels(identity, input_size, output_size, align_corners)
     coordinates = []
-    for axis, (steps, length) in enumerate(zip((width, height), reversed(input_size))):
-        unit = as_float(extent(length, align_corners), dtype)
-        moved = ops.tensordot(offsets[:, :, axis], influence, axes=[[1], [2]]) * (unit / 2)
-        step = ops.maximum(as_float(extent(steps, align_corners), dtype), 1)
-        still = from_middle(steps, dtype) * (unit / step)
-        still = still if axis == 0 else still[:, None]
-        coordinates.append(moved + still + middle(length, dtype))
+    for axis, (still, length) in enumerate(zip(undisplaced, reversed(input_size))):
+        half = as_float(extent(length, align_corners), dtype) / 2
+        moved = ops.reshape(offsets[:, :, axis] @ influence, (-1, *output_size))
+        coordinates.append(still + moved * half)
     return coordinates
 
 
@@ -142,7 +142,7 @@ def spline_weights(centres):
 
 def bend(squares):
     """The kernel `r² log r²` of the squares of distances; 0 at 0."""
-    return squares * ops.log(ops.maximum(squares, 1e-30))
+    return squares * ops.log(squares + 1e-30)
 
 
 def compose(first, second):
@@ -150,7 +150,7 @@ def compose(first, second):
 
     Coordinates go from the output of the second through `second` and on through `first`.
     """
-    return ops.matmul(first, second)
+    return product(first, second)
 
 
 def invert(matrix):
@@ -167,33 +167,47 @@ def transform_points(matrix, points):
     """
     points = as_coordinates(points)
     homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
-    mapped = ops.matmul(homogeneous, ops.transpose(matrix, (0, 2, 1)))
+    mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
     return mapped[..., :2] / mapped[..., 2:]
+
+
+def product(left, right):
+    """A matrix product in full: on a GPU `matmul` may round its factors to ten binary digits."""
+    return ops.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
 
 
 def plane(coefficients, output_size):
     """`(batch, 3)` → `a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
 
+    With three axes `(batch, 4)` → `a·u + b·v + c·w + d`.
+
     Its gradient is one small matrix product. Left to themselves compilers would sum over all
     pixels once per coefficient, and compute what they sum anew each time.
     """
-    height, width = output_size
-    u = from_middle(width, coefficients.dtype)  # (width,)
-    v = from_middle(height, coefficients.dtype)[:, None]  # (height, 1)
+    axes = len(output_size)
 
     @ops.custom_gradient
     def evaluate(coefficients):
+        positions = [  # (width,), (height, 1), (depth, 1, 1)
+            ops.reshape(from_middle(length, coefficients.dtype), (-1,) + (1,) * k)
+            for k, length in enumerate(reversed(output_size))
+        ]
         # Not [:, k, None, None]: TensorFlow's graph optimizer would lose the new axes.
-        a, b, c = (ops.reshape(coefficients[:, k], (-1, 1, 1)) for k in range(3))
+        *slopes, value = (
+            ops.reshape(coefficients[:, k], (-1,) + (1,) * axes) for k in range(axes + 1)
+        )
+        for slope, position in zip(slopes, positions):
+            value = value + slope * position
 
         def gradient(*args, upstream=None):
             (upstream,) = args if upstream is None else (upstream,)
-            ones = ops.ones_like(u + v)
-            basis = ops.stack([ones * u, ones * v, ones], axis=-1)  # (height, width, 3)
-            upstream = ops.reshape(upstream, (-1, height * width))
-            return ops.matmul(upstream, ops.reshape(basis, (height * width, 3)))
+            ones = ops.ones_like(sum(positions))
+            basis = ops.stack([*(ones * position for position in positions), ones], axis=-1)
+            pixels = math.prod(output_size)
+            # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
+            return ops.reshape(upstream, (-1, pixels)) @ ops.reshape(basis, (pixels, axes + 1))
 
-        return c + a * u + b * v, gradient
+        return value, gradient
 
     return evaluate(coefficients)
 
@@ -211,7 +225,7 @@ def to_grid(coordinates, size, align_corners):
     """Pixel coordinates `(x, y)` → normalised `(..., 2)`, the inverse of `to_pixels`."""
     grid = []
     for coordinate, length in zip(coordinates, reversed(size)):
-        half = ops.maximum(as_float(extent(length, align_corners), coordinate.dtype), 1) / 2
+        half = positive_extent(length, align_corners, coordinate.dtype) / 2
         grid.append((coordinate - middle(length, coordinate.dtype)) / half)
     return ops.stack(grid, axis=-1)
 
@@ -219,6 +233,11 @@ def to_grid(coordinates, size, align_corners):
 def extent(length, align_corners):
     """Pixel steps from −1 to 1: edge to edge, or centre to centre of the corner pixels."""
     return length - 1 if align_corners else length
+
+
+def positive_extent(length, align_corners, dtype):
+    """`extent` as a float to divide by: 1 where it is 0, on an axis of one aligned pixel."""
+    return ops.maximum(as_float(extent(length, align_corners), dtype), 1)
 
 
 def from_middle(length, dtype):
@@ -236,15 +255,16 @@ def as_float(number, dtype):
     return ops.cast(ops.convert_to_tensor(number), dtype)
 
 
-def as_affine(theta):
-    """`theta` as a `(batch, 2, 3)` tensor of coordinates' dtype."""
+def as_affine(theta, axes=2):
+    """`theta` as a `(batch, axes, axes + 1)` tensor of coordinates' dtype."""
     theta = as_coordinates(theta)
-    if tuple(theta.shape[1:]) not in ((2, 3), (6,)):
+    matrix, flat = (axes, axes + 1), (axes * (axes + 1),)
+    if tuple(theta.shape[1:]) not in (matrix, flat):
         raise ValueError(
-            "`theta` must have shape (batch, 2, 3) or (batch, 6). "
+            f"`theta` must have shape (batch, {axes}, {axes + 1}) or (batch, {flat[0]}). "
             f"Received: theta.shape={tuple(theta.shape)}"
         )
-    return ops.reshape(theta, (-1, 2, 3))
+    return ops.reshape(theta, (-1, *matrix))
 
 
 def as_coordinates(values):
@@ -254,14 +274,15 @@ def as_coordinates(values):
     return ops.cast(values, "float64" if wide else "float32")
 
 
-def as_size(size, name):
-    """`size` as `(height, width)`, two positive integers; scalar tensors pass unchecked."""
+def as_size(size, name, axes=(2,)):
+    """`size` as a tuple of positive integers, one per axis; scalar tensors pass unchecked."""
     try:
-        height, width = (n if ops.is_tensor(n) else operator.index(n) for n in size)
-    except (TypeError, ValueError):
-        height = width = 0
-    if any(isinstance(n, int) and n < 1 for n in (height, width)):
-        raise ValueError(
-            f"`{name}` must be two positive integers (height, width). Received: {name}={size}"
-        )
-    return height, width
+        lengths = tuple(n if ops.is_tensor(n) else operator.index(n) for n in size)
+    except TypeError:
+        lengths = ()
+    if len(lengths) not in axes or any(isinstance(n, int) and n < 1 for n in lengths):
+        wanted = "two positive integers (height, width)"
+        if 3 in axes:
+            wanted += " or three (depth, height, width)"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={size}")
+    return lengths

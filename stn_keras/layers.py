@@ -1,12 +1,13 @@
 """The spatial transformer as a Keras layer."""
 
 import math
+import operator
 
 import keras
 from keras import ops
 
 from stn_keras import backend, transforms
-from stn_keras.geometry import as_coordinates, as_size
+from stn_keras.geometry import as_coordinates, as_size, compose
 from stn_keras.sampling import (
     as_fill,
     check_batch,
@@ -42,6 +43,12 @@ class SpatialTransformer(keras.Layer):
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
         align_corners: See `stn_keras.geometry`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+        antialias: Samples per output pixel along each axis, averaged. More than 1 keeps fine
+            detail from aliasing where a warp shrinks the image, as the paper does with average
+            pooling behind a fine grid; needs `align_corners=False`.
+        iterations: How often the localization network looks: at the images, then at what it has
+            made of them so far. The matrices are composed and the images sampled once, as in
+            [Lin & Lucey, 2017](https://arxiv.org/abs/1612.03897); for matrix transforms.
         gradient_scale: Factor on the gradient that reaches `theta`. Below 1 the localization
             network learns more slowly than the rest under plain gradient descent, which keeps
             training from lurching; it changes nothing under Adam, which divides it out again.
@@ -69,6 +76,8 @@ class SpatialTransformer(keras.Layer):
         fill_value=0.0,
         align_corners=False,
         data_format=None,
+        antialias=1,
+        iterations=1,
         gradient_scale=1.0,
         **kwargs,
     ):
@@ -89,6 +98,21 @@ class SpatialTransformer(keras.Layer):
         self.fill_value = as_fill(fill_value)
         self.align_corners = bool(align_corners)
         self.data_format = data_format
+        self.antialias = as_count(antialias, "antialias")
+        if self.antialias > 1 and self.align_corners:
+            raise ValueError(
+                "`antialias` divides pixels up, which have no edges with align_corners=True. "
+                f"Received: antialias={antialias}, align_corners=True"
+            )
+        self.iterations = as_count(iterations, "iterations")
+        if self.iterations > 1 and (
+            localization is None or not isinstance(self.transform, transforms.MatrixTransform)
+        ):
+            raise ValueError(
+                "`iterations` needs a localization network, and a transform that is a matrix. "
+                f"Received: iterations={iterations}, localization={localization}, "
+                f"transform={self.transform}"
+            )
         self.gradient_scale = gradient_scale
 
     def build(self, input_shape):
@@ -103,30 +127,55 @@ class SpatialTransformer(keras.Layer):
 
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
-        images = ops.cast(images, self.compute_dtype)
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         check_batch(images, "theta", theta)
+        return self._warp(images, theta, self.output_size, self.antialias)
+
+    def theta(self, images):
+        """The parameters of each image's warp, `(batch, num_parameters)`.
+
+        What the localization network regresses; with several `iterations` those of the composed
+        matrices, which belong to `warped_by`.
+        """
+        if self.localization is None:
+            raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")
+        theta = self.localization(images)
+        if self.iterations == 1:
+            return theta
+        settings = self._input_size(images), self.align_corners
+        matrix = self.transform.matrix_in(theta, *settings)
+        for _ in range(self.iterations - 1):
+            seen = self._warp(images, self.warped_by.from_matrix(matrix), output_size=None)
+            step = self.transform.matrix_in(self.localization(seen), *settings)
+            matrix = compose(matrix, step)
+        return self.warped_by.from_matrix(matrix)
+
+    @property
+    def warped_by(self):
+        """The transform whose parameters `theta(images)` gives."""
+        return self.transform if self.iterations == 1 else self.transform.closure
+
+    def grid(self, theta, size):
+        """The normalised sampling grid `(batch, height, width, 2)` of `theta`, of that size."""
+        return self.warped_by.grid(theta, size, align_corners=self.align_corners)
+
+    def _warp(self, images, theta, output_size, antialias=1):
         return warp(
-            images,
+            ops.cast(images, self.compute_dtype),
             theta,
-            transform=self.transform,
-            output_size=self.output_size,
+            transform=self.warped_by,
+            output_size=output_size,
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,
             fill_value=self.fill_value,
             align_corners=self.align_corners,
             data_format=self.data_format,
+            antialias=antialias,
         )
 
-    def theta(self, images):
-        """What the localization network regresses from images: `(batch, num_parameters)`."""
-        if self.localization is None:
-            raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")
-        return self.localization(images)
-
-    def grid(self, theta, size):
-        """The normalised sampling grid `(batch, height, width, 2)` of `theta`, of that size."""
-        return self.transform.grid(theta, size, align_corners=self.align_corners)
+    def _input_size(self, images):
+        shape = ops.shape(images)
+        return shape[1:3] if self.data_format == "channels_last" else shape[2:4]
 
     def compute_output_shape(self, input_shape):
         shape = self._images_shape(input_shape)
@@ -147,6 +196,8 @@ class SpatialTransformer(keras.Layer):
             "fill_value": self.fill_value,
             "align_corners": self.align_corners,
             "data_format": self.data_format,
+            "antialias": self.antialias,
+            "iterations": self.iterations,
             "gradient_scale": self.gradient_scale,
         }
 
@@ -178,17 +229,41 @@ class SpatialTransformer(keras.Layer):
 
 
 @backend.compiled
-def warp(images, theta, *, transform, output_size, align_corners, data_format, **options):
+def warp(
+    images, theta, *, transform, output_size, align_corners, data_format, antialias, **options
+):
     """Images of `output_size`, sampled where `theta` says; the fused counterpart of
     `grid_sample(images, transform.grid(theta, output_size))`, in pixel units throughout."""
-    images = to_channels_last(images, data_format)
+    dtype, images = images.dtype, to_channels_last(images, data_format)
     input_size = ops.shape(images)[1:3]
-    coordinates = transform.pixels(theta, input_size, output_size or input_size, align_corners)
-    warped = sample(images, coordinates, align_corners=align_corners, **options)
+    fine_size = [length * antialias for length in output_size or input_size]
+    coordinates = transform.pixels(theta, input_size, fine_size, align_corners)
+    samples = sample(images, coordinates, align_corners=align_corners, **options)
+    warped = ops.cast(mean_of_blocks(samples, antialias), dtype)
     return from_channels_last(warped, data_format)
+
+
+def mean_of_blocks(images, side):
+    """Each square block of pixels of `(batch, height, width, channels)` averaged to one."""
+    if side == 1:
+        return images
+    _, height, width, channels = ops.shape(images)
+    blocks = (-1, height // side, side, width // side, side, channels)
+    return ops.sum(ops.reshape(images, blocks), axis=(2, 4)) / side**2
 
 
 def scale_gradient(tensor, scale):
     """The same values bit for bit, their gradient multiplied by `scale`."""
     constant = ops.stop_gradient(tensor)
     return constant + scale * (tensor - constant)
+
+
+def as_count(number, name):
+    """`number` as a positive integer."""
+    try:
+        count = 0 if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={number!r}")
+    return count

@@ -1,6 +1,7 @@
 """Networks that regress `theta` from images, starting at the identity."""
 
 import keras
+import numpy as np
 from keras import layers
 
 from stn_keras import transforms
@@ -29,23 +30,40 @@ class Identity(keras.initializers.Initializer):
         return cls(keras.saving.deserialize_keras_object(config["transform"]))
 
 
-def head(transform="affine"):
+def head(transform="affine", start=None, activity_regularizer=None):
     """The last layer of a localization network: `(batch, features)` → `theta`.
 
     A zero kernel and the identity as bias, so training starts from images left alone. It
     computes in float32 under every dtype policy.
+
+    Args:
+        transform: A name or an instance of `stn_keras.transforms`.
+        start: The parameters to start from, where not the identity: several transformers that
+            look at the same images start at different places.
+        activity_regularizer: A penalty on `theta`, such as those of `stn_keras.regularizers`.
+
+    Example:
+
+    >>> head("attention", start=(0.5, -0.5, -0.5))  # begins with the upper left quarter
     """
     transform = transforms.get(transform)
+    if start is not None and np.shape(start) != (transform.num_parameters,):
+        raise ValueError(
+            f"`start` must be {transform.num_parameters} numbers for transform={transform}. "
+            f"Received: start={start}"
+        )
+    bias = Identity(transform) if start is None else keras.initializers.Constant(list(start))
     return layers.Dense(
         transform.num_parameters,
         kernel_initializer="zeros",
-        bias_initializer=Identity(transform),
+        bias_initializer=bias,
+        activity_regularizer=activity_regularizer,
         dtype="float32",
         name="theta",
     )
 
 
-def cnn(transform="affine", name="localization"):
+def cnn(transform="affine", start=None, activity_regularizer=None, name="localization"):
     """The localization network of the published CIFAR-10 model; 48,422 weights on 32×32×3.
 
     Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`.
@@ -64,7 +82,7 @@ def cnn(transform="affine", name="localization"):
             layers.ReLU(),
             layers.Flatten(),
             layers.Dense(64, activation="relu"),
-            head(transform),
+            head(transform, start, activity_regularizer),
         ],
         name=name,
     )

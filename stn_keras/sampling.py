@@ -38,11 +38,14 @@ def grid_sample(
 
     Args:
         images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` if
-            `data_format` says so; any floating-point dtype.
+            `data_format` says so; any floating-point dtype. Volumes have a depth before the
+            height.
         grid: `(batch, out_height, out_width, 2)`; normalised `(x, y)`, see `stn_keras.geometry`.
-            Values that are not finite count as outside the image.
+            Of volumes `(batch, out_depth, out_height, out_width, 3)`, `(x, y, z)`. Values that
+            are not finite count as outside the image.
         interpolation: `"nearest"` (halves go to the even pixel; no gradient of the grid),
-            `"bilinear"`, or `"bicubic"` (Keys's kernel, a = −0.75, which overshoots at edges).
+            `"bilinear"`, or `"bicubic"` (Keys's kernel, a = −0.75, which overshoots at edges;
+            not for volumes).
         fill_mode: What lies outside the image: `"constant"` for `fill_value`, `"nearest"` to
             repeat the edge pixel, `"reflect"` to mirror the image about its pixels' outer edges
             (`align_corners=False`) or about the edge pixels' centres (`True`).
@@ -62,16 +65,23 @@ def grid_sample(
     data_format = keras.config.image_data_format() if data_format is None else data_format
     fill_value = as_fill(fill_value)
     check_options(interpolation, fill_mode, data_format)
-    check_images(tuple(images.shape), fill_value, data_format)
+    check_images(tuple(images.shape), fill_value, data_format, ranks=(4, 5))
+    axes = len(images.shape) - 2
+    if axes == 3 and interpolation == "bicubic":
+        raise ValueError(
+            "Volumes are sampled with interpolation='nearest' or 'bilinear'. "
+            f"Received: interpolation='bicubic' and images.shape={tuple(images.shape)}"
+        )
     if keras.backend.standardize_dtype(images.dtype) not in FLOATS:
         raise ValueError(
             f"`images` must be of a floating-point dtype {FLOATS}, cast them first. "
             f"Received: images.dtype={images.dtype}"
         )
-    if len(grid.shape) != 4 or grid.shape[-1] != 2:
+    if len(grid.shape) != axes + 2 or grid.shape[-1] != axes:
+        wanted = "(batch, height, width, 2)" if axes == 2 else "(batch, depth, height, width, 3)"
         raise ValueError(
-            "`grid` must have shape (batch, height, width, 2). "
-            f"Received: grid.shape={tuple(grid.shape)}"
+            f"`grid` must have shape {wanted} for such images. Received: "
+            f"grid.shape={tuple(grid.shape)}, images.shape={tuple(images.shape)}"
         )
     check_batch(images, "grid", grid)
     return _grid_sample(
@@ -88,9 +98,9 @@ def grid_sample(
 @backend.compiled
 def _grid_sample(images, grid, *, align_corners, data_format, **options):
     images = to_channels_last(images, data_format)
-    coordinates = to_pixels(grid, ops.shape(images)[1:3], align_corners)
-    warped = sample(images, coordinates, align_corners=align_corners, **options)
-    return from_channels_last(warped, data_format)
+    coordinates = to_pixels(grid, ops.shape(images)[1:-1], align_corners)
+    samples = sample(images, coordinates, align_corners=align_corners, **options)
+    return ops.cast(from_channels_last(samples, data_format), images.dtype)
 
 
 def sample(images, coordinates, *, interpolation, fill_mode, fill_value, align_corners):
@@ -99,6 +109,7 @@ def sample(images, coordinates, *, interpolation, fill_mode, fill_value, align_c
     Along each axis a coordinate has one, two or four taps: pairs of a pixel's index and weight. A
     sample is the sum over all combinations of the axes' taps. Written as weights times pixels,
     its gradient takes one product with the upstream per gathered pixel, for all coordinates.
+    Samples are as wide as the wider of pixels and coordinates.
     """
     if fill_mode == "constant":
         images = pad_by_one(images, fill_value)
@@ -108,16 +119,16 @@ def sample(images, coordinates, *, interpolation, fill_mode, fill_value, align_c
         for coordinate, length in zip(reversed(coordinates), size)
     ]
     rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
-    # Weights are as wide as the wider of pixels and coordinates.
-    dtype = keras.backend.result_type(images.dtype, coordinates[0].dtype)
-    warped = 0
+    dtypes = [keras.backend.standardize_dtype(t.dtype) for t in (images, coordinates[0])]
+    dtype = "float64" if "float64" in dtypes else "float32"
+    indices, weights = [], []
     for combination in itertools.product(*axes):
         index, weight = 0, 1
         for (position, share), length in zip(combination, size):
             index, weight = index * length + position, weight * share
-        pixels = ops.cast(backend.gather(rows, index), dtype)  # (batch, ..., channels)
-        warped = warped + ops.cast(weight, dtype)[..., None] * pixels
-    return ops.cast(warped, images.dtype)
+        indices.append(index)
+        weights.append(ops.cast(weight, dtype))
+    return backend.blend(rows, indices, weights)  # (batch, ..., channels)
 
 
 def bounded(coordinate):
@@ -183,11 +194,11 @@ def pad_by_one(images, fill_value):
 
 
 def to_channels_last(images, data_format):
-    return images if data_format == "channels_last" else ops.transpose(images, (0, 2, 3, 1))
+    return images if data_format == "channels_last" else ops.moveaxis(images, 1, -1)
 
 
 def from_channels_last(images, data_format):
-    return images if data_format == "channels_last" else ops.transpose(images, (0, 3, 1, 2))
+    return images if data_format == "channels_last" else ops.moveaxis(images, -1, 1)
 
 
 def as_fill(fill_value):
@@ -225,12 +236,14 @@ def check_batch(images, name, tensor):
         )
 
 
-def check_images(shape, fill_value, data_format):
+def check_images(shape, fill_value, data_format, ranks=(4,)):
     """Raises a ValueError where a shape is not that of images, or `fill_value` does not fit it."""
-    if len(shape) != 4:
+    if len(shape) not in ranks:
+        volumes = " Volumes have rank 5, with a depth before the height." if 5 in ranks else ""
         raise ValueError(
             "`images` must have rank 4: (batch, height, width, channels), or "
-            f"(batch, channels, height, width) with channels_first. Received: shape={shape}"
+            f"(batch, channels, height, width) with channels_first.{volumes} "
+            f"Received: shape={shape}"
         )
     channels = shape[-1 if data_format == "channels_last" else 1]
     if channels is None:

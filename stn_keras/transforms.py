@@ -72,9 +72,19 @@ class MatrixTransform(Transform):
         """
         raise NotImplementedError
 
+    def matrix_in(self, theta, input_size, align_corners):
+        """`matrix` for an input of that size in pixels."""
+        theta = geometry.as_coordinates(theta)
+        units = [geometry.positive_extent(n, align_corners, theta.dtype) for n in input_size]
+        return self.matrix(theta, units)
+
+    @property
+    def closure(self):
+        """A family that the compositions of these transforms belong to, with `from_matrix`."""
+        return Affine()
+
     def pixels(self, theta, input_size, output_size, align_corners):
-        units = [geometry.extent(length, align_corners) for length in input_size]
-        matrix = self.matrix(theta, units)
+        matrix = self.matrix_in(theta, input_size, align_corners)
         return geometry.affine_pixels(matrix[:, :2], input_size, output_size, align_corners)
 
 
@@ -201,6 +211,10 @@ class Affine(MatrixTransform):
         last_row = ops.zeros_like(theta[:, :1]) + ops.cast([0.0, 0.0, 1.0], theta.dtype)
         return ops.concatenate([theta, last_row], axis=1)
 
+    def from_matrix(self, matrix):
+        """The `theta` of `(batch, 3, 3)` matrices."""
+        return ops.reshape(matrix[:, :2], (-1, 6))
+
     def grid(self, theta, output_size, align_corners=False):
         return geometry.affine_grid(theta, output_size, align_corners=align_corners)
 
@@ -220,6 +234,15 @@ class Projective(MatrixTransform):
     def matrix(self, theta, size=(1, 1)):
         a, b, c, d, e, f, g, h = ops.unstack(self.parameters(theta), axis=1)
         return from_rows([[a, b, c], [d, e, f], [g, h, 1]])
+
+    @property
+    def closure(self):
+        return self
+
+    def from_matrix(self, matrix):
+        """The `theta` of `(batch, 3, 3)` matrices, whatever their last element."""
+        elements = ops.reshape(matrix, (-1, 9))
+        return elements[:, :8] / elements[:, 8:]
 
     def pixels(self, theta, input_size, output_size, align_corners):
         return geometry.projective_pixels(

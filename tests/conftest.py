@@ -1,4 +1,4 @@
-"""Fresh random inputs, and settings of Keras and TensorFlow that end with their test."""
+"""Fresh random inputs, and settings of Keras and its backend that end with their test."""
 
 import os
 import zlib
@@ -6,7 +6,29 @@ import zlib
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+else:
+    # What trains on CIFAR-10 is TensorFlow's; the library is every backend's.
+    collect_ignore = [
+        f"test_{name}.py"
+        for name in (
+            "callbacks",
+            "checkpoint",
+            "cifar10",
+            "examples",
+            "pipeline",
+            "plots",
+            "precision",
+            "train",
+        )
+    ]
+if BACKEND == "jax":
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
 
 
 def pytest_addoption(parser):
@@ -19,7 +41,7 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    return f"random inputs: --seed={config.option.seed}"
+    return f"Keras backend: {BACKEND}; random inputs: --seed={config.option.seed}"
 
 
 @pytest.fixture
@@ -28,6 +50,20 @@ def rng(request):
     print(f"random inputs: --seed={request.config.option.seed}")  # shown where the test fails
     name = zlib.crc32(request.node.name.encode())
     return np.random.default_rng([request.config.option.seed, name])
+
+
+@pytest.fixture
+def smooth_grid(rng):
+    """Random points about images of a size, and away from the kinks at whole and half pixels."""
+
+    def grid(shape, size, align_corners):
+        """`shape` is of the grid without its last axis."""
+        length = np.array(size[::-1])
+        pixels = rng.integers(-3, length + 2, (*shape, len(size)))
+        pixels = pixels + rng.choice([0, 0.5], pixels.shape) + rng.uniform(0.05, 0.45, pixels.shape)
+        return pixels / (length - 1) * 2 - 1 if align_corners else (2 * pixels + 1) / length - 1
+
+    return grid
 
 
 @pytest.fixture
@@ -41,6 +77,12 @@ def set_policy():
 @pytest.fixture
 def uncompiled():
     """Runs what would be compiled operation by operation: in no time, where XLA takes seconds."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    if BACKEND == "tensorflow":
+        tf.config.run_functions_eagerly(True)
+        yield
+        tf.config.run_functions_eagerly(False)
+    elif BACKEND == "jax":
+        with jax.disable_jit():
+            yield
+    else:
+        yield

@@ -1,5 +1,6 @@
 """The definitions in plain NumPy, float64, one pixel at a time: slow and easy to check by eye."""
 
+import itertools
 import math
 
 import numpy as np
@@ -20,12 +21,13 @@ def pixel_index(position, length, align_corners):
 
 
 def affine_grid(theta, output_size, align_corners=False):
-    height, width = output_size
-    theta = np.asarray(theta, "float64").reshape(-1, 2, 3)
-    grid = np.empty((len(theta), height, width, 2))
-    for b, i, j in np.ndindex(grid.shape[:3]):
-        x, y = position(j, width, align_corners), position(i, height, align_corners)
-        grid[b, i, j] = theta[b] @ [x, y, 1]
+    """`output_size` is `(height, width)` or `(depth, height, width)`."""
+    axes = len(output_size)
+    theta = np.asarray(theta, "float64").reshape(-1, axes, axes + 1)
+    grid = np.empty((len(theta), *output_size, axes))
+    for b, *index in np.ndindex(grid.shape[:-1]):
+        point = [position(i, n, align_corners) for i, n in zip(index, output_size)]
+        grid[b, *index] = theta[b] @ [*reversed(point), 1]
     return grid
 
 
@@ -36,15 +38,15 @@ def mirrored(index, length, align_corners):
     return there_and_back[index % len(there_and_back)]
 
 
-def pixel(image, row, column, fill_mode, fill_value, align_corners):
-    """A pixel of the image continued beyond its borders."""
-    height, width, _ = image.shape
+def pixel(image, index, fill_mode, fill_value, align_corners):
+    """The pixel at `index`, a number per axis, of the image continued beyond its borders."""
+    size = image.shape[:-1]
     if fill_mode == "constant":
-        inside = 0 <= row < height and 0 <= column < width
-        return image[row, column] if inside else np.asarray(fill_value, "float64")
+        inside = all(0 <= i < n for i, n in zip(index, size))
+        return image[*index] if inside else np.asarray(fill_value, "float64")
     if fill_mode == "nearest":
-        return image[min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
-    return image[mirrored(row, height, align_corners), mirrored(column, width, align_corners)]
+        return image[*(min(max(i, 0), n - 1) for i, n in zip(index, size))]
+    return image[*(mirrored(i, n, align_corners) for i, n in zip(index, size))]
 
 
 def keys(distance, a=-0.75):
@@ -72,16 +74,18 @@ def grid_sample(
     align_corners=False,
     interpolation="bilinear",
 ):
-    """Sum over the neighbours of their weight times their pixel; channels last."""
+    """Sum over all combinations of the axes' neighbours of weight times pixel; channels last."""
     images, grid = np.asarray(images, "float64"), np.asarray(grid, "float64")
-    _, height, width, channels = images.shape
-    samples = np.zeros((*grid.shape[:3], channels))
-    for b, i, j in np.ndindex(grid.shape[:3]):
-        x = pixel_index(grid[b, i, j, 0], width, align_corners)
-        y = pixel_index(grid[b, i, j, 1], height, align_corners)
-        for row, row_weight in neighbours(y, interpolation):
-            for column, column_weight in neighbours(x, interpolation):
-                samples[b, i, j] += (row_weight * column_weight) * pixel(
-                    images[b], row, column, fill_mode, fill_value, align_corners
-                )
+    size = images.shape[1:-1]
+    samples = np.zeros((*grid.shape[:-1], images.shape[-1]))
+    for b, *index in np.ndindex(grid.shape[:-1]):
+        point = reversed(grid[b, *index])  # in the order of sizes
+        axes = [
+            neighbours(pixel_index(x, n, align_corners), interpolation) for x, n in zip(point, size)
+        ]
+        for combination in itertools.product(*axes):
+            where, weights = zip(*combination)
+            samples[b, *index] += math.prod(weights) * pixel(
+                images[b], where, fill_mode, fill_value, align_corners
+            )
     return samples

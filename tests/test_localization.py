@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from autodiff import float64
+from keras import layers
 from numpy.testing import assert_array_equal
 
-from stn_keras import localization, transforms
+from stn_keras import SpatialTransformer, localization, transforms
 
 IDENTITY = [1, 0, 0, 0, 1, 0]
 
@@ -14,15 +16,15 @@ def test_a_fresh_head_answers_the_identity_in_float32(rng, set_policy):
     set_policy("mixed_bfloat16")
     head = localization.head()
     theta = head(rng.normal(size=(4, 10)).astype("float32"))
-    assert theta.dtype == "float32"
-    assert_array_equal(theta, [IDENTITY] * 4)
-    assert_array_equal(head.kernel, np.zeros((10, 6)))
+    assert keras.backend.standardize_dtype(theta.dtype) == "float32"
+    assert_array_equal(float64(theta), [IDENTITY] * 4)
+    assert_array_equal(float64(head.kernel), np.zeros((10, 6)))
 
 
 def test_a_fresh_cnn_answers_the_identity(rng):
     network = localization.cnn()
     theta = network(rng.uniform(size=(2, 32, 32, 3)).astype("float32"))
-    assert_array_equal(theta, [IDENTITY] * 2)
+    assert_array_equal(float64(theta), [IDENTITY] * 2)
     assert network.count_params() == 48_422
 
 
@@ -38,6 +40,71 @@ def test_the_initializer_survives_its_config(transform):
     config = keras.saving.serialize_keras_object(initializer)
     again = keras.saving.deserialize_keras_object(config)
     assert again.transform == transforms.Affine()
-    assert_array_equal(again((6,)), IDENTITY)
-    assert_array_equal(again((2, 3), dtype="float64"), np.reshape(IDENTITY, (2, 3)))
-    assert again((6,), dtype="bfloat16").dtype == "bfloat16"
+    assert_array_equal(float64(again((6,))), IDENTITY)
+    assert_array_equal(float64(again((2, 3), dtype="float64")), np.reshape(IDENTITY, (2, 3)))
+    assert keras.backend.standardize_dtype(again((6,), dtype="bfloat16").dtype) == "bfloat16"
+
+
+@pytest.mark.parametrize("name", transforms.TRANSFORMS)
+def test_every_transform_has_a_head_that_starts_at_its_identity(rng, name):
+    theta = localization.head(name)(rng.normal(size=(4, 10)).astype("float32"))
+    assert_array_equal(float64(theta), [transforms.get(name).identity] * 4)
+
+
+@pytest.mark.parametrize("start", [(0.5, -0.25, 0.75), np.array([0.5, -0.25, 0.75])])
+def test_networks_start_where_they_are_told(rng, start):
+    images = rng.uniform(size=(2, 32, 32, 3)).astype("float32")
+    network = localization.cnn("attention", start=start)
+    assert_array_equal(float64(network(images)), [[0.5, -0.25, 0.75]] * 2)
+    again = keras.Sequential.from_config(network.get_config())
+    assert_array_equal(float64(again(images)), [[0.5, -0.25, 0.75]] * 2)
+
+
+@pytest.mark.parametrize("make", [localization.head, localization.cnn])
+@pytest.mark.parametrize("start", [(0.5, 0), [0.5, 0, 0, 1], [[0.5, 0, 0]], 0.5])
+def test_a_start_of_another_length_is_refused(make, start):
+    with pytest.raises(ValueError, match="`start` must be 3 numbers for transform=Att") as error:
+        make("attention", start=start)
+    assert str(error.value).endswith(f"Received: start={start}")
+
+
+QUARTERS = [(0.5, x, y) for y in (-0.5, 0.5) for x in (-0.5, 0.5)]
+
+
+def parallel_transformers():
+    """Four transformers that share a feature network and start at the quarters of the images."""
+    images = keras.Input((8, 12, 3))
+    features = layers.Dense(7, activation="tanh")(layers.GlobalAveragePooling2D()(images))
+    crops = []
+    for start in QUARTERS:
+        # In a model of its own, so that its name is no other's.
+        theta = keras.Sequential([localization.head("attention", start=start)])(features)
+        warp = SpatialTransformer(transform="attention", output_size=(4, 6))
+        crops.append(warp([images, theta]))
+    classes = layers.Dense(5)(layers.Flatten()(layers.Concatenate()(crops)))
+    return keras.Model(images, classes), keras.Model(images, crops)
+
+
+def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path, uncompiled):
+    images = rng.uniform(-1, 1, (4, 8, 12, 3)).astype("float32")
+    model, cropping = parallel_transformers()
+    upper_left, upper_right, lower_left, lower_right = map(float64, cropping(images))
+    assert_array_equal(upper_left, images[:, :4, :6])
+    assert_array_equal(upper_right, images[:, :4, 6:])
+    assert_array_equal(lower_left, images[:, 4:, :6])
+    assert_array_equal(lower_right, images[:, 4:, 6:])
+
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=True,
+    )
+    before = [float64(weight) for weight in model.trainable_weights]
+    losses = model.fit(images, np.arange(4), epochs=2, verbose=0).history["loss"]
+    assert np.all(np.isfinite(losses))
+    for weight, initial in zip(model.trainable_weights, before):
+        assert np.any(float64(weight) != initial)
+
+    model.save(tmp_path / "parallel.keras")
+    again = keras.saving.load_model(tmp_path / "parallel.keras", safe_mode=True)
+    assert_array_equal(float64(again(images)), float64(model(images)))

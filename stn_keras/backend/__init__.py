@@ -1,17 +1,37 @@
 """The one seam between this library and the Keras backend that runs it.
 
-`gather(rows, indices)` picks pixels, `compiled(function)` is the backend's compiler around a
-function of tensors. Everything else is written with `keras.ops`.
+A backend's file has `blend(rows, indices, weights)`, which mixes pixels, and `compile(function)`,
+its compiler around a function of tensors. Everything else is written with `keras.ops`.
 """
+
+import functools
+import importlib
 
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    from stn_keras.backend.tensorflow import compiled, gather
-else:
-    raise ImportError(
-        "stn_keras runs on the TensorFlow backend of Keras so far. "
-        f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow"
-    )
+BACKENDS = ("tensorflow", "jax", "torch")
 
-__all__ = ["compiled", "gather"]
+if keras.backend.backend() not in BACKENDS:
+    raise ImportError(
+        f"stn_keras runs on the Keras backends {BACKENDS}. "
+        f"Received: KERAS_BACKEND={keras.backend.backend()}"
+    )
+_active = importlib.import_module(f"stn_keras.backend.{keras.backend.backend()}")
+blend = _active.blend
+
+
+def compiled(function):
+    """`function(*tensors, **settings)` compiled once for each set of settings, all hashable.
+
+    `.__wrapped__` is the plain function.
+    """
+
+    @functools.cache
+    def specialized(**settings):
+        return _active.compile(functools.partial(function, **settings))
+
+    @functools.wraps(function)
+    def call(*tensors, **settings):
+        return specialized(**settings)(*tensors)
+
+    return call

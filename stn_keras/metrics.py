@@ -1,0 +1,159 @@
+"""How far a warp is from the identity, and how much of it falls outside the image.
+
+As functions of `theta`, and as Keras metrics for models that have `theta` among their outputs.
+What is measured is the transform at a regular grid of output points: the numbers mean the same
+under every transform, whatever its parameters.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from stn_keras import geometry, transforms
+
+SIZE = (32, 32)
+
+
+def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=False):
+    """Root mean square distance by which a warp moves its output points.
+
+    Example:
+
+    >>> identity_distance([[0.3, 0.4]], "translation")  # 0.5: a quarter of the image's side
+
+    Args:
+        theta: `(batch, num_parameters)`; of the affine transform also `(batch, 2, 3)`.
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        size: `(height, width)` of the grid of output points. Transforms that turn take the image
+            to be of this shape.
+        align_corners: See `stn_keras.geometry`.
+
+    Returns:
+        `(batch,)`, from 0, in normalised units: the image's sides are 2 long. float64 if `theta`
+        is, else float32. It has no gradient at 0; `stn_keras.regularizers.FromIdentity`, its
+        square, has.
+
+    Raises:
+        ValueError: if `theta` is not of the transform's shape, or `size` not two positive integers.
+    """
+    return ops.sqrt(squared_distance(theta, transform, size, align_corners=align_corners))
+
+
+def squared_distance(theta, transform="affine", size=SIZE, *, align_corners=False):
+    """The square of `identity_distance`, `(batch,)`, whose gradient at the identity is 0."""
+    transform = transforms.get(transform)
+    grid = transform.grid(theta, size, align_corners=align_corners)
+    identity = ops.cast(transform.identity[None], grid.dtype)
+    moved = grid - transform.grid(identity, size, align_corners=align_corners)
+    return mean_over_points(ops.sum(moved**2, axis=-1))
+
+
+def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
+    """Share of a warp's samples that lie outside the image, beyond −1 … 1 along any axis.
+
+    Without gradient: `stn_keras.regularizers.Outside` is what to train on.
+
+    Example:
+
+    >>> outside_share([[1.0, 0.0]], "translation")  # half a width to the right: 0.5
+
+    Args:
+        theta: `(batch, num_parameters)`; of the affine transform also `(batch, 2, 3)`.
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        size: `(height, width)` of the grid of output points: the share is exact for a warp to
+            that size, and nearly so for others. Transforms that turn take the image to be of
+            this shape.
+        align_corners: See `stn_keras.geometry`.
+
+    Returns:
+        `(batch,)` in 0 … 1; samples that are not finite are outside. float64 if `theta` is, else
+        float32.
+
+    Raises:
+        ValueError: if `theta` is not of the transform's shape, or `size` not two positive integers.
+    """
+    grid = transforms.get(transform).grid(theta, size, align_corners=align_corners)
+    inside = ops.all(ops.abs(grid) <= 1, axis=-1)  # (batch, height, width); not so for NaN
+    return mean_over_points(ops.cast(ops.logical_not(inside), grid.dtype))
+
+
+def mean_over_points(values):
+    """`(batch, height, width)` → `(batch,)`. Keras's `mean` rounds float64 on PyTorch."""
+    return ops.sum(values, axis=(1, 2)) / math.prod(values.shape[1:])
+
+
+class ThetaMetric(keras.metrics.Mean):
+    """A mean over all images of a number that each one's `theta` gives."""
+
+    def __init__(self, transform="affine", size=SIZE, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.transform = transforms.get(transform)
+        self.size = geometry.as_size(size, "size")
+
+    def measure(self, theta, transform, size):
+        """`theta` → `(batch,)`."""
+        raise NotImplementedError
+
+    def update_state(self, y_true, theta, sample_weight=None):
+        """Counts the images of a batch in; `y_true` is ignored."""
+        super().update_state(self.measure(theta, self.transform, self.size), sample_weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "transform": keras.saving.serialize_keras_object(self.transform),
+            "size": self.size,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        transform = keras.saving.deserialize_keras_object(config["transform"])
+        return cls(**{**config, "transform": transform})
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class IdentityDistance(ThetaMetric):
+    """Mean over the images of `identity_distance`.
+
+    Example:
+
+    >>> images = keras.Input((28, 28, 1))
+    >>> theta = localization.cnn()(images)
+    >>> warped = SpatialTransformer()([images, theta])
+    >>> logits = keras.layers.Dense(10)(keras.layers.Flatten()(warped))
+    >>> model = keras.Model(images, {"logits": logits, "theta": theta})
+    >>> model.compile(
+    ...     loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+    ...     metrics={"theta": [IdentityDistance("affine"), OutsideShare("affine")]},
+    ... )
+    >>> model.fit(x, {"logits": y, "theta": None})  # where None can't be, any numbers will do
+
+    Args:
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        size: `(height, width)` of the grid of output points.
+        name: Name of the metric in the history.
+        dtype: Dtype of the sums.
+    """
+
+    def __init__(self, transform="affine", size=SIZE, name="identity_distance", dtype=None):
+        super().__init__(transform, size, name, dtype)
+
+    measure = staticmethod(identity_distance)
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class OutsideShare(ThetaMetric):
+    """Mean over the images of `outside_share`; see `IdentityDistance` for its use.
+
+    Args:
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        size: `(height, width)` of the grid of output points.
+        name: Name of the metric in the history.
+        dtype: Dtype of the sums.
+    """
+
+    def __init__(self, transform="affine", size=SIZE, name="outside_share", dtype=None):
+        super().__init__(transform, size, name, dtype)
+
+    measure = staticmethod(outside_share)

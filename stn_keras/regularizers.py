@@ -1,0 +1,102 @@
+"""Penalties on `theta`, for the `activity_regularizer` of a localization network's last layer.
+
+They are Keras regularizers: called on a batch they return the sum over its images, which Keras
+(since 3.14) divides by their number and adds to the model's loss. Where a `SpatialTransformer`
+looks several times, each of its looks counts.
+"""
+
+import math
+import numbers
+
+import keras
+from keras import ops
+
+from stn_keras import geometry, transforms
+from stn_keras.metrics import SIZE, mean_over_points, squared_distance
+
+
+class ThetaRegularizer(keras.Regularizer):
+    """`strength` times the sum over a batch of a penalty that each image's `theta` gives."""
+
+    def __init__(self, transform="affine", strength=0.01, size=SIZE):
+        if not isinstance(strength, numbers.Real) or not 0 <= strength < math.inf:
+            raise ValueError(
+                f"`strength` must be a number, 0 or greater. Received: strength={strength!r}"
+            )
+        self.transform = transforms.get(transform)
+        self.strength = float(strength)
+        self.size = geometry.as_size(size, "size")
+
+    def __call__(self, theta):
+        return self.strength * ops.sum(self.penalty(theta))
+
+    def penalty(self, theta):
+        """`theta` → `(batch,)`."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {
+            "transform": keras.saving.serialize_keras_object(self.transform),
+            "strength": self.strength,
+            "size": self.size,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        transform = keras.saving.deserialize_keras_object(config["transform"])
+        return cls(**{**config, "transform": transform})
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class FromIdentity(ThetaRegularizer):
+    """Keeps warps near the identity: the mean squared distance by which they move output points.
+
+    The loss of [Rocco et al., 2017](https://arxiv.org/abs/1703.05593), with the identity as the
+    truth. A distance in the image, not of parameters: one strength means the same under every
+    transform. Exactly 0 at the identity, as is its gradient.
+
+    Example:
+
+    >>> localization.head("affine", activity_regularizer=FromIdentity("affine", strength=0.1))
+
+    Args:
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        strength: Factor, 0 or greater. Distances are normalised: a shift by half the image's
+            width costs `strength`.
+        size: `(height, width)` of the grid of output points. Transforms that turn take the image
+            to be of this shape.
+
+    Raises:
+        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
+    """
+
+    def penalty(self, theta):
+        return squared_distance(theta, self.transform, self.size)
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class Outside(ThetaRegularizer):
+    """Keeps samples inside the image: the mean of how far beyond −1 … 1 they lie.
+
+    Per sample `max(|x| − 1, 0) + max(|y| − 1, 0)`: 0, and without gradient, for warps that stay
+    inside. A projective transform whose horizon crosses the image sends samples, and with them
+    this penalty, to infinity.
+
+    Example:
+
+    >>> localization.head("attention", activity_regularizer=Outside("attention", strength=1.0))
+
+    Args:
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        strength: Factor, 0 or greater. Distances are normalised: a shift by the image's whole
+            width, which takes all samples out of it, costs `strength`.
+        size: `(height, width)` of the grid of output points. Transforms that turn take the image
+            to be of this shape.
+
+    Raises:
+        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
+    """
+
+    def penalty(self, theta):
+        beyond = ops.relu(ops.abs(self.transform.grid(theta, self.size)) - 1)
+        return mean_over_points(ops.sum(beyond, axis=-1))
