@@ -316,15 +316,9 @@ MATRIX_TRANSFORMS = ["attention", "rigid", "similarity", "affine", "projective"]
 def test_a_fresh_layer_of_several_iterations_returns_its_input(
     rng, uncompiled, name, align_corners, policy
 ):
-    check_identity(
-        rng,
-        policy,
-        (11, 37),
-        localize(transform=name),
-        transform=name,
-        iterations=3,
-        align_corners=align_corners,
-    )
+    options = {"transform": name, "iterations": 3, "align_corners": align_corners}
+    for size in [(11, 37), (1, 5), (4, 1)]:
+        check_identity(rng, policy, size, localize(transform=name), **options)
 
 
 def matrix_grid(matrix, size, align_corners):

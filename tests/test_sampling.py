@@ -22,6 +22,7 @@ BACKEND = keras.backend.backend()
 FILL_MODES = ["constant", "nearest", "reflect"]
 EPS = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2**-23, "float64": 2**-52}
 FILL = (0.375, -0.25, 1.5)  # which float16 and bfloat16 hold exactly
+SMALLEST = {"float16": 2**-24, "bfloat16": 1e-12, "float32": 1e-12, "float64": 1e-12}
 IMAGE, VOLUME = (5, 7), (3, 4, 5)
 OUT = {2: (4, 6), 3: (2, 3, 4)}  # sizes of grids
 COMPILED = [
@@ -118,7 +119,7 @@ def test_values_are_the_reference(
     wanted = reference.grid_sample(
         float64(images), grid, fill_mode, fill_value, align_corners, interpolation
     )
-    assert_allclose(float64(samples), wanted, rtol=EPS[dtype], atol=1e-12)
+    assert_allclose(float64(samples), wanted, rtol=EPS[dtype], atol=SMALLEST[dtype])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
@@ -475,6 +476,14 @@ def test_whole_pixels_are_returned_exactly(rng, uncompiled, size, dtype):
     identity = np.eye(axes, axes + 1, dtype="float32")[None].repeat(2, 0)
     grid = affine_grid(identity, size, align_corners=True)  # halves, quarters
     assert_array_equal(grid_sample(images, grid, align_corners=True), images)
+
+
+def test_float64_coordinates_keep_their_digits(rng, uncompiled):
+    """Just before whole pixels, to which float32 would round."""
+    images = rng.uniform(size=(1, 1, 1000, 1))
+    x = (2 * (np.arange(500, 999) - 1e-5) + 1) / 1000 - 1
+    grid = np.stack([x, np.zeros_like(x)], -1).reshape(1, 1, -1, 2)
+    assert_allclose(grid_sample(images, grid), reference.grid_sample(images, grid), atol=1e-9)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

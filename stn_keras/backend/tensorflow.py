@@ -73,4 +73,5 @@ def compile(function):
 
         return forward(*tensors), gradients
 
-    return call
+    # A variable would have to be given its gradient apart.
+    return lambda *tensors: call(*map(tf.convert_to_tensor, tensors))
