@@ -146,7 +146,7 @@ def taps(coordinate, length, interpolation, fill_mode, align_corners):
 
     if interpolation == "nearest":
         return [(index(ops.round(coordinate)), ops.ones_like(coordinate))]
-    floor = ops.floor(coordinate)
+    floor = backend.floor(coordinate)
     after = coordinate - floor
     if interpolation == "bilinear":
         return [(index(floor), 1 - after), (index(floor + 1), after)]

@@ -1,7 +1,8 @@
 """The one seam between this library and the Keras backend that runs it.
 
 A backend's file has `blend(rows, indices, weights)`, which mixes pixels, and `compile(function)`,
-its compiler around a function of tensors. Everything else is written with `keras.ops`.
+its compiler around a function of tensors; and `floor(tensor)`, which Keras's own rounds to float32
+on JAX and PyTorch. Everything else is written with `keras.ops`.
 """
 
 import functools
@@ -18,6 +19,7 @@ if keras.backend.backend() not in BACKENDS:
     )
 _active = importlib.import_module(f"stn_keras.backend.{keras.backend.backend()}")
 blend = _active.blend
+floor = _active.floor
 
 
 def compiled(function):

@@ -1,5 +1,7 @@
 import jax
 
+floor = jax.numpy.floor
+
 
 def blend(rows, indices, weights):
     """Sum of `weights[k]` times the rows of `(batch, n, channels)` at `indices[k]`."""

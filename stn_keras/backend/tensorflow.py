@@ -2,6 +2,7 @@ import functools
 
 import tensorflow as tf
 
+floor = tf.floor
 _jit = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 

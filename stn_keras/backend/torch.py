@@ -1,5 +1,7 @@
 import torch
 
+floor = torch.floor
+
 
 def blend(rows, indices, weights):
     """Sum of `weights[k]` times the rows of `(batch, n, channels)` at `indices[k]`."""
