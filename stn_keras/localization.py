@@ -30,7 +30,7 @@ class Identity(keras.initializers.Initializer):
         return cls(keras.saving.deserialize_keras_object(config["transform"]))
 
 
-def head(transform="affine", start=None, activity_regularizer=None):
+def head(transform="affine", start=None, activity_regularizer=None, name="theta"):
     """The last layer of a localization network: `(batch, features)` → `theta`.
 
     A zero kernel and the identity as bias, so training starts from images left alone. It
@@ -41,6 +41,7 @@ def head(transform="affine", start=None, activity_regularizer=None):
         start: The parameters to start from, where not the identity: several transformers that
             look at the same images start at different places.
         activity_regularizer: A penalty on `theta`, such as those of `stn_keras.regularizers`.
+        name: Name of the layer; several heads in one functional model need different ones.
 
     Example:
 
@@ -59,7 +60,7 @@ def head(transform="affine", start=None, activity_regularizer=None):
         bias_initializer=bias,
         activity_regularizer=activity_regularizer,
         dtype="float32",
-        name="theta",
+        name=name,
     )
 
 
