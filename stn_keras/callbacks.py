@@ -18,6 +18,7 @@ from tensorboard.plugins.hparams import api as hparams
 from stn_keras import plots
 from stn_keras.files import replacing
 from stn_keras.layers import SpatialTransformer
+from stn_keras.metrics import share_outside
 from stn_keras.sampling import to_channels_last
 
 SHOWN = 8  # images in a figure
@@ -154,12 +155,11 @@ def see(layer, inputs):
     warped = layer(inputs, training=False)
     images, warped = (to_channels_last(x, layer.data_format) for x in (images, warped))
     grid = layer.grid(theta, tuple(warped.shape[1:3]))
-    outside = ops.any(ops.abs(grid) > 1, axis=-1)  # (batch, height, width)
     seen = {
         "images": ops.cast(images[:SHOWN], "float32"),
         "warped": ops.cast(warped[:SHOWN], "float32"),
         "grid": grid[:SHOWN],
-        "outside": ops.mean(ops.cast(outside, "float32"), axis=(1, 2)),
+        "outside": share_outside(grid),
     }
     if hasattr(layer.warped_by, "matrix"):
         seen["theta"] = layer.warped_by.matrix(theta, images.shape[1:3])[:, :2]

@@ -270,8 +270,13 @@ def as_affine(theta, axes=2):
 def as_coordinates(values):
     """A tensor of float64 if `values` are, else of float32."""
     values = ops.convert_to_tensor(values)
-    wide = keras.backend.standardize_dtype(values.dtype) == "float64"
-    return ops.cast(values, "float64" if wide else "float32")
+    return ops.cast(values, wide_dtype(values))
+
+
+def wide_dtype(*tensors):
+    """float64 if a tensor is, else float32; `result_type` of Keras narrows on JAX and PyTorch."""
+    dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors]
+    return "float64" if "float64" in dtypes else "float32"
 
 
 def as_size(size, name, axes=(2,)):

@@ -203,11 +203,8 @@ class SpatialTransformer(keras.Layer):
 
     @classmethod
     def from_config(cls, config):
-        nested = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("localization", "transform")
-        }
-        return cls(**{**config, **nested})
+        localization = keras.saving.deserialize_keras_object(config["localization"])
+        return cls(**{**config, "localization": localization})
 
     def _images_shape(self, input_shape):
         """The images' shape out of `input_shape`, which also holds theta's without a network."""

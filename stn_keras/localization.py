@@ -25,10 +25,6 @@ class Identity(keras.initializers.Initializer):
     def get_config(self):
         return {"transform": keras.saving.serialize_keras_object(self.transform)}
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config["transform"]))
-
 
 def head(transform="affine", start=None, activity_regularizer=None, name="theta"):
     """The last layer of a localization network: `(batch, features)` → `theta`.

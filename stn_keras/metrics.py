@@ -73,7 +73,11 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
     Raises:
         ValueError: if `theta` is not of the transform's shape, or `size` not two positive integers.
     """
-    grid = transforms.get(transform).grid(theta, size, align_corners=align_corners)
+    return share_outside(transforms.get(transform).grid(theta, size, align_corners=align_corners))
+
+
+def share_outside(grid):
+    """`outside_share` of a normalised sampling grid, `(batch, height, width, 2)`."""
     inside = ops.all(ops.abs(grid) <= 1, axis=-1)  # (batch, height, width); not so for NaN
     return mean_over_points(ops.cast(ops.logical_not(inside), grid.dtype))
 
@@ -87,7 +91,7 @@ class ThetaMetric(keras.metrics.Mean):
     """A mean over all images of a number that each one's `theta` gives."""
 
     def __init__(self, transform="affine", size=SIZE, name=None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name or self.measure.__name__, dtype=dtype)
         self.transform = transforms.get(transform)
         self.size = geometry.as_size(size, "size")
 
@@ -105,11 +109,6 @@ class ThetaMetric(keras.metrics.Mean):
             "transform": keras.saving.serialize_keras_object(self.transform),
             "size": self.size,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        transform = keras.saving.deserialize_keras_object(config["transform"])
-        return cls(**{**config, "transform": transform})
 
 
 @keras.saving.register_keras_serializable("stn_keras")
@@ -132,12 +131,9 @@ class IdentityDistance(ThetaMetric):
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: `(height, width)` of the grid of output points.
-        name: Name of the metric in the history.
+        name: Name of the metric in the history; by default that of the function.
         dtype: Dtype of the sums.
     """
-
-    def __init__(self, transform="affine", size=SIZE, name="identity_distance", dtype=None):
-        super().__init__(transform, size, name, dtype)
 
     measure = staticmethod(identity_distance)
 
@@ -149,11 +145,8 @@ class OutsideShare(ThetaMetric):
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: `(height, width)` of the grid of output points.
-        name: Name of the metric in the history.
+        name: Name of the metric in the history; by default that of the function.
         dtype: Dtype of the sums.
     """
-
-    def __init__(self, transform="affine", size=SIZE, name="outside_share", dtype=None):
-        super().__init__(transform, size, name, dtype)
 
     measure = staticmethod(outside_share)

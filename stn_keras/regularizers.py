@@ -41,11 +41,6 @@ class ThetaRegularizer(keras.Regularizer):
             "size": self.size,
         }
 
-    @classmethod
-    def from_config(cls, config):
-        transform = keras.saving.deserialize_keras_object(config["transform"])
-        return cls(**{**config, "transform": transform})
-
 
 @keras.saving.register_keras_serializable("stn_keras")
 class FromIdentity(ThetaRegularizer):

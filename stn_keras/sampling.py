@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.geometry import as_coordinates, to_pixels
+from stn_keras.geometry import as_coordinates, to_pixels, wide_dtype
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FILL_MODES = ("constant", "nearest", "reflect")
@@ -119,8 +119,7 @@ def sample(images, coordinates, *, interpolation, fill_mode, fill_value, align_c
         for coordinate, length in zip(reversed(coordinates), size)
     ]
     rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
-    dtypes = [keras.backend.standardize_dtype(t.dtype) for t in (images, coordinates[0])]
-    dtype = "float64" if "float64" in dtypes else "float32"
+    dtype = wide_dtype(images, coordinates[0])
     indices, weights = [], []
     for combination in itertools.product(*axes):
         index, weight = 0, 1

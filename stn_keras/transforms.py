@@ -326,13 +326,15 @@ TRANSFORMS = {
 
 
 def get(transform):
-    """The transform of that name, with its default settings, or the instance itself.
+    """The transform of that name, with its default settings, of a saved config, or itself.
 
     Names: translation, attention, rigid, similarity, affine, projective, thin_plate_spline.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if it is none of these.
     """
+    if isinstance(transform, dict):
+        transform = keras.saving.deserialize_keras_object(transform)
     if isinstance(transform, Transform):
         return transform
     if not isinstance(transform, str) or transform not in TRANSFORMS:
