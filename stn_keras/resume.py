@@ -77,7 +77,8 @@ class BackupError(Exception):
 
 def state(model):
     """The variables of a compiled model and of its optimizer, in an order of their own."""
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 
