@@ -24,3 +24,9 @@ def replacing(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear(folder):
+    """Removes the temporary files that killed processes have left in a folder."""
+    for path in pathlib.Path(folder).glob(".*.part*"):
+        path.unlink()

@@ -22,6 +22,7 @@ else:
             "pipeline",
             "plots",
             "precision",
+            "resume",
             "train",
         )
     ]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stn_keras.files import replacing
+from stn_keras.files import clear, replacing
 
 
 @pytest.fixture
@@ -50,3 +50,12 @@ def test_a_block_that_writes_nothing_loses_nothing(path):
     with pytest.raises(FileNotFoundError), replacing(path):
         pass
     assert path.read_text() == "before"
+
+
+def test_clear_removes_what_a_kill_has_left(path):
+    with replacing(path) as temporary:
+        left = temporary
+        temporary.write_text("after")
+    left.write_text("half")
+    clear(path.parent)
+    assert os.listdir(path.parent) == [path.name]

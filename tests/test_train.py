@@ -28,6 +28,7 @@ COLUMNS = {
     "images_per_second",
     "learning_rate",
 }
+UNFINISHED = ["best.keras", "config.json", "history.csv", "last.keras", "unfinished.npz"]
 
 
 def lit_quadrants(count, seed):
@@ -157,11 +158,14 @@ def test_the_closing_lines_say_how_well_and_where(finished):
     assert "473,120 parameters" in printed and "recipe tuned" in printed
 
 
-def test_the_same_seed_repeats_the_history(finished):
+def test_the_same_seed_repeats_the_history_and_the_weights(finished):
     assert run() == 0
-    again, first = (history(base / "saved_models" / "a") for base in (pathlib.Path(), finished))
+    again, first = (base / "saved_models" / "a" for base in (pathlib.Path(), finished))
     for name in COLUMNS - {"images_per_second"}:
-        assert again[name] == pytest.approx(first[name], rel=1e-3), name
+        assert history(again)[name] == history(first)[name], name
+    found, wanted = (keras.models.load_model(path / "last.keras") for path in (again, first))
+    for one, other in zip(found.get_weights(), wanted.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_seed_decides_weights_and_batches(monkeypatch):
@@ -334,7 +338,7 @@ def cut_off(monkeypatch):
     "count, error, status, words",
     [
         (2, OSError(errno.ENOSPC, "No space left on device"), 1, ("No space left", "Make room")),
-        (3, KeyboardInterrupt(), 130, ("interrupted", "run's folder")),
+        (3, KeyboardInterrupt(), 130, ("interrupted", "--run a --resume")),
     ],
     ids=["full disk", "Ctrl-C"],
 )
@@ -388,6 +392,14 @@ def test_a_real_interrupt(tmp_path):
         process.kill()
         process.communicate()
     assert process.returncode == 130
-    assert "train.py: interrupted" in message and "Traceback" not in message
-    assert files(folder) == ["best.keras", "config.json", "history.csv", "last.keras"]
+    assert "Stopping after this epoch" in message and "Traceback" not in message
+    assert "train.py: interrupted" in message
+    assert "go on with: python train.py --run a --resume\n" in message
+    assert files(folder) == [
+        "best.keras",
+        "config.json",
+        "history.csv",
+        "last.keras",
+        "unfinished.npz",
+    ]
     assert keras.models.load_model(folder / "last.keras").count_params() == 424_698
