@@ -22,8 +22,10 @@ import keras
 import numpy as np
 from keras import ops
 
+Size = tuple[int, int] | tuple[int, int, int]
 
-def affine_grid(theta, output_size, *, align_corners=False):
+
+def affine_grid(theta, output_size: Size, *, align_corners: bool = False):
     """Sampling grid of an affine transform, of images or of volumes.
 
     The grid generator of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025),

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -67,18 +68,18 @@ class SpatialTransformer(keras.Layer):
 
     def __init__(
         self,
-        localization=None,
+        localization: keras.Layer | None = None,
         *,
-        transform="affine",
-        output_size=None,
-        interpolation="bilinear",
-        fill_mode="constant",
-        fill_value=0.0,
-        align_corners=False,
-        data_format=None,
-        antialias=1,
-        iterations=1,
-        gradient_scale=1.0,
+        transform: str | dict | transforms.Transform = "affine",
+        output_size: tuple[int, int] | None = None,
+        interpolation: str = "bilinear",
+        fill_mode: str = "constant",
+        fill_value: float | Sequence[float] = 0.0,
+        align_corners: bool = False,
+        data_format: str | None = None,
+        antialias: int = 1,
+        iterations: int = 1,
+        gradient_scale: float = 1.0,
         **kwargs,
     ):
         # Keras would cast `theta` to the compute dtype: bfloat16 has too few digits for it.

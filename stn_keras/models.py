@@ -11,7 +11,13 @@ CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
 CIFAR10_STD = (0.24703223, 0.24348513, 0.26158784)
 
 
-def cifar10_stn(transformer=True, *, spatial_dropout=0.5, dropout=0.5, gradient_scale=1.0):
+def cifar10_stn(
+    transformer: bool = True,
+    *,
+    spatial_dropout: float = 0.5,
+    dropout: float = 0.5,
+    gradient_scale: float = 1.0,
+) -> keras.Model:
     """The published CIFAR-10 spatial transformer network; 473,120 parameters.
 
     Example:

@@ -19,7 +19,7 @@ class ThetaRegularizer(keras.Regularizer):
     """`strength` times the sum over a batch of a penalty that each image's `theta` gives."""
 
     def __init__(self, transform="affine", strength=0.01, size=SIZE):
-        if not isinstance(strength, numbers.Real) or not 0 <= strength < math.inf:
+        if not isinstance(strength, numbers.Real) or not 0 <= float(strength) < math.inf:
             raise ValueError(
                 f"`strength` must be a number, 0 or greater. Received: strength={strength!r}"
             )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -20,11 +21,11 @@ def grid_sample(
     images,
     grid,
     *,
-    interpolation="bilinear",
-    fill_mode="constant",
-    fill_value=0.0,
-    align_corners=False,
-    data_format=None,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: float | Sequence[float] = 0.0,
+    align_corners: bool = False,
+    data_format: str | None = None,
 ):
     """Samples each image at its grid's points, differentiable in both.
 

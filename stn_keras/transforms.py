@@ -28,8 +28,12 @@ class Transform:
     """
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return len(self.identity)
+
+    @property
+    def identity(self) -> np.ndarray:
+        raise NotImplementedError
 
     def grid(self, theta, output_size, align_corners=False):
         """Normalised sampling grid `(batch, height, width, 2)`.
@@ -162,7 +166,7 @@ class Similarity(MatrixTransform):
     """
 
     max_rotation: float | None = None
-    scale: tuple | None = None
+    scale: tuple[float, float] | None = None
 
     def __post_init__(self):
         check_max_rotation(self.max_rotation)
@@ -263,7 +267,7 @@ class ThinPlateSpline(Transform):
         control_points: How many `(rows, columns)` of control points.
     """
 
-    control_points: tuple = (4, 4)
+    control_points: tuple[int, int] = (4, 4)
 
     def __post_init__(self):
         points = geometry.as_size(self.control_points, "control_points")
@@ -325,7 +329,7 @@ TRANSFORMS = {
 }
 
 
-def get(transform):
+def get(transform: str | dict | Transform):
     """The transform of that name, with its default settings, of a saved config, or itself.
 
     Names: translation, attention, rigid, similarity, affine, projective, thin_plate_spline.
