@@ -19,6 +19,8 @@ from stn_keras.sampling import (
     to_channels_last,
 )
 
+__all__ = ["SpatialTransformer"]
+
 
 @keras.saving.register_keras_serializable("stn_keras")
 class SpatialTransformer(keras.Layer):
@@ -31,7 +33,7 @@ class SpatialTransformer(keras.Layer):
     >>> localize = stn_keras.localization.head()  # a zero kernel and the identity as bias
     >>> layer = SpatialTransformer(keras.Sequential([keras.layers.Flatten(), localize]))
     >>> images = np.random.rand(2, 28, 28, 1).astype("float32")
-    >>> bool(np.all(layer(images) == images))  # a fresh layer returns its input
+    >>> np.array_equal(layer(images), images)  # a fresh layer returns its input
     True
 
     Args:
@@ -137,6 +139,9 @@ class SpatialTransformer(keras.Layer):
 
         What the localization network regresses; with several `iterations` those of the composed
         matrices, which belong to `warped_by`.
+
+        Raises:
+            ValueError: if the layer has no localization network.
         """
         if self.localization is None:
             raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")

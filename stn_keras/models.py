@@ -6,6 +6,8 @@ from keras import layers
 from stn_keras import localization
 from stn_keras.layers import SpatialTransformer
 
+__all__ = ["cifar10_stn"]
+
 # Of the training images, per channel (red, green, blue), with pixels in 0 … 1.
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
 CIFAR10_STD = (0.24703223, 0.24348513, 0.26158784)
@@ -23,7 +25,7 @@ def cifar10_stn(
     Example:
 
     >>> model = cifar10_stn()
-    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8")).shape
+    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0).shape
     (1, 10)
 
     Args:

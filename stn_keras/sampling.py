@@ -11,6 +11,8 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.geometry import as_coordinates, to_pixels, wide_dtype
 
+__all__ = ["grid_sample"]
+
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FILL_MODES = ("constant", "nearest", "reflect")
 DATA_FORMATS = ("channels_last", "channels_first")
@@ -35,7 +37,8 @@ def grid_sample(
     Example:
 
     >>> image = np.arange(4.0, dtype="float32").reshape(1, 1, 4, 1)  # pixels 0 1 2 3
-    >>> grid_sample(image, [[[[0.0, 0.0]]]])  # the middle, between 1 and 2: 1.5
+    >>> np.array(grid_sample(image, [[[[0.0, 0.0]]]]))  # the middle, between 1 and 2
+    array([[[[1.5]]]], dtype=float32)
 
     Args:
         images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` if
