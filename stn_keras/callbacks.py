@@ -21,18 +21,29 @@ from stn_keras.layers import SpatialTransformer
 from stn_keras.metrics import share_outside
 from stn_keras.sampling import to_channels_last
 
+__all__ = [
+    "Checkpoint",
+    "Evaluation",
+    "Throughput",
+    "TransformerSummary",
+    "decompose",
+    "draw",
+    "write_graph",
+    "write_settings",
+]
+
 SHOWN = 8  # images in a figure
 
 
 def decompose(theta):
     """Scales, rotation, shear and translation of affine transforms.
 
-    With `theta = [A | t]`, `t = (translation_x, translation_y)` and
+    With `theta = [A | t]`, `t = (translation_x, translation_y)` and::
 
         A = R(rotation) @ [[1, shear], [0, 1]] @ diag(scale_x, scale_y)
         R(r) = [[cos r, -sin r], [sin r, cos r]]
 
-    so that, for `A = [[a, b], [d, e]]`,
+    so that, for `A = [[a, b], [d, e]]`::
 
         scale_x = hypot(a, d)                scale_y = (a e − b d) / scale_x
         rotation = atan2(d, a)               shear = (a b + d e) / (scale_x scale_y)
@@ -88,7 +99,8 @@ class TransformerSummary(keras.callbacks.Callback):
         every: epochs between figures.
 
     Example:
-        >>> model.fit(data, callbacks=[TransformerSummary("logs", test_images[:256])])
+        >>> summary = TransformerSummary("logs", images)
+        >>> history = model.fit(images, labels, callbacks=[summary], verbose=0)
     """
 
     def __init__(self, log_dir, images, *, every=5):
@@ -178,7 +190,15 @@ def draw(model, images):
     """Figures of what a model's spatial transformers do to images, a dict by layer name.
 
     Example:
-        >>> plots.save(draw(model, test_images[:8])["transformer"], "warps.png")
+        >>> plots.save(draw(model, images)["transformer"], "warps.png")
+
+    Args:
+        model: a functional or sequential model.
+        images: (batch, height, width, channels) array that the model can be called on.
+
+    Returns:
+        dict from the layers' names to `Figure`s of at most eight images; empty for a model
+        without a `SpatialTransformer`.
     """
     layers = transformers(model)
     observed = observer(model, layers)(images) if layers else {}
@@ -214,7 +234,10 @@ class Throughput(keras.callbacks.Callback):
         images_per_epoch: how many images an epoch trains on.
 
     Example:
-        >>> model.fit(data, callbacks=[Throughput(50_000), keras.callbacks.CSVLogger("h.csv")])
+        >>> log = [Throughput(len(images)), keras.callbacks.CSVLogger("history.csv")]
+        >>> history = model.fit(images, labels, callbacks=log, verbose=0)
+        >>> history.history["images_per_second"][0] > 0
+        True
     """
 
     def __init__(self, images_per_epoch):
@@ -243,7 +266,10 @@ class Evaluation(keras.callbacks.Callback):
         prefix: `"test"` gives `"test_loss"`, `"test_accuracy"` and so on.
 
     Example:
-        >>> model.fit(data, validation_data=held_out, callbacks=[Evaluation(test, "test")])
+        >>> test = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+        >>> history = model.fit(images, labels, callbacks=[Evaluation(test, "test")], verbose=0)
+        >>> "test_accuracy" in history.history
+        True
     """
 
     def __init__(self, data, prefix):
@@ -267,7 +293,9 @@ class Checkpoint(keras.callbacks.Callback):
         best: value that it must exceed, where training goes on: the best so far.
 
     Example:
-        >>> model.fit(data, callbacks=[Checkpoint("best.keras", monitor="val_accuracy")])
+        >>> checkpoint = Checkpoint("best.keras", monitor="accuracy")
+        >>> history = model.fit(images, labels, callbacks=[checkpoint], verbose=0)
+        >>> best = keras.models.load_model("best.keras")
     """
 
     def __init__(self, path, monitor=None, best=float("-inf")):
@@ -314,6 +342,10 @@ def write_graph(log_dir, model):
 
     Example:
         >>> write_graph("logs/seed0", model)
+
+    Args:
+        log_dir: the `log_dir` of Keras's `TensorBoard` callback.
+        model: a functional or sequential model.
     """
     signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
     forward = tf.function(lambda inputs: model(inputs, training=False))

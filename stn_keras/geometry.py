@@ -22,8 +22,12 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = ["affine_grid", "compose", "invert", "transform_points"]
 
-def affine_grid(theta, output_size, *, align_corners=False):
+Size = tuple[int, int] | tuple[int, int, int]
+
+
+def affine_grid(theta, output_size: Size, *, align_corners: bool = False):
     """Sampling grid of an affine transform, of images or of volumes.
 
     The grid generator of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025),
@@ -32,7 +36,9 @@ def affine_grid(theta, output_size, *, align_corners=False):
     Example:
 
     >>> identity = [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
-    >>> affine_grid(identity, (1, 2))[0, 0]  # x = -0.5 and 0.5, y = 0
+    >>> np.array(affine_grid(identity, (1, 2)))[0, 0]  # (x, y) of two pixels
+    array([[-0.5,  0. ],
+           [ 0.5,  0. ]], dtype=float32)
 
     Args:
         theta: `(batch, 2, 3)` or `(batch, 6)`, row-major; maps normalised output coordinates to
@@ -146,24 +152,62 @@ def bend(squares):
 
 
 def compose(first, second):
-    """Matrices `(batch, 3, 3)` of one warp that does what two do, one after the other.
+    """Matrices of one warp that does what two do, one after the other.
 
-    Coordinates go from the output of the second through `second` and on through `first`.
+    Coordinates go from the output of the second through `second` and on through `first`:
+    the product of both.
+
+    Example:
+
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
+    >>> np.array(compose(matrix, matrix))[0, :2]  # and at the right half of that
+    array([[0.25, 0.  , 0.75],
+           [0.  , 0.25, 0.  ]], dtype=float32)
+
+    Args:
+        first: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`: the warp done first.
+        second: `(batch, 3, 3)` tensor: the warp of the first one's output.
+
+    Returns:
+        `(batch, 3, 3)`, normalised, from output to input coordinates.
     """
     return product(first, second)
 
 
 def invert(matrix):
-    """Matrices `(batch, 3, 3)` from input to output coordinates: where things went."""
+    """Matrices from input to output coordinates: where things went.
+
+    Example:
+
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
+    >>> np.array(transform_points(invert(matrix), [[[0.5, 0.0]]]))  # whose middle comes to be 0
+    array([[[0., 0.]]], dtype=float32)
+
+    Args:
+        matrix: `(batch, 3, 3)` tensor, from output to input coordinates.
+
+    Returns:
+        `(batch, 3, 3)`, normalised. A singular matrix is an error or gives values that are not
+        finite, as the Keras backend has it.
+    """
     return ops.inv(matrix)
 
 
 def transform_points(matrix, points):
-    """Where `(batch, 3, 3)` matrices send `(batch, n, 2)` points `(x, y)`, normalised.
+    """Where matrices send points.
 
     Example:
 
-    >>> corner = transform_points(Affine().matrix(theta), [[[-1.0, -1.0]]])  # seen in the input
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])
+    >>> np.array(transform_points(matrix, [[[-1.0, -1.0]]]))  # the upper left corner's source
+    array([[[ 0. , -0.5]]], dtype=float32)
+
+    Args:
+        matrix: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`, `compose` or `invert`.
+        points: `(batch, n, 2)`, `(x, y)`, normalised.
+
+    Returns:
+        `(batch, n, 2)`, normalised; not finite where a homography sends a point to infinity.
     """
     points = as_coordinates(points)
     homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -18,6 +19,8 @@ from stn_keras.sampling import (
     to_channels_last,
 )
 
+__all__ = ["SpatialTransformer"]
+
 
 @keras.saving.register_keras_serializable("stn_keras")
 class SpatialTransformer(keras.Layer):
@@ -30,7 +33,7 @@ class SpatialTransformer(keras.Layer):
     >>> localize = stn_keras.localization.head()  # a zero kernel and the identity as bias
     >>> layer = SpatialTransformer(keras.Sequential([keras.layers.Flatten(), localize]))
     >>> images = np.random.rand(2, 28, 28, 1).astype("float32")
-    >>> bool(np.all(layer(images) == images))  # a fresh layer returns its input
+    >>> np.array_equal(layer(images), images)  # a fresh layer returns its input
     True
 
     Args:
@@ -67,18 +70,18 @@ class SpatialTransformer(keras.Layer):
 
     def __init__(
         self,
-        localization=None,
+        localization: keras.Layer | None = None,
         *,
-        transform="affine",
-        output_size=None,
-        interpolation="bilinear",
-        fill_mode="constant",
-        fill_value=0.0,
-        align_corners=False,
-        data_format=None,
-        antialias=1,
-        iterations=1,
-        gradient_scale=1.0,
+        transform: str | dict | transforms.Transform = "affine",
+        output_size: tuple[int, int] | None = None,
+        interpolation: str = "bilinear",
+        fill_mode: str = "constant",
+        fill_value: float | Sequence[float] = 0.0,
+        align_corners: bool = False,
+        data_format: str | None = None,
+        antialias: int = 1,
+        iterations: int = 1,
+        gradient_scale: float = 1.0,
         **kwargs,
     ):
         # Keras would cast `theta` to the compute dtype: bfloat16 has too few digits for it.
@@ -136,6 +139,9 @@ class SpatialTransformer(keras.Layer):
 
         What the localization network regresses; with several `iterations` those of the composed
         matrices, which belong to `warped_by`.
+
+        Raises:
+            ValueError: if the layer has no localization network.
         """
         if self.localization is None:
             raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")

@@ -6,6 +6,8 @@ from keras import layers
 
 from stn_keras import transforms
 
+__all__ = ["Identity", "cnn", "head"]
+
 
 @keras.saving.register_keras_serializable("stn_keras")
 class Identity(keras.initializers.Initializer):
@@ -13,7 +15,14 @@ class Identity(keras.initializers.Initializer):
 
     Example:
 
-    >>> keras.layers.Dense(6, kernel_initializer="zeros", bias_initializer=Identity("affine"))
+    >>> np.array(Identity("similarity")(shape=(4,)))  # angle, scale, x, y
+    array([0., 1., 0., 0.], dtype=float32)
+
+    Args:
+        transform: A name or an instance of `stn_keras.transforms`.
+
+    Raises:
+        ValueError: if `transform` is none of these.
     """
 
     def __init__(self, transform="affine"):
@@ -32,6 +41,12 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
     A zero kernel and the identity as bias, so training starts from images left alone. It
     computes in float32 under every dtype policy.
 
+    Example:
+
+    >>> theta = head("attention", start=(0.5, -0.5, -0.5))  # begins with the upper left quarter
+    >>> np.array(theta(np.zeros((1, 64), "float32")))
+    array([[ 0.5, -0.5, -0.5]], dtype=float32)
+
     Args:
         transform: A name or an instance of `stn_keras.transforms`.
         start: The parameters to start from, where not the identity: several transformers that
@@ -39,9 +54,11 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         activity_regularizer: A penalty on `theta`, such as those of `stn_keras.regularizers`.
         name: Name of the layer; several heads in one functional model need different ones.
 
-    Example:
+    Returns:
+        A `keras.layers.Dense`, `(batch, features)` → `(batch, num_parameters)`, float32.
 
-    >>> head("attention", start=(0.5, -0.5, -0.5))  # begins with the upper left quarter
+    Raises:
+        ValueError: if `transform` is none, or `start` does not have its number of parameters.
     """
     transform = transforms.get(transform)
     if start is not None and np.shape(start) != (transform.num_parameters,):
@@ -67,7 +84,22 @@ def cnn(transform="affine", start=None, activity_regularizer=None, name="localiz
 
     Example:
 
-    >>> SpatialTransformer(localization.cnn())
+    >>> layer = stn_keras.SpatialTransformer(cnn())
+    >>> layer.theta(np.zeros((2, 32, 32, 3), "float32")).shape == (2, 6)
+    True
+
+    Args:
+        transform: A name or an instance of `stn_keras.transforms`.
+        start: See `head`.
+        activity_regularizer: See `head`.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Sequential`, `(batch, height, width, channels)` → `(batch, num_parameters)`;
+        images of 28×28 at least.
+
+    Raises:
+        ValueError: as `head` does.
     """
     return keras.Sequential(
         [

@@ -12,6 +12,8 @@ from keras import ops
 
 from stn_keras import geometry, transforms
 
+__all__ = ["IdentityDistance", "OutsideShare", "identity_distance", "outside_share"]
+
 SIZE = (32, 32)
 
 
@@ -20,7 +22,8 @@ def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=Fal
 
     Example:
 
-    >>> identity_distance([[0.3, 0.4]], "translation")  # 0.5: a quarter of the image's side
+    >>> np.array(identity_distance([[0.3, 0.4]], "translation"))  # a quarter of the side
+    array([0.5], dtype=float32)
 
     Args:
         theta: `(batch, num_parameters)`; of the affine transform also `(batch, 2, 3)`.
@@ -56,7 +59,8 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
 
     Example:
 
-    >>> outside_share([[1.0, 0.0]], "translation")  # half a width to the right: 0.5
+    >>> np.array(outside_share([[1.0, 0.0]], "translation"))  # half a width to the right
+    array([0.5], dtype=float32)
 
     Args:
         theta: `(batch, num_parameters)`; of the affine transform also `(batch, 2, 3)`.
@@ -117,22 +121,28 @@ class IdentityDistance(ThetaMetric):
 
     Example:
 
-    >>> images = keras.Input((28, 28, 1))
-    >>> theta = localization.cnn()(images)
-    >>> warped = SpatialTransformer()([images, theta])
+    >>> pixels = keras.Input((32, 32, 3))
+    >>> theta = stn_keras.localization.cnn()(pixels)
+    >>> warped = stn_keras.SpatialTransformer()([pixels, theta])
     >>> logits = keras.layers.Dense(10)(keras.layers.Flatten()(warped))
-    >>> model = keras.Model(images, {"logits": logits, "theta": theta})
+    >>> model = keras.Model(pixels, {"logits": logits, "theta": theta})
     >>> model.compile(
     ...     loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
     ...     metrics={"theta": [IdentityDistance("affine"), OutsideShare("affine")]},
     ... )
-    >>> model.fit(x, {"logits": y, "theta": None})  # where None can't be, any numbers will do
+    >>> truth = {"logits": labels, "theta": np.zeros(len(labels))}  # any numbers will do
+    >>> history = model.fit(images, truth, verbose=0)
+    >>> history.history["theta_identity_distance"]  # before its only step
+    [0.0]
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: `(height, width)` of the grid of output points.
         name: Name of the metric in the history; by default that of the function.
         dtype: Dtype of the sums.
+
+    Raises:
+        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
     """
 
     measure = staticmethod(identity_distance)
@@ -140,13 +150,23 @@ class IdentityDistance(ThetaMetric):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class OutsideShare(ThetaMetric):
-    """Mean over the images of `outside_share`; see `IdentityDistance` for its use.
+    """Mean over the images of `outside_share`; see `IdentityDistance` for its use in a model.
+
+    Example:
+
+    >>> metric = OutsideShare("translation")
+    >>> metric.update_state(None, np.array([[0.0, 0.0], [1.0, 0.0]]))
+    >>> float(metric.result())
+    0.25
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: `(height, width)` of the grid of output points.
         name: Name of the metric in the history; by default that of the function.
         dtype: Dtype of the sums.
+
+    Raises:
+        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
     """
 
     measure = staticmethod(outside_share)

@@ -6,18 +6,26 @@ from keras import layers
 from stn_keras import localization
 from stn_keras.layers import SpatialTransformer
 
+__all__ = ["cifar10_stn"]
+
 # Of the training images, per channel (red, green, blue), with pixels in 0 … 1.
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
 CIFAR10_STD = (0.24703223, 0.24348513, 0.26158784)
 
 
-def cifar10_stn(transformer=True, *, spatial_dropout=0.5, dropout=0.5, gradient_scale=1.0):
+def cifar10_stn(
+    transformer: bool = True,
+    *,
+    spatial_dropout: float = 0.5,
+    dropout: float = 0.5,
+    gradient_scale: float = 1.0,
+) -> keras.Model:
     """The published CIFAR-10 spatial transformer network; 473,120 parameters.
 
     Example:
 
     >>> model = cifar10_stn()
-    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8")).shape
+    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0).shape
     (1, 10)
 
     Args:

@@ -5,6 +5,8 @@ import re
 import keras
 from keras import ops
 
+__all__ = ["ConvMuon"]
+
 
 @keras.saving.register_keras_serializable("stn_keras")
 class ConvMuon(keras.optimizers.SGD):
@@ -17,9 +19,12 @@ class ConvMuon(keras.optimizers.SGD):
 
     Example:
 
-    >>> model.compile(ConvMuon(0.02, momentum=0.9, nesterov=True), "mse")
+    >>> muon = ConvMuon(0.02, momentum=0.9, nesterov=True, exclude_layers=["localization"])
+    >>> model.compile(muon, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> history = model.fit(images, labels, verbose=0)
 
     Args:
+        learning_rate: A number or a schedule, of the orthogonal steps and of SGD's.
         exclude_layers: Patterns of `re.search`; weights with one of them in their path take
             SGD's steps. The length of a gradient has no bearing on an orthogonal step, so a
             localization network that `gradient_scale` is to slow down belongs here.

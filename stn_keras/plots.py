@@ -13,6 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from stn_keras.files import replacing
 
+__all__ = ["curves", "outline", "pixels", "save", "warps"]
+
 HIGHLIGHT = "#ffd21f"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # safe for colour-blind
 
@@ -35,7 +37,12 @@ def outline(grid, image_size, *, align_corners=False):
         top-right one.
 
     Example:
-        >>> x, y = outline(grid[0], (32, 32)).T
+        >>> grid = stn_keras.affine_grid([[0.5, 0, 0, 0, 0.5, 0]], (2, 2))
+        >>> outline(grid[0], (32, 32))[[0, 3, 6, 9]]  # the corners of the middle
+        array([[ 7.5,  7.5],
+               [23.5,  7.5],
+               [23.5, 23.5],
+               [ 7.5, 23.5]])
     """
     edges = _half_a_pixel_further(_half_a_pixel_further(np.asarray(grid, float), 0), 1)
     line = np.concatenate([edges[0], edges[1:, -1], edges[-1, -2::-1], edges[-2::-1, 0]])
@@ -67,9 +74,14 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
     Returns:
         A `Figure`: two rows, a column per image.
 
+    Raises:
+        ValueError: if the batch sizes differ.
+
     Example:
-        >>> theta = layer.theta(images)
-        >>> figure = warps(images, layer(images), layer.grid(theta, images.shape[1:3]))
+        >>> layer = stn_keras.SpatialTransformer(transform="attention")
+        >>> theta = np.tile([0.5, 0.0, 0.0], (len(images), 1))
+        >>> shown = images.astype("float32") / 255
+        >>> figure = warps(shown, layer([shown, theta]), layer.grid(theta, (32, 32)))
         >>> save(figure, "warps.png")
     """
     images, warped, grid = np.asarray(images), np.asarray(warped), np.asarray(grid)
@@ -158,7 +170,8 @@ def curves(histories, reference=None, *, evaluation="val", reference_name="publi
         A `Figure`: loss on the left, accuracy in percent on the right, epochs counted from 1.
 
     Example:
-        >>> figure = curves({"one cycle": history.read("history.csv")})
+        >>> history = {"loss": [2.0, 1.6], "accuracy": [0.2, 0.4], "val_accuracy": [0.3, 0.4]}
+        >>> save(curves({"one cycle": history}), "curves.png")
     """
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
@@ -216,10 +229,17 @@ def _draw(axis, runs, column, **style):
 
 
 def pixels(figure):
-    """The drawn figure as a (height, width, 3) uint8 array, 0 … 255.
+    """The drawn figure as an array, which `tf.summary.image` takes.
 
     Example:
-        >>> tf.summary.image("warps", pixels(figure)[np.newaxis], step=0)
+        >>> pixels(curves({"run": {"loss": [2.0, 1.6]}})).shape
+        (480, 1200, 3)
+
+    Args:
+        figure: a `Figure`.
+
+    Returns:
+        (height, width, 3) uint8 array, 0 … 255.
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -233,7 +253,14 @@ def save(figure, path):
     disk or a kill never leaves half a file at `path`.
 
     Example:
-        >>> save(curves({"run": history}), "curves.png")
+        >>> save(curves({"run": {"loss": [2.0, 1.6]}}), "curves.png")
+
+    Args:
+        figure: a `Figure`.
+        path: where; an image's or a document's suffix that Matplotlib knows.
+
+    Raises:
+        OSError: if the file cannot be written; what was there before stays.
     """
     with replacing(path) as temporary:
         figure.savefig(temporary)

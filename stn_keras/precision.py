@@ -34,4 +34,5 @@ def cpu_has_bfloat16(cpuinfo=pathlib.Path("/proc/cpuinfo")):
     if not cpuinfo.exists():
         return False
     flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
-    return bool(flags) and any(name in flags[1].split() for name in BFLOAT16_INSTRUCTIONS)
+    names = flags[1].split() if flags else []
+    return any(name in names for name in BFLOAT16_INSTRUCTIONS)

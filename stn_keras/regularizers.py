@@ -14,12 +14,14 @@ from keras import ops
 from stn_keras import geometry, transforms
 from stn_keras.metrics import SIZE, mean_over_points, squared_distance
 
+__all__ = ["FromIdentity", "Outside"]
+
 
 class ThetaRegularizer(keras.Regularizer):
     """`strength` times the sum over a batch of a penalty that each image's `theta` gives."""
 
     def __init__(self, transform="affine", strength=0.01, size=SIZE):
-        if not isinstance(strength, numbers.Real) or not 0 <= strength < math.inf:
+        if not isinstance(strength, numbers.Real) or not 0 <= float(strength) < math.inf:
             raise ValueError(
                 f"`strength` must be a number, 0 or greater. Received: strength={strength!r}"
             )
@@ -52,7 +54,10 @@ class FromIdentity(ThetaRegularizer):
 
     Example:
 
-    >>> localization.head("affine", activity_regularizer=FromIdentity("affine", strength=0.1))
+    >>> penalty = FromIdentity("affine", strength=0.1)
+    >>> theta = stn_keras.localization.head("affine", activity_regularizer=penalty)
+    >>> float(penalty([[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]])) == pytest.approx(0.1)
+    True
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
@@ -79,7 +84,10 @@ class Outside(ThetaRegularizer):
 
     Example:
 
-    >>> localization.head("attention", activity_regularizer=Outside("attention", strength=1.0))
+    >>> penalty = Outside("attention", strength=1.0)
+    >>> theta = stn_keras.localization.head("attention", activity_regularizer=penalty)
+    >>> float(penalty([[0.5, 0.5, 0.5]]))  # the lower right quarter
+    0.0
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -9,6 +10,8 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.geometry import as_coordinates, to_pixels, wide_dtype
+
+__all__ = ["grid_sample"]
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FILL_MODES = ("constant", "nearest", "reflect")
@@ -20,11 +23,11 @@ def grid_sample(
     images,
     grid,
     *,
-    interpolation="bilinear",
-    fill_mode="constant",
-    fill_value=0.0,
-    align_corners=False,
-    data_format=None,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: float | Sequence[float] = 0.0,
+    align_corners: bool = False,
+    data_format: str | None = None,
 ):
     """Samples each image at its grid's points, differentiable in both.
 
@@ -34,7 +37,8 @@ def grid_sample(
     Example:
 
     >>> image = np.arange(4.0, dtype="float32").reshape(1, 1, 4, 1)  # pixels 0 1 2 3
-    >>> grid_sample(image, [[[[0.0, 0.0]]]])  # the middle, between 1 and 2: 1.5
+    >>> np.array(grid_sample(image, [[[[0.0, 0.0]]]]))  # the middle, between 1 and 2
+    array([[[[1.5]]]], dtype=float32)
 
     Args:
         images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` if

@@ -15,6 +15,19 @@ from keras import ops
 
 from stn_keras import geometry
 
+__all__ = [
+    "Affine",
+    "Attention",
+    "MatrixTransform",
+    "Projective",
+    "Rigid",
+    "Similarity",
+    "ThinPlateSpline",
+    "Transform",
+    "Translation",
+    "get",
+]
+
 register = keras.saving.register_keras_serializable("stn_keras")
 
 
@@ -25,16 +38,40 @@ class Transform:
     Attributes:
         num_parameters: How many numbers a localization network regresses per image.
         identity: 1-D array of these numbers for which a warp returns its input.
+
+    Example:
+
+    >>> transform = transforms.get("thin_plate_spline")
+    >>> transform.num_parameters
+    32
+    >>> transform.grid(transform.identity[None], (28, 28)).shape == (1, 28, 28, 2)
+    True
     """
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return len(self.identity)
 
+    @property
+    def identity(self) -> np.ndarray:
+        raise NotImplementedError
+
     def grid(self, theta, output_size, align_corners=False):
-        """Normalised sampling grid `(batch, height, width, 2)`.
+        """Normalised sampling grid of an output of `(height, width)`.
 
         Where angles are concerned the input is taken to have the output's aspect ratio.
+
+        Args:
+            theta: `(batch, num_parameters)`.
+            output_size: `(height, width)`.
+            align_corners: See `stn_keras.geometry`.
+
+        Returns:
+            `(batch, height, width, 2)`, last axis `(x, y)`; float64 if `theta` is, else float32.
+
+        Raises:
+            ValueError: if `theta` is not of the transform's shape, or `output_size` not two
+                positive integers.
         """
         size = geometry.as_size(output_size, "output_size")
         coordinates = self.pixels(theta, size, size, align_corners)
@@ -45,7 +82,11 @@ class Transform:
         raise NotImplementedError
 
     def parameters(self, theta):
-        """`theta` as a `(batch, num_parameters)` tensor of coordinates' dtype."""
+        """`theta` as a `(batch, num_parameters)` tensor of coordinates' dtype.
+
+        Raises:
+            ValueError: if it is of another shape.
+        """
         theta = geometry.as_coordinates(theta)
         if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
             raise ValueError(
@@ -63,12 +104,30 @@ class Transform:
 
 
 class MatrixTransform(Transform):
-    """A transform of homogeneous coordinates; `geometry.compose` and `invert` take its matrix."""
+    """A transform of homogeneous coordinates; `geometry.compose` and `invert` take its matrix.
+
+    A new one says what its matrix is:
+
+    Example:
+
+    >>> class Zoom(MatrixTransform):
+    ...     identity = np.ones(1, "float32")
+    ...
+    ...     def matrix(self, theta, size=(1, 1)):
+    ...         scale = self.parameters(theta)[:, :, None]
+    ...         return scale * ops.diag([1.0, 1.0, 0.0]) + ops.diag([0.0, 0.0, 1.0])
+    >>> np.array(Zoom().grid([[0.5]], (1, 2)))[0, 0]
+    array([[-0.25,  0.  ],
+           [ 0.25,  0.  ]], dtype=float32)
+    """
 
     def matrix(self, theta, size=(1, 1)):
         """Matrices `(batch, 3, 3)`, from output to input, in normalised units.
 
         `size` is the `(height, width)` of the input, in whose pixels angles are angles.
+
+        Raises:
+            ValueError: if `theta` is not of the transform's shape.
         """
         raise NotImplementedError
 
@@ -95,7 +154,8 @@ class Translation(MatrixTransform):
 
     Example:
 
-    >>> Translation().matrix([[0.5, 0.0]])[0, 0]  # looks a quarter of the width to the right
+    >>> np.array(Translation().matrix([[0.5, 0.0]]))[0, 0]  # a quarter of the width to the right
+    array([1. , 0. , 0.5], dtype=float32)
     """
 
     @property
@@ -113,6 +173,12 @@ class Attention(MatrixTransform):
     """A scale and a shift: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
 
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 2.
+
+    Example:
+
+    >>> np.array(Attention().matrix([[0.5, 0.0, -0.5]]))[0, :2]  # the middle of the upper half
+    array([[ 0.5,  0. ,  0. ],
+           [ 0. ,  0.5, -0.5]], dtype=float32)
     """
 
     @property
@@ -129,8 +195,18 @@ class Attention(MatrixTransform):
 class Rigid(MatrixTransform):
     """A rotation and a shift: `theta` is `(batch, 3)`, angle, x and y.
 
+    Example:
+
+    >>> quarter = Rigid().matrix([[math.pi / 2, 0.0, 0.0]], size=(20, 40))
+    >>> np.array(quarter)[0, :2].round(3) + 0.0  # in an image twice as wide as high
+    array([[ 0. , -0.5,  0. ],
+           [ 2. ,  0. ,  0. ]], dtype=float32)
+
     Args:
-        max_rotation: Bound of the angle, never reached; None for no bound.
+        max_rotation: Bound of the angle in radians, never reached; None for no bound.
+
+    Raises:
+        ValueError: if the bound is not positive.
     """
 
     max_rotation: float | None = None
@@ -152,17 +228,23 @@ class Rigid(MatrixTransform):
 class Similarity(MatrixTransform):
     """Rotation, scale and shift: `theta` is `(batch, 4)`, angle, scale, x and y.
 
-    Args:
-        max_rotation: Bound of the angle, never reached; None for no bound.
-        scale: Bounds of the scale around 1, never reached; None for no bounds.
-
     Example:
 
-    >>> Similarity(max_rotation=math.pi / 4, scale=(0.5, 2.0))
+    >>> bounded_similarity = Similarity(max_rotation=math.pi / 4, scale=(0.5, 2.0))
+    >>> bounded_similarity.identity
+    array([0., 1., 0., 0.], dtype=float32)
+
+    Args:
+        max_rotation: Bound of the angle in radians, never reached; None for no bound.
+        scale: Bounds of the scale around 1, never reached; None for no bounds.
+
+    Raises:
+        ValueError: if a bound of the angle is not positive, or those of the scale not two
+            numbers around 1.
     """
 
     max_rotation: float | None = None
-    scale: tuple | None = None
+    scale: tuple[float, float] | None = None
 
     def __post_init__(self):
         check_max_rotation(self.max_rotation)
@@ -198,8 +280,10 @@ class Affine(MatrixTransform):
 
     Example:
 
-    >>> Affine().grid([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]], (28, 28)).shape
-    TensorShape([1, 28, 28, 2])
+    >>> mirrored = Affine().grid([[-1.0, 0.0, 0.0, 0.0, 1.0, 0.0]], (1, 2))
+    >>> np.array(mirrored)[0, 0]
+    array([[ 0.5,  0. ],
+           [-0.5,  0. ]], dtype=float32)
     """
 
     @property
@@ -224,7 +308,14 @@ class Affine(MatrixTransform):
 class Projective(MatrixTransform):
     """Any homography but those that send the output's middle to infinity.
 
-    `theta` is `(batch, 8)`: the matrix row-major, without its last element, which is 1.
+    `theta` is `(batch, 8)`: the matrix row-major, without its last element, which is 1. Points
+    are `(x, y) / depth`; where the depth is 0, on the horizon, samples are outside the image.
+
+    Example:
+
+    >>> tilted = Projective().grid([[1, 0, 0, 0, 1, 0, 0.5, 0]], (1, 2))  # depth 1 + x / 2
+    >>> np.array(tilted)[0, 0, :, 0].round(3)
+    array([-0.667,  0.4  ], dtype=float32)
     """
 
     @property
@@ -259,11 +350,22 @@ class ThinPlateSpline(Transform):
     row. Between them runs the surface of least bending, [Bookstein, 1989](
     https://doi.org/10.1109/34.24792), which the paper's appendix uses.
 
+    Example:
+
+    >>> spline = ThinPlateSpline(control_points=(2, 2))
+    >>> corner = [[0.5, 0, 0, 0, 0, 0, 0, 0]]  # the upper left one moves right
+    >>> np.array(spline.grid(corner, (2, 2), align_corners=True))[0, 0].round(3)
+    array([[-0.5, -1. ],
+           [ 1. , -1. ]], dtype=float32)
+
     Args:
-        control_points: How many `(rows, columns)` of control points.
+        control_points: How many `(rows, columns)` of control points, two at least.
+
+    Raises:
+        ValueError: if they are not two integers, 2 or greater.
     """
 
-    control_points: tuple = (4, 4)
+    control_points: tuple[int, int] = (4, 4)
 
     def __post_init__(self):
         points = geometry.as_size(self.control_points, "control_points")
@@ -325,10 +427,20 @@ TRANSFORMS = {
 }
 
 
-def get(transform):
+def get(transform: str | dict | Transform):
     """The transform of that name, with its default settings, of a saved config, or itself.
 
-    Names: translation, attention, rigid, similarity, affine, projective, thin_plate_spline.
+    Example:
+
+    >>> transforms.get("similarity")
+    Similarity(max_rotation=None, scale=None)
+
+    Args:
+        transform: An instance, its config, or one of the names translation, attention, rigid,
+            similarity, affine, projective, thin_plate_spline.
+
+    Returns:
+        A `Transform`.
 
     Raises:
         ValueError: if it is none of these.

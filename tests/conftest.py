@@ -18,6 +18,7 @@ else:
             "callbacks",
             "checkpoint",
             "cifar10",
+            "docstrings",
             "examples",
             "pipeline",
             "plots",

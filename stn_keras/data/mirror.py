@@ -76,8 +76,5 @@ def _integrity(tarball):
 
 def _files(tarball):
     with tarfile.open(fileobj=io.BytesIO(tarball)) as tar:  # All members lie below one folder.
-        return {
-            member.name.partition("/")[2]: tar.extractfile(member).read()
-            for member in tar
-            if member.isfile()
-        }
+        files = {member.name.partition("/")[2]: tar.extractfile(member) for member in tar}
+        return {name: file.read() for name, file in files.items() if file is not None}

@@ -1,0 +1,32 @@
+"""Sphinx: `python -m sphinx -W docs build/docs`."""
+
+import re
+
+import stn_keras
+
+project = "stn_keras"
+author = "The stn_keras authors"
+release = stn_keras.__version__
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
+html_theme = "furo"
+html_title = f"{project} {release}"
+exclude_patterns = ["pictures"]
+nitpicky = False
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+default_role = "literal"
+myst_heading_anchors = 3
+napoleon_custom_sections = [("Call arguments", "params_style")]
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+
+
+def to_restructured_text(app, what, name, thing, options, lines):
+    """Docstrings write links as Markdown does: `[text](address)`."""
+    text = re.sub(r"\[([^\]]+)\]\(\s*(https?://[^)]+)\)", r"`\1 <\2>`__", "\n".join(lines))
+    lines[:] = text.split("\n")
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", to_restructured_text)

@@ -1,0 +1,95 @@
+"""What every public name's docstring says is complete, and its examples run as printed."""
+
+import doctest
+import importlib
+import inspect
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import stn_keras
+
+ROOT = pathlib.Path(__file__).parents[1]
+MODULES = (
+    "geometry",
+    "sampling",
+    "transforms",
+    "layers",
+    "localization",
+    "models",
+    "metrics",
+    "regularizers",
+    "optimizers",
+    "callbacks",
+    "plots",
+)
+NAMES = [
+    (importlib.import_module(f"stn_keras.{module}"), name)
+    for module in MODULES
+    for name in importlib.import_module(f"stn_keras.{module}").__all__
+]
+public = pytest.mark.parametrize("module, name", NAMES, ids=[name for _, name in NAMES])
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch, rng):
+    """What examples take as given: eight pictures with labels, and a model of one transformer."""
+    monkeypatch.chdir(tmp_path)
+    images = rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8")
+    x = keras.Input((32, 32, 3))
+    head = keras.Sequential([keras.layers.Flatten(), stn_keras.localization.head()])
+    warped = stn_keras.SpatialTransformer(head, name="transformer")(x)
+    model = keras.Model(x, keras.layers.Dense(10)(keras.layers.Flatten()(warped)))
+    model.compile(
+        keras.optimizers.SGD(1e-6),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    names = {"stn_keras": stn_keras, "keras": keras, "np": np, "pytest": pytest}
+    return names | {"images": images, "labels": rng.integers(0, 10, 8), "model": model}
+
+
+@public
+def test_examples_run(module, name, given):
+    """With the names of their module, and those given."""
+    thing = getattr(module, name)
+    scope = given | vars(module) | {"transforms": stn_keras.transforms}
+    examples = doctest.DocTestParser().get_doctest(thing.__doc__, scope, name, module.__file__, 0)
+    assert examples.examples, f"{name} has no example"
+    said = []
+    doctest.DocTestRunner(verbose=False).run(examples, out=said.append)
+    assert not said, "".join(said)
+
+
+@public
+def test_every_argument_is_described(module, name):
+    thing = getattr(module, name)
+    parameters = inspect.signature(thing).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    missing = [n for n in named if not re.search(rf"^\s+{n}: \S", thing.__doc__, re.MULTILINE)]
+    assert not missing, f"{name} says nothing of {missing}"
+
+
+@public
+def test_functions_say_what_they_return(module, name):
+    thing = getattr(module, name)
+    writes = ("save", "write_graph", "write_settings")
+    if inspect.isfunction(thing) and name not in writes:
+        assert re.search(r"^ +Returns:\n +\S", thing.__doc__, re.MULTILINE)
+
+
+def test_every_public_name_has_a_reference_page():
+    pages = [path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md")]
+    documented = set(re.findall(r"automodule:: stn_keras\.(\w+)", "".join(pages)))
+    assert documented >= set(MODULES)
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(map(str, ROOT.glob("docs/*.md")))])
+def test_the_code_of_a_page_runs(page, given):
+    """All of its Python blocks, one after the other."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    for block in blocks:
+        exec(compile(block, page, "exec"), given)

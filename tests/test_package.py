@@ -1,0 +1,42 @@
+"""What a wheel holds, and that the lists of what to install agree."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+BUILD = "import setuptools.build_meta as backend, sys; backend.build_wheel(sys.argv[1])"
+
+
+def test_a_wheel_holds_the_library_and_its_licence_alone(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    source, built = tmp_path / "source", tmp_path / "built"
+    outputs = ".*", "__pycache__", "build", "*.egg-info", "venv", "logs", "saved_models"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*outputs))
+    command = [sys.executable, "-c", BUILD, str(built)]
+    finished = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    (wheel,) = built.iterdir()
+    held = set(zipfile.ZipFile(wheel).namelist())
+    library = {str(path.relative_to(ROOT)) for path in ROOT.glob("stn_keras/**/*.py")}
+    information = {name for name in held if ".dist-info/" in name}
+    assert held - information == library | {"stn_keras/py.typed"}
+    assert any(name.endswith("/LICENSE") for name in information)
+
+
+def test_requirements_are_those_of_the_package_its_training_and_its_tests():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    extras = project["optional-dependencies"]
+    tests = [line for line in extras["dev"] if line.startswith("pytest>")]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    required = [re.sub(r"\s*#.*", "", line) for line in lines]
+    assert sorted(filter(None, required)) == sorted(
+        project["dependencies"] + extras["train"] + tests
+    )
