@@ -1,5 +1,7 @@
 """Functional-API models with spatial transformers in them."""
 
+import math
+
 import keras
 from keras import layers
 
@@ -55,3 +57,88 @@ def cifar10_stn(transformer=True, *, spatial_dropout=0.5, dropout=0.5, gradient_
     x = layers.Dropout(dropout)(x)
     logits = layers.Dense(10, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="cifar10_stn" if transformer else "cifar10_cnn")
+
+
+def mnist_stn(
+    classifier="cnn", transform="affine", *, size=28, parameters=400_000, gradient_scale=1.0
+):
+    """A network of the distorted-MNIST table of [Jaderberg et al., 2015](
+    https://arxiv.org/abs/1506.02025): as many parameters with a transformer as without.
+
+    `"fcn"`: two dense layers of equally many units. `"cnn"`: conv 9×9×32 – pool – conv 7×7×64 –
+    pool – dense. The transformer comes first, with the paper's localization networks; from
+    canvases above 28×28 it cuts 28×28, averaged over 2×2 samples a pixel, for the classifier.
+
+    Example:
+
+    >>> mnist_stn("fcn", "projective").predict(np.zeros((1, 28, 28, 1), "uint8")).shape
+    (1, 10)
+
+    Args:
+        classifier: `"fcn"` or `"cnn"`.
+        transform: What the transformer's `theta` means; `None` for no transformer.
+        size: Height and width of the images.
+        parameters: How many to come close to, by the number of units of the dense layers.
+        gradient_scale: See `SpatialTransformer`.
+
+    Returns:
+        A functional `keras.Model` from `(batch, size, size, 1)` pixels in 0 … 255 to
+        `(batch, 10)` float32 logits.
+
+    Raises:
+        ValueError: if there is no such classifier, or no units are left for it.
+    """
+    if classifier not in ("fcn", "cnn"):
+        raise ValueError(
+            f"`classifier` must be 'fcn' or 'cnn'. Received: classifier={classifier!r}"
+        )
+    images = keras.Input((size, size, 1), name="images")
+    x = layers.Rescaling(1 / 255, name="pixels")(images)
+    if transform is not None:
+        small = {"output_size": (28, 28), "antialias": 2} if size > 28 else {}
+        localize = mnist_localization(classifier, transform)
+        x = SpatialTransformer(
+            localize, transform=transform, gradient_scale=gradient_scale, name="transformer", **small
+        )(x)
+    if classifier == "cnn":
+        x = layers.Conv2D(32, 9, activation="relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.Conv2D(64, 7, activation="relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+    x = layers.Flatten()(x)
+    hidden = 1 if classifier == "cnn" else 2
+    left = parameters - keras.Model(images, x).count_params()
+    units = dense_units(left, x.shape[1], hidden)
+    for _ in range(hidden):
+        x = layers.Dense(units, activation="relu")(x)
+    logits = layers.Dense(10, dtype="float32", name="logits")(x)
+    return keras.Model(images, logits, name="_".join(filter(None, ["mnist", classifier, transform])))
+
+
+def mnist_localization(classifier, transform):
+    """Three layers and the head: dense 32 each, or on the image pooled to half its size
+    conv 5×5×20 – pool – conv 5×5×20 – dense 20."""
+    if classifier == "fcn":
+        body = [layers.Flatten(), *(layers.Dense(32, activation="relu") for _ in range(3))]
+    else:
+        body = [
+            layers.AveragePooling2D(2),
+            layers.Conv2D(20, 5, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(20, 5, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(20, activation="relu"),
+        ]
+    return keras.Sequential([*body, localization.head(transform)], name="localization")
+
+
+def dense_units(parameters, features, hidden):
+    """Units of each of one or two hidden layers before ten logits, for so many parameters."""
+    linear, constant = features + hidden + 10, 10 - parameters
+    if hidden == 1:
+        units = round(-constant / linear)
+    else:
+        units = round((math.sqrt(linear**2 - 4 * constant) - linear) / 2)
+    if units < 1:
+        raise ValueError(f"No units are left for {parameters} parameters and {features} features.")
+    return units

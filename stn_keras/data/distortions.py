@@ -8,13 +8,12 @@ canvas looks; outside the image is black.
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from stn_keras import geometry, transforms
+from stn_keras.data import pipeline
 from stn_keras.sampling import grid_sample
-
-MNIST_SIZES = {"R": (28, 28), "RTS": (42, 42), "P": (28, 28), "E": (28, 28), "TC": (60, 60)}
-
 
 def distort(images, name, seed):
     """Distorted pixels of a batch.
@@ -39,6 +38,26 @@ def distort(images, name, seed):
         raise ValueError(f"`name` must be one of {tuple(DISTORTIONS)}. Received: name={name!r}")
     distorted = DISTORTIONS[name](tf.cast(images, "float32"), seed)
     return tf.cast(tf.round(distorted), "uint8")
+
+
+def training_batches(images, labels, name, *, batch_size, seed, **augmentation):
+    """`pipeline.training_batches`, each batch distorted afresh by `seed`."""
+    batches = pipeline.training_batches(
+        images, labels, batch_size=batch_size, seed=seed, **augmentation
+    )
+
+    def distorted(step, batch):
+        images, labels = batch
+        return distort(images, name, tf.stack([seed, step])), labels
+
+    return batches.enumerate().map(distorted, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def fixed(images, name, seed):
+    """A whole array distorted once and for all, the same for the same `seed`, as an array."""
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(500).enumerate()
+    distorted = batches.map(lambda step, batch: distort(batch, name, tf.stack([seed, step])))
+    return np.concatenate(list(distorted.as_numpy_iterator()))
 
 
 def rotate(images, seed):
