@@ -98,7 +98,11 @@ def mnist_stn(
         small = {"output_size": (28, 28), "antialias": 2} if size > 28 else {}
         localize = mnist_localization(classifier, transform)
         x = SpatialTransformer(
-            localize, transform=transform, gradient_scale=gradient_scale, name="transformer", **small
+            localize,
+            transform=transform,
+            gradient_scale=gradient_scale,
+            name="transformer",
+            **small,
         )(x)
     if classifier == "cnn":
         x = layers.Conv2D(32, 9, activation="relu")(x)
@@ -112,7 +116,9 @@ def mnist_stn(
     for _ in range(hidden):
         x = layers.Dense(units, activation="relu")(x)
     logits = layers.Dense(10, dtype="float32", name="logits")(x)
-    return keras.Model(images, logits, name="_".join(filter(None, ["mnist", classifier, transform])))
+    return keras.Model(
+        images, logits, name="_".join(filter(None, ["mnist", classifier, transform]))
+    )
 
 
 def mnist_localization(classifier, transform):

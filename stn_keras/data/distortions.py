@@ -15,6 +15,7 @@ from stn_keras import geometry, transforms
 from stn_keras.data import pipeline
 from stn_keras.sampling import grid_sample
 
+
 def distort(images, name, seed):
     """Distorted pixels of a batch.
 
