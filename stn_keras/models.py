@@ -13,7 +13,15 @@ CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
 CIFAR10_STD = (0.24703223, 0.24348513, 0.26158784)
 
 
-def cifar10_stn(transformer=True, *, spatial_dropout=0.5, dropout=0.5, gradient_scale=1.0):
+def cifar10_stn(
+    transformer=True,
+    *,
+    warped="images",
+    units=1024,
+    spatial_dropout=0.5,
+    dropout=0.5,
+    gradient_scale=1.0,
+):
     """The published CIFAR-10 spatial transformer network; 473,120 parameters.
 
     Example:
@@ -25,14 +33,22 @@ def cifar10_stn(transformer=True, *, spatial_dropout=0.5, dropout=0.5, gradient_
     Args:
         transformer: Whether the images pass through a `SpatialTransformer`; without it the
             same classifier has 424,698 parameters.
+        warped: `"images"`, or `"features"` to warp the feature maps behind the first convolution
+            by what the localization network sees in the images.
+        units: Of the classifier's dense layer.
         spatial_dropout: Rate after the classifier's second convolution.
-        dropout: Rate after its dense layer of 1024.
+        dropout: Rate after its dense layer.
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
         A functional `keras.Model` from `(batch, 32, 32, 3)` pixels in 0 … 255 to
         `(batch, 10)` float32 logits.
+
+    Raises:
+        ValueError: if `warped` is neither.
     """
+    if warped not in ("images", "features"):
+        raise ValueError(f"`warped` must be 'images' or 'features'. Received: warped={warped!r}")
     images = keras.Input((32, 32, 3), name="images")
     # Its float32 keeps the pixels exact under mixed precision until they are normalized.
     x = layers.Normalization(
@@ -41,19 +57,21 @@ def cifar10_stn(transformer=True, *, spatial_dropout=0.5, dropout=0.5, gradient_
         dtype="float32",
         name="normalization",
     )(images)
-    if transformer:
-        x = SpatialTransformer(
-            localization.cnn(), gradient_scale=gradient_scale, name="transformer"
-        )(x)
+    settings = {"gradient_scale": gradient_scale, "name": "transformer"}
+    theta = localization.cnn()(x) if transformer and warped == "features" else None
+    if transformer and warped == "images":
+        x = SpatialTransformer(localization.cnn(), **settings)(x)
     x = layers.Conv2D(8, 5)(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.ReLU()(x)
+    if theta is not None:
+        x = SpatialTransformer(**settings)([x, theta])
     x = layers.Conv2D(16, 5)(x)
     x = layers.SpatialDropout2D(spatial_dropout)(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.ReLU()(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(1024, activation="relu")(x)
+    x = layers.Dense(units, activation="relu")(x)
     x = layers.Dropout(dropout)(x)
     logits = layers.Dense(10, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="cifar10_stn" if transformer else "cifar10_cnn")

@@ -197,8 +197,7 @@ def _store(data_set, splits, staging):
             version=official.version,
             features=features,
             split_datasets={
-                split: _examples(split, *splits[split], with_id="id" in features)
-                for split in splits
+                split: _examples(split, *splits[split], "id" in features) for split in splits
             },
             data_dir=staging,
             description=official.info.description,
