@@ -1,12 +1,15 @@
 """Functional-API models with spatial transformers in them."""
 
+import math
+from typing import Any
+
 import keras
 from keras import layers
 
 from stn_keras import localization
 from stn_keras.layers import SpatialTransformer
 
-__all__ = ["cifar10_stn"]
+__all__ = ["cifar10_stn", "mnist_stn"]
 
 # Of the training images, per channel (red, green, blue), with pixels in 0 … 1.
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
@@ -16,6 +19,8 @@ CIFAR10_STD = (0.24703223, 0.24348513, 0.26158784)
 def cifar10_stn(
     transformer: bool = True,
     *,
+    warped: str = "images",
+    units: int = 1024,
     spatial_dropout: float = 0.5,
     dropout: float = 0.5,
     gradient_scale: float = 1.0,
@@ -31,14 +36,22 @@ def cifar10_stn(
     Args:
         transformer: Whether the images pass through a `SpatialTransformer`; without it the
             same classifier has 424,698 parameters.
+        warped: `"images"`, or `"features"` to warp the feature maps behind the first convolution
+            by what the localization network sees in the images.
+        units: Of the classifier's dense layer.
         spatial_dropout: Rate after the classifier's second convolution.
-        dropout: Rate after its dense layer of 1024.
+        dropout: Rate after its dense layer.
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
         A functional `keras.Model` from `(batch, 32, 32, 3)` pixels in 0 … 255 to
         `(batch, 10)` float32 logits.
+
+    Raises:
+        ValueError: if `warped` is neither.
     """
+    if warped not in ("images", "features"):
+        raise ValueError(f"`warped` must be 'images' or 'features'. Received: warped={warped!r}")
     images = keras.Input((32, 32, 3), name="images")
     # Its float32 keeps the pixels exact under mixed precision until they are normalized.
     x = layers.Normalization(
@@ -47,19 +60,117 @@ def cifar10_stn(
         dtype="float32",
         name="normalization",
     )(images)
-    if transformer:
-        x = SpatialTransformer(
-            localization.cnn(), gradient_scale=gradient_scale, name="transformer"
-        )(x)
+    settings = {"gradient_scale": gradient_scale, "name": "transformer"}
+    theta = localization.cnn()(x) if transformer and warped == "features" else None
+    if transformer and warped == "images":
+        x = SpatialTransformer(localization.cnn(), **settings)(x)
     x = layers.Conv2D(8, 5)(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.ReLU()(x)
+    if theta is not None:
+        x = SpatialTransformer(**settings)([x, theta])
     x = layers.Conv2D(16, 5)(x)
     x = layers.SpatialDropout2D(spatial_dropout)(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.ReLU()(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(1024, activation="relu")(x)
+    x = layers.Dense(units, activation="relu")(x)
     x = layers.Dropout(dropout)(x)
     logits = layers.Dense(10, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="cifar10_stn" if transformer else "cifar10_cnn")
+
+
+def mnist_stn(
+    classifier: str = "cnn",
+    transform: Any = "affine",
+    *,
+    size: int = 28,
+    parameters: int = 400_000,
+    gradient_scale: float = 1.0,
+) -> keras.Model:
+    """A network of the distorted-MNIST table of [Jaderberg et al., 2015](
+    https://arxiv.org/abs/1506.02025): as many parameters with a transformer as without.
+
+    `"fcn"`: two dense layers of equally many units. `"cnn"`: conv 9×9×32 – pool – conv 7×7×64 –
+    pool – dense. The transformer comes first, with the paper's localization networks; from
+    canvases above 28×28 it cuts 28×28, averaged over 2×2 samples a pixel, for the classifier.
+
+    Example:
+
+    >>> mnist_stn("fcn", "projective").predict(np.zeros((1, 28, 28, 1), "uint8")).shape
+    (1, 10)
+
+    Args:
+        classifier: `"fcn"` or `"cnn"`.
+        transform: What the transformer's `theta` means; `None` for no transformer.
+        size: Height and width of the images.
+        parameters: How many to come close to, by the number of units of the dense layers.
+        gradient_scale: See `SpatialTransformer`.
+
+    Returns:
+        A functional `keras.Model` from `(batch, size, size, 1)` pixels in 0 … 255 to
+        `(batch, 10)` float32 logits.
+
+    Raises:
+        ValueError: if there is no such classifier, or no units are left for it.
+    """
+    if classifier not in ("fcn", "cnn"):
+        raise ValueError(
+            f"`classifier` must be 'fcn' or 'cnn'. Received: classifier={classifier!r}"
+        )
+    images = keras.Input((size, size, 1), name="images")
+    x = layers.Rescaling(1 / 255, name="pixels")(images)
+    if transform is not None:
+        small = {"output_size": (28, 28), "antialias": 2} if size > 28 else {}
+        localize = mnist_localization(classifier, transform)
+        x = SpatialTransformer(
+            localize,
+            transform=transform,
+            gradient_scale=gradient_scale,
+            name="transformer",
+            **small,
+        )(x)
+    if classifier == "cnn":
+        x = layers.Conv2D(32, 9, activation="relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.Conv2D(64, 7, activation="relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+    x = layers.Flatten()(x)
+    hidden = 1 if classifier == "cnn" else 2
+    left = parameters - keras.Model(images, x).count_params()
+    units = dense_units(left, x.shape[1], hidden)
+    for _ in range(hidden):
+        x = layers.Dense(units, activation="relu")(x)
+    logits = layers.Dense(10, dtype="float32", name="logits")(x)
+    return keras.Model(
+        images, logits, name="_".join(filter(None, ["mnist", classifier, transform]))
+    )
+
+
+def mnist_localization(classifier, transform):
+    """Three layers and the head: dense 32 each, or on the image pooled to half its size
+    conv 5×5×20 – pool – conv 5×5×20 – dense 20."""
+    if classifier == "fcn":
+        body = [layers.Flatten(), *(layers.Dense(32, activation="relu") for _ in range(3))]
+    else:
+        body = [
+            layers.AveragePooling2D(2),
+            layers.Conv2D(20, 5, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(20, 5, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(20, activation="relu"),
+        ]
+    return keras.Sequential([*body, localization.head(transform)], name="localization")
+
+
+def dense_units(parameters, features, hidden):
+    """Units of each of one or two hidden layers before ten logits, for so many parameters."""
+    linear, constant = features + hidden + 10, 10 - parameters
+    if hidden == 1:
+        units = round(-constant / linear)
+    else:
+        units = round((math.sqrt(linear**2 - 4 * constant) - linear) / 2)
+    if units < 1:
+        raise ValueError(f"No units are left for {parameters} parameters and {features} features.")
+    return units

