@@ -1,13 +1,13 @@
 """Functional-API models with spatial transformers in them."""
 
 import math
-from typing import Any
 
 import keras
 from keras import layers
 
 from stn_keras import localization
 from stn_keras.layers import SpatialTransformer
+from stn_keras.transforms import Transform
 
 __all__ = ["cifar10_stn", "mnist_stn"]
 
@@ -82,7 +82,7 @@ def cifar10_stn(
 
 def mnist_stn(
     classifier: str = "cnn",
-    transform: Any = "affine",
+    transform: str | dict | Transform | None = "affine",
     *,
     size: int = 28,
     parameters: int = 400_000,
@@ -97,7 +97,8 @@ def mnist_stn(
 
     Example:
 
-    >>> mnist_stn("fcn", "projective").predict(np.zeros((1, 28, 28, 1), "uint8")).shape
+    >>> model = mnist_stn("fcn", "projective")
+    >>> model.predict(np.zeros((1, 28, 28, 1), "uint8"), verbose=0).shape
     (1, 10)
 
     Args:
