@@ -19,9 +19,12 @@ else:
             "checkpoint",
             "cifar10",
             "examples",
+            "export",
+            "main",
             "pipeline",
             "plots",
             "precision",
+            "saved",
             "train",
         )
     ]

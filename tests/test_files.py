@@ -1,5 +1,6 @@
 """`replacing`: the new file whole, or what stood there before."""
 
+import contextlib
 import os
 
 import pytest
@@ -50,3 +51,15 @@ def test_a_block_that_writes_nothing_loses_nothing(path):
     with pytest.raises(FileNotFoundError), replacing(path):
         pass
     assert path.read_text() == "before"
+
+
+def test_a_folder_appears_whole_and_replaces_no_other(tmp_path):
+    for expected in ("first", None):
+        with contextlib.ExitStack() as stack:
+            if expected is None:
+                stack.enter_context(pytest.raises(OSError))
+            temporary = stack.enter_context(replacing(tmp_path / "model"))
+            temporary.mkdir()
+            (temporary / "part").write_text(expected or "second")
+        assert (tmp_path / "model" / "part").read_text() == "first"
+        assert os.listdir(tmp_path) == ["model"]
