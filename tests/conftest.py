@@ -22,6 +22,7 @@ else:
             "export",
             "main",
             "pipeline",
+            "pictures",
             "plots",
             "precision",
             "saved",
