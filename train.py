@@ -23,7 +23,7 @@ import keras
 import tensorflow as tf
 
 import stn_keras
-from stn_keras import callbacks, files, models, optimizers, plots, precision
+from stn_keras import callbacks, files, history, models, optimizers, plots, precision, resume
 from stn_keras.data import cifar10, pipeline
 
 
@@ -82,6 +82,14 @@ RECIPES = {
 }
 
 
+CHOSEN = ("recipe", "epochs", "seed", "transformer", "validation_images")  # by flags
+FOLDERS = {
+    "output_dir": pathlib.Path("saved_models"),
+    "log_dir": pathlib.Path("logs"),
+    "data_dir": None,
+}
+BACKUP = "unfinished.npz"  # in the folder of a run that --resume can go on with
+
 # What TensorFlow makes of a full disk, a read-only folder, a lost one, a file in its place.
 STORAGE_ERRORS = (
     tf.errors.ResourceExhaustedError,
@@ -94,19 +102,18 @@ STORAGE_ERRORS = (
 def train(args):
     recipe = RECIPES[args.recipe]
     folder, log_dir = args.output_dir / args.run, args.log_dir / args.run
-    create(folder)
-    create(log_dir)
+    if args.resume:
+        files.clear(folder)
+    else:
+        create(folder)
+        create(log_dir)
     keras.utils.set_random_seed(args.seed)
     keras.config.set_dtype_policy(precision.choose(args.precision))
+    settings = describe(args, recipe)
+    if args.resume:
+        check_same(folder, settings)
     training, held_out, test = load(args)
     steps = math.ceil(len(training[0]) / recipe.batch_size)
-    batches = pipeline.training_batches(
-        *training,
-        batch_size=recipe.batch_size,
-        seed=args.seed,
-        flip=recipe.flip,
-        crop=recipe.crop,
-    )
     validation_batches = pipeline.evaluation_batches(*held_out, batch_size=500)
     test_batches = pipeline.evaluation_batches(*test, batch_size=500)
 
@@ -122,43 +129,64 @@ def train(args):
         metrics=["accuracy"],
     )
 
-    settings = describe(args, recipe)
-    with files.replacing(folder / "config.json") as path:
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-    callbacks.write_settings(log_dir, settings)
-    callbacks.write_graph(log_dir, model)
+    backup, log = folder / BACKUP, folder / "history.csv"
+    epochs = resume.restore(backup, model) if backup.exists() else 0  # done already
+    if epochs:
+        history.cut(log, epochs)
+    if not args.resume:
+        with files.replacing(folder / "config.json") as path:
+            path.write_text(json.dumps(settings, indent=2) + "\n")
+    if not backup.exists():
+        callbacks.write_settings(log_dir, settings)
+        callbacks.write_graph(log_dir, model)
     print(
         f"{model.name}, {model.count_params():,} parameters, recipe {args.recipe}, "
         f"{settings['precision']}, seed {args.seed}\n"
-        f"Watch: tensorboard --logdir {args.log_dir}",
+        + (f"Going on after epoch {epochs} of {args.epochs}\n" if args.resume else "")
+        + f"Watch: tensorboard --logdir {args.log_dir}",
         flush=True,
     )
 
-    history = model.fit(
-        batches,
-        epochs=args.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,  # the batches are shuffled already
-        validation_data=validation_batches,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            callbacks.Throughput(len(training[0])),
-            callbacks.Evaluation(test_batches, "test"),
-            callbacks.Checkpoint(folder / "best.keras", monitor="val_accuracy"),
-            callbacks.Checkpoint(folder / "last.keras"),
-            keras.callbacks.CSVLogger(folder / "history.csv"),
-            keras.callbacks.TensorBoard(log_dir, write_graph=False),
-            callbacks.TransformerSummary(log_dir, test[0][:256]),
-        ],
-    ).history
+    batches = pipeline.training_batches(
+        *training,
+        batch_size=recipe.batch_size,
+        seed=args.seed,
+        flip=recipe.flip,
+        crop=recipe.crop,
+        first_epoch=epochs,
+    )
+    best = max(-math.inf, *history.read(log)["val_accuracy"]) if epochs else -math.inf
+    with resume.finishing_epochs() as interruption:
+        model.fit(
+            batches,
+            epochs=args.epochs,
+            initial_epoch=epochs,
+            steps_per_epoch=steps,
+            shuffle=False,  # the batches are shuffled already
+            validation_data=validation_batches,
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                callbacks.Throughput(len(training[0])),
+                callbacks.Evaluation(test_batches, "test"),
+                callbacks.Checkpoint(folder / "best.keras", monitor="val_accuracy", best=best),
+                callbacks.Checkpoint(folder / "last.keras"),
+                keras.callbacks.CSVLogger(log, append=epochs > 0),
+                keras.callbacks.TensorBoard(log_dir, write_graph=False),
+                callbacks.TransformerSummary(log_dir, test[0][:256]),
+                resume.Backup(backup),
+                interruption,
+            ],
+        )
 
-    plots.save(plots.curves({args.run: history}), folder / "curves.png")
+    found = history.read(log)
+    plots.save(plots.curves({args.run: found}), folder / "curves.png")
     for figure in callbacks.draw(model, test[0][:8]).values():
         plots.save(figure, folder / "warps.png")
+    backup.unlink()  # the run is finished
     print(
-        f"\nTest accuracy after {args.epochs} epochs: {history['test_accuracy'][-1]:.2%} "
-        f"(validation {history['val_accuracy'][-1]:.2%}, "
-        f"{history['images_per_second'][-1]:,.0f} images/s)\n"
+        f"\nTest accuracy after {args.epochs} epochs: {found['test_accuracy'][-1]:.2%} "
+        f"(validation {found['val_accuracy'][-1]:.2%}, "
+        f"{found['images_per_second'][-1]:,.0f} images/s)\n"
         f"Models, history and pictures: {folder}\n"
         f"Curves and warps: tensorboard --logdir {args.log_dir}"
     )
@@ -184,11 +212,7 @@ def describe(args, recipe):
     """Everything needed to repeat the run."""
     return {
         "command": shlex.join(["python", "train.py", *args.arguments]),
-        "recipe": args.recipe,
-        "epochs": args.epochs,
-        "seed": args.seed,
-        "transformer": args.transformer,
-        "validation_images": args.validation_images,
+        **{name: getattr(args, name) for name in CHOSEN},
         **{f"recipe_{name}": value for name, value in dataclasses.asdict(recipe).items()},
         "precision": keras.config.dtype_policy().name,
         "python": platform.python_version(),
@@ -201,26 +225,66 @@ def describe(args, recipe):
 def create(folder):
     """Makes the folder; what an earlier run has saved in it is never overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
+    if unfinished(folder):
+        raise UsageError(
+            f"{folder} holds an unfinished run; go on with it by --resume, or choose another "
+            "name with --run"
+        )
     if any(folder.iterdir()):
         raise UsageError(f"{folder} holds an earlier run; choose another name with --run")
 
 
+def unfinished(folder):
+    """Whether a run with its settings saved was ended before it had done all its epochs."""
+    begun = (folder / "config.json").exists() and not (folder / "last.keras").exists()
+    return begun or (folder / BACKUP).exists()
+
+
+def saved_settings(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def check_same(folder, settings):
+    """Raises a UsageError where a run's settings are not those that it was begun with."""
+    saved = saved_settings(folder)
+    decisive = [name for name in settings if name in CHOSEN or name.startswith("recipe_")]
+    for name in [*decisive, "precision"]:
+        if settings[name] != saved.get(name):
+            raise UsageError(
+                f"{folder} was begun with {name}={saved.get(name)}. Received: "
+                f"{name}={settings[name]}. Give --resume no other flags than --run and the "
+                "folders, or choose another name with --run"
+            )
+
+
 def main(arguments=None):
     """Runs the command and returns its exit status."""
+    args = None
     try:
-        train(parse(arguments))
+        args = parse(arguments)
+        train(args)
     except KeyboardInterrupt:
-        return fail("interrupted; what is in the run's folder is whole", status=130)
-    except (UsageError, cifar10.DataError) as error:
+        return fail(f"interrupted. {how_to_go_on(args)}", status=130)
+    except (UsageError, resume.BackupError, cifar10.DataError) as error:
         return fail(error)
     except (OSError, *STORAGE_ERRORS) as error:
         # TensorFlow puts the name of a node before the cause, and lines of detail after it.
         cause = str(error).partition("\n")[0].rpartition("}} ")[2]
         return fail(
-            f"{cause}\nWhat was saved before is whole. Make room, or choose folders that can be "
-            "written to with --output-dir and --log-dir."
+            f"{cause}\nMake room, or choose folders that can be written to with --output-dir and "
+            f"--log-dir. {how_to_go_on(args)}"
         )
     return 0
+
+
+def how_to_go_on(args):
+    if args is None or not unfinished(args.output_dir / args.run):
+        return "What was saved before is whole."
+    words = ["python", "train.py", "--run", args.run, "--resume"]
+    for flag, default in FOLDERS.items():
+        if getattr(args, flag) != default:
+            words += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
+    return f"What was saved is whole; go on with: {shlex.join(words)}"
 
 
 class UsageError(Exception):
@@ -251,14 +315,36 @@ def parse(arguments):
         "--validation-images", type=positive, default=2000, help="held out of the training set"
     )
     parser.add_argument("--run", help="name of the run and its folders (default: recipe and time)")
-    parser.add_argument("--output-dir", type=pathlib.Path, default="saved_models")
-    parser.add_argument("--log-dir", type=pathlib.Path, default="logs", help="for TensorBoard")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished run of that name, with the settings it was begun with",
+    )
+    parser.add_argument("--output-dir", type=pathlib.Path)
+    parser.add_argument("--log-dir", type=pathlib.Path, help="for TensorBoard")
     parser.add_argument("--data-dir", help="TFDS data folder (default: TFDS's own)")
+    parser.set_defaults(**FOLDERS)
     arguments = sys.argv[1:] if arguments is None else arguments
     args = parser.parse_args(arguments)
+    if args.resume:
+        parser.set_defaults(**resumable(args))
+        args = parser.parse_args(arguments)
     args.arguments = arguments
     args.run = args.run or f"{args.recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     return args
+
+
+def resumable(args):
+    """The settings of the unfinished run that `args` name."""
+    if args.run is None:
+        raise UsageError("--resume needs the name of a run: --run NAME")
+    folder = args.output_dir / args.run
+    if not (folder / "config.json").exists():
+        raise UsageError(f"--resume: there is no run in {folder}; see --run and --output-dir")
+    if not unfinished(folder):
+        raise UsageError(f"--resume: the run in {folder} is finished; nothing is left to do")
+    saved = saved_settings(folder)
+    return {name: saved[name] for name in (*CHOSEN, "precision")}
 
 
 def positive(text):

@@ -5,27 +5,19 @@ what `train.py` wrote to `saved_models/<group>-<seed>/`.
 """
 
 import collections
-import csv
 import pathlib
 import statistics
 
-from stn_keras import plots
+from stn_keras import history, plots
 
 FOLDER = pathlib.Path(__file__).parent / "cifar10"
-
-
-def columns(path):
-    """A CSV file as a dict from column names to lists of floats."""
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
 def groups():
     """Histories of all seeds by group: `{"tuned": [history, ...], ...}`."""
     found = collections.defaultdict(list)
     for path in sorted(FOLDER.glob("*/history.csv")):
-        found[path.parent.name.rpartition("-")[0]].append(columns(path))
+        found[path.parent.name.rpartition("-")[0]].append(history.read(path))
     return dict(found)
 
 
@@ -42,7 +34,7 @@ def main():
     print("| runs | epochs | test accuracy, % | each seed |\n|---|---|---|---|")
     for name, histories in runs.items():
         print(row(name, histories))
-    log = columns(FOLDER / "pytorch_published_log.csv")
+    log = history.read(FOLDER / "pytorch_published_log.csv")
     reference = (log["epoch"], log["test_accuracy"])
     long = {name: h for name, h in runs.items() if len(h[0]["epoch"]) > 10}
     for file, chosen in (("published", ["published"]), ("curves", list(long))):

@@ -264,15 +264,15 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         path: a `.keras` file.
         monitor: metric, the greater the better, that must rise for the model to be saved.
+        best: value that it must exceed, where training goes on: the best so far.
 
     Example:
         >>> model.fit(data, callbacks=[Checkpoint("best.keras", monitor="val_accuracy")])
     """
 
-    def __init__(self, path, monitor=None):
+    def __init__(self, path, monitor=None, best=float("-inf")):
         super().__init__()
-        self.path, self.monitor = path, monitor
-        self.best = float("-inf")
+        self.path, self.monitor, self.best = path, monitor, best
 
     def on_epoch_end(self, epoch, logs):
         if self.monitor:

@@ -28,3 +28,9 @@ def replacing(path):
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def clear(folder):
+    """Removes the temporary files that killed processes have left in a folder."""
+    for path in pathlib.Path(folder).glob(".*.part*"):
+        path.unlink()

@@ -158,8 +158,7 @@ def curves(histories, reference=None, *, evaluation="val", reference_name="publi
         A `Figure`: loss on the left, accuracy in percent on the right, epochs counted from 1.
 
     Example:
-        >>> table = np.genfromtxt("history.csv", delimiter=",", names=True)
-        >>> figure = curves({"one cycle": {name: table[name] for name in table.dtype.names}})
+        >>> figure = curves({"one cycle": history.read("history.csv")})
     """
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0):
+def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, first_epoch=0):
     """Endless batches: each epoch every image once, shuffled and augmented afresh by `seed`.
 
     Args:
@@ -13,6 +13,7 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0):
         seed: Integer that fixes the order and the augmentation of every epoch.
         flip: Whether to mirror each image left to right with probability ½.
         crop: Pixels by which each image is moved at most, along both axes, its edge mirrored.
+        first_epoch: Number of the epoch to begin with, where training goes on.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)`, for `fit(steps_per_epoch=ceil(n / batch_size))`.
@@ -41,7 +42,7 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0):
         return chosen, tf.gather(labels, indices)
 
     return (
-        tf.data.Dataset.counter()
+        tf.data.Dataset.counter(first_epoch)
         .flat_map(epoch)
         .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,113 @@
+"""Training that goes on after a kill as if there had been none.
+
+Keras's `BackupAndRestore` restores weights, optimizer and epoch. It leaves the seeds of dropout
+out, as `.keras` files do, and it overwrites its two files where they lie, so that a kill in
+between leaves a broken file, or the weights of one epoch with the number of another.
+"""
+
+import contextlib
+import pathlib
+import signal
+import sys
+import zipfile
+
+import keras
+import numpy as np
+
+from stn_keras.files import replacing
+
+
+class Backup(keras.callbacks.Callback):
+    """Saves all that training goes on from: before the first epoch and after each.
+
+    That is every variable of the model, with the seeds of its dropout, and of the optimizer, with
+    its step and, under mixed_float16, its loss scale; and the number of epochs done.
+
+    Put it behind the callbacks that write what a further training must find whole: what they
+    wrote in an epoch that is not in the backup, that epoch writes again.
+
+    Args:
+        path: an `.npz` file, replaced by the next one in one go.
+
+    Example:
+        >>> epochs = restore("backup.npz", model) if os.path.exists("backup.npz") else 0
+        >>> model.fit(data, initial_epoch=epochs, callbacks=[Backup("backup.npz")])
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_train_begin(self, logs=None):
+        if not self.path.exists():
+            self._save(epochs=0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._save(epochs=epoch + 1)
+
+    def _save(self, epochs):
+        arrays = {str(number): value.numpy() for number, value in enumerate(state(self.model))}
+        with replacing(self.path) as path:
+            np.savez(path, epochs=epochs, **arrays)
+
+
+def restore(path, model):
+    """Gives a compiled model the state that `Backup` saved, and returns the number of epochs done.
+
+    Raises:
+        BackupError: if the file is damaged, or of a model or an optimizer of other shapes.
+    """
+    try:
+        with np.load(path) as backup:
+            epochs = int(backup["epochs"])
+            arrays = [backup[str(number)] for number in range(len(backup.files) - 1)]
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise BackupError(f"{path} is damaged: {error}") from error
+    variables = state(model)
+    if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        raise BackupError(f"{path} belongs to another model, or to another optimizer")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return epochs
+
+
+class BackupError(Exception):
+    """A backup that can't be gone on from; the message says which and why."""
+
+
+def state(model):
+    """The variables of a compiled model and of its optimizer, in an order of their own."""
+    model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
+
+
+@contextlib.contextmanager
+def finishing_epochs():
+    """Lets Ctrl-C end training only after its epoch; a second one does at once.
+
+    Yields a callback that raises the `KeyboardInterrupt`; put it last.
+
+    Example:
+        >>> with finishing_epochs() as interruption:
+        ...     model.fit(data, callbacks=[Backup("backup.npz"), interruption])
+    """
+    interrupted = []
+
+    def remember(number, frame):
+        interrupted.append(True)
+        signal.signal(signal.SIGINT, before)
+        print(
+            "\nStopping after this epoch. Ctrl-C again stops now and loses it.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def stop(epoch, logs):
+        if interrupted:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
