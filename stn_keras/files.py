@@ -25,12 +25,16 @@ def replacing(path):
         yield temporary
         os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def clear(folder):
-    """Removes the temporary files that killed processes have left in a folder."""
+    """Removes the temporary files and folders that killed processes have left in a folder."""
     for path in pathlib.Path(folder).glob(".*.part*"):
-        path.unlink()
+        _remove(path)
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ else:
             "export",
             "main",
             "pipeline",
+            "own_pictures",
             "pictures",
             "plots",
             "precision",
