@@ -1,5 +1,7 @@
 """Trains the spatial transformer network on CIFAR-10: `python train.py --epochs 50`.
 
+Or on pictures of one's own, a folder with a sub-folder for each class: `--images FOLDER`.
+
 The recipe `published` repeats the PyTorch run that this project starts from (60.29 % at epoch 50);
 `tuned`, the default, trains the same network better. README.md has the measured results.
 """
@@ -24,7 +26,7 @@ import tensorflow as tf
 
 import stn_keras
 from stn_keras import callbacks, files, history, models, optimizers, plots, precision, resume
-from stn_keras.data import cifar10, pipeline
+from stn_keras.data import cifar10, pictures, pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +84,12 @@ RECIPES = {
 }
 
 
-CHOSEN = ("recipe", "epochs", "seed", "transformer", "validation_images")  # by flags
+CHOSEN = ("recipe", "epochs", "seed", "transformer", "validation_images", "image_size")  # by flags
 FOLDERS = {
     "output_dir": pathlib.Path("saved_models"),
     "log_dir": pathlib.Path("logs"),
     "data_dir": None,
+    "images": None,
 }
 BACKUP = "unfinished.npz"  # in the folder of a run that --resume can go on with
 
@@ -109,16 +112,22 @@ def train(args):
         create(log_dir)
     keras.utils.set_random_seed(args.seed)
     keras.config.set_dtype_policy(precision.choose(args.precision))
-    settings = describe(args, recipe)
+    training, held_out, test, classes = load(args)
+    settings = {**describe(args, recipe), "classes": classes}
     if args.resume:
         check_same(folder, settings)
-    training, held_out, test = load(args)
     steps = math.ceil(len(training[0]) / recipe.batch_size)
     validation_batches = pipeline.evaluation_batches(*held_out, batch_size=500)
-    test_batches = pipeline.evaluation_batches(*test, batch_size=500)
+    tests = [
+        callbacks.Evaluation(pipeline.evaluation_batches(*split, batch_size=500), "test")
+        for split in test
+    ]
+    shown = (*test, held_out)[0][0]
 
     model = models.cifar10_stn(
         args.transformer,
+        image_size=args.image_size,
+        classes=len(classes),
         spatial_dropout=recipe.spatial_dropout,
         dropout=recipe.dropout,
         gradient_scale=recipe.gradient_scale,
@@ -167,12 +176,12 @@ def train(args):
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
                 callbacks.Throughput(len(training[0])),
-                callbacks.Evaluation(test_batches, "test"),
+                *tests,
                 callbacks.Checkpoint(folder / "best.keras", monitor="val_accuracy", best=best),
                 callbacks.Checkpoint(folder / "last.keras"),
                 keras.callbacks.CSVLogger(log, append=epochs > 0),
                 keras.callbacks.TensorBoard(log_dir, write_graph=False),
-                callbacks.TransformerSummary(log_dir, test[0][:256]),
+                callbacks.TransformerSummary(log_dir, shown[:256]),
                 resume.Backup(backup),
                 interruption,
             ],
@@ -180,32 +189,46 @@ def train(args):
 
     found = history.read(log)
     plots.save(plots.curves({args.run: found}), folder / "curves.png")
-    for figure in callbacks.draw(model, test[0][:8]).values():
+    for figure in callbacks.draw(model, shown[:8]).values():
         plots.save(figure, folder / "warps.png")
     backup.unlink()  # the run is finished
+    validation = f"{found['val_accuracy'][-1]:.2%}"
+    if test:
+        result = f"Test accuracy after {args.epochs} epochs: {found['test_accuracy'][-1]:.2%} "
+        result += f"(validation {validation}, "
+    else:
+        result = f"Validation accuracy after {args.epochs} epochs: {validation} (no test pictures, "
     print(
-        f"\nTest accuracy after {args.epochs} epochs: {found['test_accuracy'][-1]:.2%} "
-        f"(validation {found['val_accuracy'][-1]:.2%}, "
-        f"{found['images_per_second'][-1]:,.0f} images/s)\n"
+        f"\n{result}{found['images_per_second'][-1]:,.0f} images/s)\n"
         f"Models, history and pictures: {folder}\n"
         f"Curves and warps: tensorboard --logdir {args.log_dir}"
     )
 
 
 def load(args):
-    """Training, validation and test images with their labels.
+    """Training and validation images with their labels, a list of test images, the classes.
 
     The last training images are held out: they choose the best epoch, and settings. The test
-    images choose nothing.
+    images choose nothing; of pictures of one's own there are none.
     """
-    (images, labels), test = cifar10.load(args.data_dir)
+    if args.images:
+        images, labels, classes, unreadable = pictures.load(args.images, args.image_size)
+        for why in unreadable:
+            print(f"Skipped: {why}", file=sys.stderr)
+        test = []
+    else:
+        (images, labels), *test = cifar10.load(args.data_dir)
+        classes = list(cifar10.CLASS_NAMES)
+    args.validation_images = args.validation_images or (
+        2000 if test else math.ceil(len(images) / 5)
+    )
     rest = len(images) - args.validation_images
     if rest < 1:
         raise UsageError(
             f"--validation-images must be less than the {len(images)} images there are. "
             f"Received: {args.validation_images}"
         )
-    return (images[:rest], labels[:rest]), (images[rest:], labels[rest:]), test
+    return (images[:rest], labels[:rest]), (images[rest:], labels[rest:]), test, classes
 
 
 def describe(args, recipe):
@@ -248,7 +271,7 @@ def check_same(folder, settings):
     """Raises a UsageError where a run's settings are not those that it was begun with."""
     saved = saved_settings(folder)
     decisive = [name for name in settings if name in CHOSEN or name.startswith("recipe_")]
-    for name in [*decisive, "precision"]:
+    for name in [*decisive, "precision", "classes"]:
         if settings[name] != saved.get(name):
             raise UsageError(
                 f"{folder} was begun with {name}={saved.get(name)}. Received: "
@@ -265,7 +288,7 @@ def main(arguments=None):
         train(args)
     except KeyboardInterrupt:
         return fail(f"interrupted. {how_to_go_on(args)}", status=130)
-    except (UsageError, resume.BackupError, cifar10.DataError) as error:
+    except (UsageError, resume.BackupError, cifar10.DataError, pictures.PictureError) as error:
         return fail(error)
     except (OSError, *STORAGE_ERRORS) as error:
         # TensorFlow puts the name of a node before the cause, and lines of detail after it.
@@ -298,7 +321,7 @@ def fail(message, status=1):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(
-        description="Train a spatial transformer network on CIFAR-10.",
+        description="Train a spatial transformer network on CIFAR-10 or pictures of your own.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--epochs", type=positive, default=50)
@@ -312,7 +335,13 @@ def parse(arguments):
         help="train the same classifier without its spatial transformer",
     )
     parser.add_argument(
-        "--validation-images", type=positive, default=2000, help="held out of the training set"
+        "--images", type=pathlib.Path, help="train on this folder, with a sub-folder per class"
+    )
+    parser.add_argument("--image-size", type=size, default=32, help="of --images, in pixels")
+    parser.add_argument(
+        "--validation-images",
+        type=positive,
+        help="held out of the training set (default: 2000, or a fifth of --images)",
     )
     parser.add_argument("--run", help="name of the run and its folders (default: recipe and time)")
     parser.add_argument(
@@ -329,6 +358,10 @@ def parse(arguments):
     if args.resume:
         parser.set_defaults(**resumable(args))
         args = parser.parse_args(arguments)
+    if args.image_size != 32 and not args.images:
+        raise UsageError(
+            "--image-size is for --images; a run on those is resumed with the same --images"
+        )
     args.arguments = arguments
     args.run = args.run or f"{args.recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     return args
@@ -349,6 +382,10 @@ def resumable(args):
 
 def positive(text):
     return integer(text, least=1)
+
+
+def size(text):
+    return integer(text, least=18)  # what the network's convolutions leave a pixel of
 
 
 def natural(text):

@@ -77,7 +77,9 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
     )
 
 
-def cnn(transform="affine", start=None, activity_regularizer=None, name="localization"):
+def cnn(
+    transform="affine", start=None, activity_regularizer=None, *, last_pool=2, name="localization"
+):
     """The localization network of the published CIFAR-10 model; 48,422 weights on 32×32×3.
 
     Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`.
@@ -92,11 +94,13 @@ def cnn(transform="affine", start=None, activity_regularizer=None, name="localiz
         transform: A name or an instance of `stn_keras.transforms`.
         start: See `head`.
         activity_regularizer: See `head`.
+        last_pool: Side of the second pooling. More than 2 keeps the dense layer small on larger
+            images.
         name: Name of the model.
 
     Returns:
         A `keras.Sequential`, `(batch, height, width, channels)` → `(batch, num_parameters)`;
-        images of 28×28 at least.
+        images of 18×18 at least.
 
     Raises:
         ValueError: as `head` does.
@@ -107,7 +111,7 @@ def cnn(transform="affine", start=None, activity_regularizer=None, name="localiz
             layers.MaxPooling2D(2),
             layers.ReLU(),
             layers.Conv2D(32, 5),
-            layers.MaxPooling2D(2),
+            layers.MaxPooling2D(last_pool),
             layers.ReLU(),
             layers.Flatten(),
             layers.Dense(64, activation="relu"),

@@ -19,6 +19,8 @@ CIFAR10_STD = (0.24703223, 0.24348513, 0.26158784)
 def cifar10_stn(
     transformer: bool = True,
     *,
+    image_size: int = 32,
+    classes: int = 10,
     warped: str = "images",
     units: int = 1024,
     spatial_dropout: float = 0.5,
@@ -36,6 +38,9 @@ def cifar10_stn(
     Args:
         transformer: Whether the images pass through a `SpatialTransformer`; without it the
             same classifier has 424,698 parameters.
+        image_size: Height and width of the images, at least 18. From twice 32 pixels on the
+            second poolings grow with it, which keeps the dense layers small.
+        classes: How many there are.
         warped: `"images"`, or `"features"` to warp the feature maps behind the first convolution
             by what the localization network sees in the images.
         units: Of the classifier's dense layer.
@@ -44,15 +49,16 @@ def cifar10_stn(
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
-        A functional `keras.Model` from `(batch, 32, 32, 3)` pixels in 0 … 255 to
-        `(batch, 10)` float32 logits.
+        A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255 to
+        `(batch, classes)` float32 logits.
 
     Raises:
         ValueError: if `warped` is neither.
     """
     if warped not in ("images", "features"):
         raise ValueError(f"`warped` must be 'images' or 'features'. Received: warped={warped!r}")
-    images = keras.Input((32, 32, 3), name="images")
+    images = keras.Input((image_size, image_size, 3), name="images")
+    last_pool = 2 * max(1, image_size // 32)
     # Its float32 keeps the pixels exact under mixed precision until they are normalized.
     x = layers.Normalization(
         mean=[255 * m for m in CIFAR10_MEAN],
@@ -60,10 +66,13 @@ def cifar10_stn(
         dtype="float32",
         name="normalization",
     )(images)
-    settings = {"gradient_scale": gradient_scale, "name": "transformer"}
-    theta = localization.cnn()(x) if transformer and warped == "features" else None
-    if transformer and warped == "images":
-        x = SpatialTransformer(localization.cnn(), **settings)(x)
+    theta, settings = None, {"gradient_scale": gradient_scale, "name": "transformer"}
+    if transformer:
+        localize = localization.cnn(last_pool=last_pool)
+        if warped == "images":
+            x = SpatialTransformer(localize, **settings)(x)
+        else:
+            theta = localize(x)
     x = layers.Conv2D(8, 5)(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.ReLU()(x)
@@ -71,12 +80,12 @@ def cifar10_stn(
         x = SpatialTransformer(**settings)([x, theta])
     x = layers.Conv2D(16, 5)(x)
     x = layers.SpatialDropout2D(spatial_dropout)(x)
-    x = layers.MaxPooling2D(2)(x)
+    x = layers.MaxPooling2D(last_pool)(x)
     x = layers.ReLU()(x)
     x = layers.Flatten()(x)
     x = layers.Dense(units, activation="relu")(x)
     x = layers.Dropout(dropout)(x)
-    logits = layers.Dense(10, dtype="float32", name="logits")(x)
+    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="cifar10_stn" if transformer else "cifar10_cnn")
 
 

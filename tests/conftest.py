@@ -23,10 +23,15 @@ else:
             "docstrings",
             "examples",
             "mnist",
+            "export",
+            "main",
             "pipeline",
+            "own_pictures",
+            "pictures",
             "plots",
             "precision",
             "resume",
+            "saved",
             "train",
         )
     ]

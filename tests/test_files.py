@@ -1,5 +1,6 @@
 """`replacing`: the new file whole, or what stood there before."""
 
+import contextlib
 import os
 
 import pytest
@@ -59,3 +60,15 @@ def test_clear_removes_what_a_kill_has_left(path):
     left.write_text("half")
     clear(path.parent)
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_folder_appears_whole_and_replaces_no_other(tmp_path):
+    for expected in ("first", None):
+        with contextlib.ExitStack() as stack:
+            if expected is None:
+                stack.enter_context(pytest.raises(OSError))
+            temporary = stack.enter_context(replacing(tmp_path / "model"))
+            temporary.mkdir()
+            (temporary / "part").write_text(expected or "second")
+        assert (tmp_path / "model" / "part").read_text() == "first"
+        assert os.listdir(tmp_path) == ["model"]

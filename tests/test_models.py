@@ -69,6 +69,13 @@ def test_without_a_transformer_the_rest_is_the_same():
     assert shapes(cifar10_stn(transformer=False).layers[2:]) == CLASSIFIER
 
 
+@pytest.mark.parametrize("size", [18, 33, 64, 100, 224])
+def test_other_sizes_and_classes_keep_it_small(size):
+    model = cifar10_stn(image_size=size, classes=3)
+    assert model.input_shape == (None, size, size, 3) and model.output_shape == (None, 3)
+    assert model.count_params() < 3 * 473_120
+
+
 def test_dropout_rates_and_gradient_scale_are_settings():
     def settings(model):
         spatial, dense = (layer for layer in model.layers if hasattr(layer, "rate"))

@@ -132,6 +132,7 @@ def test_settings_repeat_the_run_and_name_no_folder_of_this_machine(finished):
     assert settings["command"] == "python train.py --run a --validation-images 40 --epochs 2"
     assert settings["recipe"] == "tuned" and settings["seed"] == 0 and settings["epochs"] == 2
     assert settings["recipe_batch_size"] == 128 and settings["transformer"] is True
+    assert settings["classes"][3] == "cat"
     assert settings["precision"] in train.precision.CHOICES[1:]
     assert settings["keras"] == keras.__version__ and settings["numpy"] == np.__version__
     assert {"python", "tensorflow", "stn_keras", "platform"} <= settings.keys()
@@ -224,12 +225,13 @@ def test_recipes_rise_to_their_peak_and_end(recipe):
 
 def test_validation_images_are_the_last_ones_and_none_is_trained_on():
     args = train.parse(["--validation-images", "40"])
-    (images, labels), held_out, test = train.load(args)
+    (images, labels), held_out, (test,), classes = train.load(args)
     (all_images, all_labels), all_test = tiny()
     assert len(images) == len(labels) == 260 and len(held_out[0]) == len(held_out[1]) == 40
     np.testing.assert_array_equal(np.concatenate([images, held_out[0]]), all_images)
     np.testing.assert_array_equal(np.concatenate([labels, held_out[1]]), all_labels)
     np.testing.assert_array_equal(test[0], all_test[0])
+    assert classes == list(cifar10.CLASS_NAMES)
 
 
 @pytest.mark.parametrize(

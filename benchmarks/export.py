@@ -1,0 +1,117 @@
+"""Size and latency of an exported CIFAR-10 network, beside Keras, each format in its own runtime.
+
+    pip install ".[export]" && python -m benchmarks.export
+
+All run on CPUs and take turns round by round. ONNX is measured twice: with ONNX's own `AffineGrid`
+and `GridSample`, as `stn_keras.export` writes it, and with the gathers of our sampler.
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+from unittest import mock
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import onnxruntime
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from stn_keras import export, layers, models, sampling
+
+
+def model():
+    """The CIFAR-10 network, with warps that differ from image to image."""
+    network, rng = models.cifar10_stn(), np.random.default_rng(0)
+    for weight in network.trainable_weights:
+        weight.assign_add(rng.normal(0, 0.01, weight.shape))
+    return network
+
+
+def contenders(network, folder):
+    """The file and a function from images to logits, by name."""
+    network.save(folder / "model.keras")
+    predict = tf.function(lambda images: network(images, training=False))
+    yield "Keras", folder / "model.keras", lambda images: predict(images).numpy()
+
+    export.save(network, folder / "model", "saved_model")
+    loaded = tf.saved_model.load(str(folder / "model"))
+    yield "SavedModel", folder / "model", lambda images: loaded.serve(images).numpy()
+
+    export.save(network, folder / "model.tflite", "litert")
+    runner = Interpreter(
+        str(folder / "model.tflite"), num_threads=os.cpu_count()
+    ).get_signature_runner()
+    yield "LiteRT", folder / "model.tflite", lambda images: runner(images=images)["output_0"]
+
+    yield "ONNX", *onnx(network, folder / "model.onnx")
+    plain = mock.patch.multiple(
+        export,
+        _onnx_warp=layers.warp.__wrapped__,
+        _onnx_grid_sample=sampling._grid_sample.__wrapped__,
+    )
+    with plain:
+        yield "ONNX, gathers", *onnx(network, folder / "gathers.onnx")
+
+
+def onnx(network, path):
+    export.save(network, path, "onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return path, lambda images: session.run(None, {"images": images})[0]
+
+
+def size(path):
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def milliseconds(function, images, seconds):
+    """The median of repeated calls."""
+    times, end = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        function(images)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each in each round")
+    args = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        found = list(contenders(model(), pathlib.Path(folder)))
+        sizes = {name: size(path) for name, path, _ in found}
+        functions = {name: function for name, _, function in found}
+        table = {name: [] for name in functions}
+        for batch in args.batches:
+            images = np.random.default_rng(batch).uniform(0, 255, (batch, 32, 32, 3))
+            images = images.astype("float32")
+            rounds = {name: [] for name in functions}
+            for function in functions.values():
+                assert np.allclose(function(images), found[0][2](images), rtol=0, atol=1e-5)
+            for _ in range(args.rounds):
+                for name, function in functions.items():
+                    rounds[name].append(milliseconds(function, images, args.seconds))
+            for name, times in rounds.items():
+                table[name].append(
+                    f"{statistics.median(times):.2f} ({min(times):.2f} … {max(times):.2f})"
+                )
+    print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, {os.cpu_count()} CPUs\n")
+    print("| format | KiB |" + "".join(f" {n} images, ms |" for n in args.batches))
+    print("|" + "---|" * (2 + len(args.batches)))
+    for name, cells in table.items():
+        print(f"| {name} | {sizes[name] / 1024:,.0f} |" + "".join(f" {c} |" for c in cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Pictures of one's own, of any size and mode that Pillow reads, as arrays of one size."""
+
+import pathlib
+from concurrent import futures
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
+
+
+class PictureError(Exception):
+    """A picture, or a folder of them, can't be used; the message names it and says why."""
+
+
+def read(path, size=None, channels=3):
+    """A picture as a uint8 array `(height, width, channels)`, upright and stretched to a size.
+
+    Example:
+
+    >>> read("cat.jpg", (32, 32)).shape
+    (32, 32, 3)
+
+    Transparent parts become white. Of 16 bits the upper eight are kept; 32-bit numbers, whose
+    white nobody knows, are stretched from black to white. Of an animation this is the first frame.
+
+    Args:
+        path: A file that Pillow reads.
+        size: `(height, width)`; None keeps the picture's.
+        channels: 1 for grey, 3 for colours, 4 for colours and opacity.
+
+    Raises:
+        PictureError: if the file can't be read, or is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image = _eight_bits(ImageOps.exif_transpose(image))
+            if channels != 4 and image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert(MODES[channels])
+            if size is not None:
+                image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+            return np.asarray(image).reshape(image.height, image.width, channels)
+    # Pillow's plugins raise these of damaged files; the last is its limit of pixels.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{path} can't be read as a picture: {error}") from error
+
+
+def _eight_bits(image):
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+    if image.mode in ("I", "F"):
+        pixels = np.nan_to_num(np.asarray(image, "float64"))
+        pixels = (pixels - pixels.min()) / max(np.ptp(pixels), 1e-12)
+        return Image.fromarray((255 * pixels).round().astype("uint8"))
+    return image
+
+
+def load(folder, size):
+    """The pictures of a folder with a sub-folder per class, held in memory.
+
+    Example:
+
+    >>> images, labels, classes, unreadable = load("pets", 32)  # pets/cat/…, pets/dog/…
+
+    Args:
+        folder: Folder whose sub-folders' names are the classes; each holds the pictures of its
+            class, in folders of its own or not. Hidden files and folders are passed over.
+        size: Height and width to which all are stretched.
+
+    Returns:
+        images: uint8 `(n, size, size, 3)`, in a fixed order that mixes the classes: any stretch
+            of it holds each class in about the share that it has of all.
+        labels: int64 `(n,)`, indices of `classes`.
+        classes: The classes' names, sorted.
+        unreadable: Why each file that was skipped could not be read.
+
+    Raises:
+        PictureError: if there are not two classes with a picture that can be read.
+    """
+    folder, wanted = (
+        pathlib.Path(folder),
+        (
+            "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
+            "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
+        ),
+    )
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is not a folder. {wanted}")
+    classes = sorted(path.name for path in visible(folder.iterdir()) if path.is_dir())
+    if len(classes) < 2:
+        raise PictureError(f"{folder} has {len(classes)} sub-folders. {wanted}")
+    files = [sorted(visible((folder / name).rglob("*"), folder)) for name in classes]
+    files = [[path for path in paths if path.is_file()] for paths in files]
+    mixed = _mixed([len(paths) for paths in files])
+    with futures.ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda at: _try(files[at[0]][at[1]], size), mixed))
+    good = [k for k, result in enumerate(results) if isinstance(result, np.ndarray)]
+    unreadable = [str(result) for result in results if not isinstance(result, np.ndarray)]
+    labels = np.array([mixed[k][0] for k in good], "int64")
+    empty = [name for k, name in enumerate(classes) if k not in labels]
+    if empty:
+        raise PictureError(
+            f"{folder / empty[0]} has no picture that can be read. {wanted}\n"
+            + "\n".join(unreadable[:5])
+        )
+    return np.stack([results[k] for k in good]), labels, classes, unreadable
+
+
+def visible(paths, root=None):
+    """Those whose names, below `root`, do not begin with a dot."""
+    for path in paths:
+        parts = path.relative_to(root).parts if root else [path.name]
+        if not any(part.startswith(".") for part in parts):
+            yield path
+
+
+def _mixed(counts):
+    """All `(class, index)` of classes of so many members: shuffled, then evenly interleaved."""
+    rng = np.random.default_rng(0)
+    places = [
+        ((place + rng.uniform()) / count, label, int(index))
+        for label, count in enumerate(counts)
+        for place, index in enumerate(rng.permutation(count))
+    ]
+    return [(label, index) for _, label, index in sorted(places)]
+
+
+def _try(path, size):
+    try:
+        return read(path, (size, size))
+    except PictureError as error:
+        return error

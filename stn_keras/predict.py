@@ -1,0 +1,105 @@
+"""What a saved classifier makes of pictures: classes, and what its transformers look at."""
+
+import json
+import pathlib
+
+import numpy as np
+from keras import ops
+
+from stn_keras import callbacks, plots
+from stn_keras.data import pictures
+
+
+class Classifier:
+    """A Keras classifier of images, with the names of its classes.
+
+    Pixels reach it as 0 … 255, as `train.py` trains, and pictures stretched to its input's size.
+
+    Example:
+
+    >>> classifier = Classifier(model, ["cat", "dog"])
+    >>> classifier.probabilities(classifier.read("cat.jpg"))
+
+    Args:
+        model: A model from images of 1, 3 or 4 channels to a number per class: probabilities, or
+            logits.
+        classes: Their names; None for numbers.
+
+    Raises:
+        ValueError: if the model is no such model, or has another number of classes.
+    """
+
+    def __init__(self, model, classes=None):
+        shapes = [tuple(x.shape) for x in (*model.inputs, *model.outputs)]
+        axes = [axis for axis in (-1, 1) if len(shapes[0]) == 4 and shapes[0][axis] in (1, 3, 4)]
+        if len(shapes) != 2 or not axes or len(shapes[1]) != 2 or (shapes[1][1] or 0) < 2:
+            raise ValueError(
+                "The model is no image classifier, from (batch, height, width, channels) with 1, "
+                f"3 or 4 channels to (batch, classes). Received: a model with the shapes {shapes}"
+            )
+        self.model, self.channel_axis, count = model, axes[0], shapes[1][1]
+        self.channels = shapes[0][self.channel_axis]
+        self.size = shapes[0][1:3] if self.channel_axis == -1 else shapes[0][2:4]
+        self.classes = [str(k) for k in range(count)] if classes is None else list(classes)
+        if len(self.classes) != count:
+            raise ValueError(
+                f"`classes` must be {count} names, as many as the model's outputs. "
+                f"Received: {len(self.classes)} names"
+            )
+        self.transformers = callbacks.transformers(model)
+        self._observe = self.transformers and callbacks.observer(model, self.transformers)
+
+    def read(self, path):
+        """A picture as a batch of one image."""
+        size = None if None in self.size else self.size
+        image = pictures.read(path, size, self.channels).astype("float32")[np.newaxis]
+        return image if self.channel_axis == -1 else np.moveaxis(image, -1, 1)
+
+    def probabilities(self, images):
+        """`(batch, classes)` shares that add up to 1."""
+        outputs = ops.cast(self.model(images, training=False), "float32")
+        outputs = ops.convert_to_numpy(outputs)
+        if np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
+            return outputs
+        return ops.convert_to_numpy(ops.softmax(outputs))
+
+    def warps(self, images):
+        """A figure for each transformer, by its name: images and warps, the sampled region drawn
+        on the images."""
+        observed = self._observe(images) if self.transformers else {}
+        return {
+            layer.name: callbacks.draw_warps(
+                layer, {name: value.numpy() for name, value in observed[layer.name].items()}
+            )
+            for layer in self.transformers
+        }
+
+
+def class_names(model_path, count):
+    """What `config.json` beside a saved model calls its `count` classes; None if it does not."""
+    try:
+        settings = json.loads((pathlib.Path(model_path).parent / "config.json").read_text())
+        classes = settings["classes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    return classes if named and len(classes) == count else None
+
+
+def describe(classifier, path, output_dir=None, most=3):
+    """Lines with a picture's likeliest classes; writes its warps beside it, or to a folder.
+
+    Raises:
+        pictures.PictureError: if the picture can't be read.
+    """
+    path = pathlib.Path(path)
+    image = classifier.read(path)
+    (shares,) = classifier.probabilities(image)
+    lines = [str(path)]
+    for label in np.argsort(-shares)[:most]:
+        lines.append(f"  {shares[label]:6.1%}  {classifier.classes[label]}")
+    for name, figure in classifier.warps(image).items():
+        picture = (output_dir or path.parent) / f"{path.name}.{name}.png"
+        plots.save(figure, picture)
+        lines.append(f"  {name}: {picture}")
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""Saved models from anywhere: loaded without running what they bring along."""
+
+import pathlib
+import re
+import zipfile
+
+import keras
+
+
+class LoadError(Exception):
+    """The file can't be loaded, or must not be; the message says why."""
+
+
+def load(path):
+    """The model of a `.keras` file, in Keras's safe mode.
+
+    Example:
+
+    >>> model = load("saved_models/run/best.keras")
+
+    Raises:
+        LoadError: if there is no such file, it is damaged or something else, or it brings code
+            (a lambda, a class that neither Keras nor `stn_keras` has): none of it is run.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise LoadError(f"there is no file {path}")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise LoadError(f"{path} is not a .keras file, or damaged")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # what a damaged or hostile file provokes is beyond listing
+        raise LoadError(f"{path} {_cause(str(error))}") from error
+
+
+def _cause(message):
+    if "lambda" in message:
+        return "brings Python code (a lambda), which is not run"
+    unknown = re.search(r"Could not locate \w+ '([^']*)'", message)
+    if unknown:
+        return f"needs {unknown[1]!r}, which is neither Keras's nor stn_keras's; nothing was run"
+    return f"can't be loaded: {message.partition(chr(10))[0][:200]}"

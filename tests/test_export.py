@@ -1,0 +1,219 @@
+"""Exported models, run by TensorFlow, LiteRT and ONNX Runtime, against Keras on fresh images."""
+
+import itertools
+import os
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from numpy.testing import assert_allclose
+
+import stn_keras
+from stn_keras import SpatialTransformer, export, layers, sampling, transforms
+from stn_keras.models import cifar10_stn
+
+SIZE = (9, 7, 2)
+
+
+def onnx_outputs(path, inputs):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path)
+    assert {x.name for x in session.get_inputs()} == inputs.keys()
+    return session.run(None, inputs)[0]
+
+
+def litert_outputs(path, inputs):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path))
+    (output,) = interpreter.get_signature_runner()(**inputs).values()
+    return output
+
+
+def saved_model_outputs(path, inputs):
+    model = tf.saved_model.load(str(path))
+    (output,) = model.signatures["serving_default"](
+        **{name: tf.constant(x) for name, x in inputs.items()}
+    ).values()
+    return output.numpy()
+
+
+OUTPUTS = {"onnx": onnx_outputs, "litert": litert_outputs, "saved_model": saved_model_outputs}
+
+
+def agree(model, inputs, path, format):
+    """Exports and asserts that the runtime and Keras give the same, for two sizes of batch."""
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+    export.save(model, path, format)
+    for count in (len(next(iter(inputs.values()))), 1):
+        batch = {name: x[:count] for name, x in inputs.items()}
+        received = batch if len(batch) > 1 else next(iter(batch.values()))
+        assert_allclose(OUTPUTS[format](path, batch), model(received), rtol=0, atol=1e-5)
+
+
+def warp_and_inputs(rng, transform="affine", shape=SIZE, **options):
+    """A model that is a warp, and images and theta, most of which look outside too."""
+    start = transforms.get(transform).identity
+    images, theta = keras.Input(shape, name="images"), keras.Input(start.shape, name="theta")
+    warp = SpatialTransformer(transform=transform, **options)
+    model = keras.Model({"images": images, "theta": theta}, warp([images, theta]))
+    inputs = {
+        "images": rng.random((3, *SIZE), "float32"),
+        "theta": np.float32(start + rng.uniform(-0.4, 0.4, (3, len(start)))),
+    }
+    return model, inputs
+
+
+def trained(rng):
+    """The CIFAR-10 network as if trained: its warps differ from image to image."""
+    model = cifar10_stn()
+    for weight in model.trainable_weights:
+        weight.assign_add(rng.normal(0, 0.01, weight.shape))
+    return model, {"images": rng.uniform(0, 255, (5, 32, 32, 3)).astype("float32")}
+
+
+def operations(path):
+    import onnx
+
+    model = onnx.load(path)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.mark.parametrize("format", OUTPUTS)
+def test_the_cifar10_network(rng, tmp_path, format):
+    path = tmp_path / f"model{export.SUFFIXES[format]}"
+    agree(*trained(rng), path, format)
+    assert os.listdir(tmp_path) == [path.name]
+    if format == "onnx":
+        found = operations(path)
+        assert found["AffineGrid"] == found["GridSample"] == 1 and not found["GatherND"]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_is_exported_as_float32(rng, tmp_path, set_policy, policy):
+    pytest.importorskip("tf2onnx")
+    set_policy(policy)
+    half, inputs = trained(rng)
+    set_policy("float32")
+    full = cifar10_stn()
+    full.set_weights(half.get_weights())
+    path = tmp_path / "model.onnx"
+    export.save(half, path, "onnx")
+    found = onnx_outputs(path, inputs)
+    assert_allclose(found, full(inputs["images"]), rtol=0, atol=1e-5)
+    assert np.abs(found - ops.cast(half(inputs["images"]), "float32")).max() > 1e-5
+    assert half.get_layer("transformer").compute_dtype == policy.removeprefix("mixed_")
+
+
+@pytest.mark.parametrize("transform", transforms.TRANSFORMS)
+def test_onnx_carries_every_transform(rng, tmp_path, uncompiled, transform):
+    agree(*warp_and_inputs(rng, transform), tmp_path / "warp.onnx", "onnx")
+    found = operations(tmp_path / "warp.onnx")
+    affine = transform not in ("projective", "thin_plate_spline")
+    assert (found["AffineGrid"], found["GridSample"]) == (affine, 1)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    "interpolation, fill_mode",
+    [*itertools.product(sampling.INTERPOLATIONS, sampling.FILL_MODES)],
+)
+def test_onnx_carries_every_sampler(
+    rng, tmp_path, uncompiled, interpolation, fill_mode, align_corners
+):
+    model, inputs = warp_and_inputs(
+        rng,
+        interpolation=interpolation,
+        fill_mode=fill_mode,
+        fill_value=(0.5, -2.0),
+        align_corners=align_corners,
+    )
+    agree(model, inputs, tmp_path / "warp.onnx", "onnx")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"output_size": (4, 6), "antialias": 3},
+        {"output_size": (1, 5), "align_corners": True},
+        {"data_format": "channels_first", "antialias": 2},
+    ],
+    ids=["antialias", "one row", "channels first"],
+)
+def test_onnx_carries_every_size_and_layout(rng, tmp_path, uncompiled, options):
+    agree(*warp_and_inputs(rng, **options), tmp_path / "warp.onnx", "onnx")
+
+
+def test_litert_carries_other_options(rng, tmp_path, uncompiled):
+    options = {"interpolation": "nearest", "fill_mode": "reflect"}
+    agree(*warp_and_inputs(rng, "projective", **options), tmp_path / "warp.tflite", "litert")
+
+
+class Sample(keras.Layer):
+    def call(self, images, grid):
+        return stn_keras.grid_sample(images, grid)
+
+
+@pytest.mark.parametrize("size", [(9, 7), (3, 9, 7)], ids=["images", "volumes"])
+def test_onnx_carries_grid_sample_in_a_layer_of_ones_own(rng, tmp_path, uncompiled, size):
+    images = keras.Input((*size, 2), name="images")
+    grid = keras.Input((*(4,) * len(size), len(size)), name="grid")
+    model = keras.Model({"images": images, "grid": grid}, Sample()(images, grid))
+    inputs = {
+        "images": rng.random((2, *images.shape[1:]), "float32"),
+        "grid": rng.uniform(-1.3, 1.3, (2, *grid.shape[1:])).astype("float32"),
+    }
+    agree(model, inputs, tmp_path / "sample.onnx", "onnx")
+    assert operations(tmp_path / "sample.onnx")["GridSample"] == 1
+
+
+def test_images_of_any_size(rng, tmp_path, uncompiled):
+    model, inputs = warp_and_inputs(rng, "similarity", shape=(None, None, 2))
+    agree(model, inputs, tmp_path / "warp.onnx", "onnx")
+
+
+class Unknown(keras.Layer):
+    """An operation that neither LiteRT nor ONNX has."""
+
+    def call(self, images):
+        return tf.image.rgb_to_hsv(tf.image.adjust_jpeg_quality(images[0], 50))[None]
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_an_operation_that_the_format_lacks_leaves_the_old_file(tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+    inputs = keras.Input((8, 8, 3))
+    path = tmp_path / f"model{export.SUFFIXES[format]}"
+    path.write_text("before")
+    warp = layers.warp
+    with pytest.raises(export.ExportError, match="operation|converter"):
+        export.save(keras.Model(inputs, Unknown()(inputs)), path, format)
+    assert path.read_text() == "before" and os.listdir(tmp_path) == [path.name]
+    assert layers.warp is warp
+
+
+def built():
+    return keras.Sequential([keras.Input((1,)), keras.layers.ReLU()])
+
+
+def test_a_saved_model_replaces_no_folder(tmp_path):
+    with pytest.raises(FileExistsError, match="choose another"):
+        export.save(built(), tmp_path, "saved_model")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "model, name, format, words",
+    [
+        (built(), "a.onnx", "onyx", "`format`.*onyx"),
+        (built(), "a.keras", "onnx", r"`path`.*\.onnx"),
+        (keras.Sequential(), "a.onnx", "onnx", "`model`.*functional"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(tmp_path, model, name, format, words):
+    with pytest.raises(ValueError, match=words):
+        export.save(model, tmp_path / name, format)
