@@ -23,6 +23,7 @@ else:
             "pipeline",
             "plots",
             "precision",
+            "tensorboard",
             "train",
         )
     ]
