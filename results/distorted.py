@@ -69,12 +69,15 @@ def unique(names):
 
 def mnist_table(cells, paper):
     distortions = unique(name for _, name in paper)
+    means = mean_errors(cells)
 
     def cell(model, name):
-        if (model, name) not in paper:
+        key = model, name
+        if key not in paper:
             return ""
-        ours = spread(errors(cells[model, name])) if (model, name) in cells else "not run"
-        return f"{ours} · {paper[model, name]}"
+        ours = spread(errors(cells[key])) if key in cells else "not run"
+        good = key in cells and beats_paper(key, means, paper) and beats_plain(key, means)
+        return f"{f'**{ours}**' if good else ours} · {paper[key]}"
 
     def parameters(model):
         counts = {int(row["parameters"]) for key in cells if key[0] == model for row in cells[key]}
@@ -87,25 +90,50 @@ def mnist_table(cells, paper):
     return table(["model", "parameters", *distortions], rows)
 
 
+def mean_errors(cells):
+    return {key: statistics.mean(errors(rows)) for key, rows in cells.items()}
+
+
+def plain(key):
+    """The network without a transformer in the same column, of one that has it."""
+    model, name = key
+    return model.split("-")[1], name
+
+
+def transformed(key):
+    return key[0].startswith("st-")
+
+
+def beats_paper(key, means, paper):
+    return transformed(key) and means[key] <= paper[key]
+
+
+def beats_plain(key, means):
+    return transformed(key) and means[key] < means.get(plain(key), 0)
+
+
 def mnist_verdict(cells, paper):
     """How the networks with a transformer stand against the paper's, and the plain ones."""
-    means = {key: statistics.mean(errors(rows)) for key, rows in cells.items() if key in paper}
-    transformed = [key for key in paper if key in means and key[0].startswith("st-")]
-    above, no_better, compared = [], [], 0
-    for model, name in transformed:
-        ours, plain = means[model, name], means.get((model.split("-")[1], name))
-        if ours > paper[model, name]:
-            above.append(f"{model} on {name} by {ours - paper[model, name]:.2f}")
-        if plain is not None:
-            compared += 1
-            if ours >= plain:
-                no_better.append(f"{model} on {name} by {ours - plain:.2f}")
-    wins = len(transformed) - len(above)
+    means = mean_errors(cells)
+    keys = [key for key in paper if key in means and transformed(key)]
+    above = [
+        f"{' on '.join(key)} by {means[key] - paper[key]:.2f}"
+        for key in keys
+        if not beats_paper(key, means, paper)
+    ]
+    paired = [key for key in keys if plain(key) in means]
+    no_better = [
+        f"{' on '.join(key)} by {means[key] - means[plain(key)]:.2f}"
+        for key in paired
+        if not beats_plain(key, means)
+    ]
     return (
-        f"Of the {len(transformed)} cells with a transformer {wins} are at or below the paper's "
-        f"error.{listed('Above it', above)}\n\n"
-        f"Of {compared}, {compared - len(no_better)} are below the plain network of their "
-        f"column.{listed('Not below it', no_better)}"
+        "Bold: a transformer at or below the paper's error, and below the plain network.\n\n"
+        f"Of the {len(keys)} cells with a transformer that have been run "
+        f"{len(keys) - len(above)} are at or below the paper's error."
+        f"{listed('Above it', above)}\n\n"
+        f"Of the {len(paired)} whose plain network has been run too, "
+        f"{len(paired) - len(no_better)} are below it.{listed('Not below it', no_better)}"
     )
 
 
@@ -220,9 +248,10 @@ def rows_of_images(pictures, kinds):
     groups = figure.subfigures(len(pictures), 1, squeeze=False)[:, 0]
     for group, (name, arrays) in zip(groups, pictures.items()):
         axes = group.subplots(2, columns)
+        brightest = max(arrays[kind].max() for kind in kinds)
         for line, kind in zip(axes, kinds):
             for axis, image in zip(line, arrays[kind]):
-                axis.imshow(image, cmap="gray", vmin=0, vmax=image.max())
+                axis.imshow(image, cmap="gray", vmin=0, vmax=brightest)
                 axis.set(xticks=[], yticks=[])
         axes[0, 0].set_ylabel(name, fontsize=12)
     return figure

@@ -66,18 +66,18 @@ def cifar10_stn(
         dtype="float32",
         name="normalization",
     )(images)
-    theta, settings = None, {"gradient_scale": gradient_scale, "name": "transformer"}
+    theta = None
     if transformer:
         localize = localization.cnn(last_pool=last_pool)
         if warped == "images":
-            x = SpatialTransformer(localize, **settings)(x)
+            x = SpatialTransformer(localize, gradient_scale=gradient_scale, name="transformer")(x)
         else:
             theta = localize(x)
     x = layers.Conv2D(8, 5)(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.ReLU()(x)
     if theta is not None:
-        x = SpatialTransformer(**settings)([x, theta])
+        x = SpatialTransformer(gradient_scale=gradient_scale, name="transformer")([x, theta])
     x = layers.Conv2D(16, 5)(x)
     x = layers.SpatialDropout2D(spatial_dropout)(x)
     x = layers.MaxPooling2D(last_pool)(x)
@@ -91,7 +91,7 @@ def cifar10_stn(
 
 def mnist_stn(
     classifier: str = "cnn",
-    transform: str | dict | Transform | None = "affine",
+    transform: str | Transform | None = "affine",
     *,
     size: int = 28,
     parameters: int = 400_000,
@@ -131,14 +131,13 @@ def mnist_stn(
     images = keras.Input((size, size, 1), name="images")
     x = layers.Rescaling(1 / 255, name="pixels")(images)
     if transform is not None:
-        small = {"output_size": (28, 28), "antialias": 2} if size > 28 else {}
-        localize = mnist_localization(classifier, transform)
         x = SpatialTransformer(
-            localize,
+            mnist_localization(classifier, transform),
             transform=transform,
+            output_size=(28, 28),
+            antialias=2 if size > 28 else 1,
             gradient_scale=gradient_scale,
             name="transformer",
-            **small,
         )(x)
     if classifier == "cnn":
         x = layers.Conv2D(32, 9, activation="relu")(x)
@@ -152,9 +151,7 @@ def mnist_stn(
     for _ in range(hidden):
         x = layers.Dense(units, activation="relu")(x)
     logits = layers.Dense(10, dtype="float32", name="logits")(x)
-    return keras.Model(
-        images, logits, name="_".join(filter(None, ["mnist", classifier, transform]))
-    )
+    return keras.Model(images, logits, name=f"mnist_{'st_' if transform else ''}{classifier}")
 
 
 def mnist_localization(classifier, transform):

@@ -17,6 +17,8 @@ from stn_keras.sampling import grid_sample
 
 __all__ = ["distort", "fixed", "training_batches"]
 
+CANVASES = {28: 42}  # RTS's, by the side of the images: MNIST's; CIFAR-10's network takes 32×32
+
 
 def distort(images, name, seed):
     """Distorted pixels of a batch.
@@ -104,16 +106,16 @@ def rotate(images, seed):
 
 
 def rotate_scale_translate(images, seed):
-    """RTS: a rotation by up to 45° either way, a scale of 0.7 to 1.2, and a place.
+    """RTS: a rotation by up to 45° either way, a scale of 0.7 to 1.2, and a place on a canvas.
 
-    MNIST's canvas is one and a half times as wide and high as its images: 42×42. CIFAR-10's
-    network takes 32×32, so its canvas is that of the images.
+    The image is moved as far as the circle within it stays on the canvas, or the canvas within
+    that circle, where it is the smaller one.
     """
     turn, size, place = split(seed, 3)
     angle = uniform(images, turn, -math.pi / 4, math.pi / 4)
     scale = uniform(images, size, 0.7, 1.2)
     side = images.shape[1]
-    canvas = side * 3 // 2 if images.shape[-1] == 1 else side
+    canvas = CANVASES.get(side, side)
     room = tf.abs(canvas - scale * side)[:, None] / 2
     shift = room * uniform(images, place, -1, 1, axes=2)
     return lay(images, canvas, angle, scale, shift)
@@ -143,7 +145,7 @@ def translate_clutter(images, seed):
     canvas, patch, count = 60, 6, 6
     batch, side = tf.shape(images)[0], images.shape[1]
     place, source, cut, spot = split(seed, 4)
-    corner = corners(place, [batch, 1, 2], canvas - side)[:, 0]
+    corner = corners(place, [batch, 2], canvas - side)
     shift = tf.cast(corner, "float32") - (canvas - side) / 2
     still = tf.zeros([batch])
     canvases = lay(images, canvas, still, tf.ones_like(still), shift)
@@ -199,6 +201,7 @@ def window(images, corners, side):
 
 
 def corners(seed, shape, most):
+    """Whole pixels from 0 to `most`."""
     return tf.random.stateless_uniform(shape, seed, 0, most + 1, "int32")
 
 

@@ -38,8 +38,8 @@ def read(path, size=None, channels=3):
         PictureError: if the file can't be read, or is no picture.
     """
     try:
-        with Image.open(path) as image:
-            image = _eight_bits(ImageOps.exif_transpose(image))
+        with Image.open(path) as file:
+            image = _eight_bits(ImageOps.exif_transpose(file))
             if channels != 4 and image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -197,7 +197,8 @@ def _store(data_set, splits, staging):
             version=official.version,
             features=features,
             split_datasets={
-                split: _examples(split, *splits[split], "id" in features) for split in splits
+                split: _examples(split, images, labels, "id" in features)
+                for split, (images, labels) in splits.items()
             },
             data_dir=staging,
             description=official.info.description,
