@@ -13,6 +13,8 @@ from stn_keras.files import replacing
 from stn_keras.geometry import to_grid
 from stn_keras.transforms import MatrixTransform
 
+__all__ = ["ExportError", "save"]
+
 SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}  # a SavedModel is a folder
 ONNX_OPSET = 20  # the first with AffineGrid
 TF2ONNX_OPSET = 18  # the last that tf2onnx writes
@@ -28,7 +30,7 @@ def save(model, path, format):
 
     Example:
 
-    >>> save(keras.saving.load_model("best.keras"), "best.onnx", "onnx")
+    >>> save(model, "exported", "saved_model")
 
     The batch size stays open. Whatever precision the model was trained in, the file computes in
     float32, as its weights are: what half precision rounds differs from processor to processor.

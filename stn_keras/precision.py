@@ -5,6 +5,8 @@ import re
 
 import tensorflow as tf
 
+__all__ = ["CHOICES", "choose"]
+
 CHOICES = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
@@ -15,6 +17,18 @@ def choose(name):
     mixed_float16 on a GPU with tensor cores (compute capability 7 and above), mixed_bfloat16 on a
     CPU that multiplies bfloat16 (README.md says how much faster it was), else float32.
     It depends on the machine alone, so that a run can be repeated there.
+
+    Example:
+
+    >>> keras.config.set_dtype_policy(choose("auto"))  # doctest: +SKIP
+    >>> choose("mixed_float16")
+    'mixed_float16'
+
+    Args:
+        name: `"auto"`, `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+
+    Returns:
+        The name of a Keras dtype policy; any other `name` comes back as it is.
     """
     if name != "auto":
         return name

@@ -9,6 +9,8 @@ from keras import ops
 from stn_keras import callbacks, plots
 from stn_keras.data import pictures
 
+__all__ = ["Classifier", "class_names", "describe"]
+
 
 class Classifier:
     """A Keras classifier of images, with the names of its classes.
@@ -17,13 +19,16 @@ class Classifier:
 
     Example:
 
-    >>> classifier = Classifier(model, ["cat", "dog"])
-    >>> classifier.probabilities(classifier.read("cat.jpg"))
+    >>> classifier = Classifier(model)
+    >>> image = classifier.read("pets/cat/0.png")
+    >>> classifier.probabilities(image).shape
+    (1, 10)
+    >>> plots.save(classifier.warps(image)["transformer"], "warps.png")
 
     Args:
-        model: A model from images of 1, 3 or 4 channels to a number per class: probabilities, or
-            logits.
-        classes: Their names; None for numbers.
+        model: A functional or sequential model, channels last or first, from images of 1, 3 or 4
+            channels to a number per class: probabilities, or logits.
+        classes: Their names; None for numbers from 0.
 
     Raises:
         ValueError: if the model is no such model, or has another number of classes.
@@ -50,13 +55,13 @@ class Classifier:
         self._observe = self.transformers and callbacks.observer(model, self.transformers)
 
     def read(self, path):
-        """A picture as a batch of one image."""
+        """A picture as a batch of one float32 image; raises `pictures.PictureError`."""
         size = None if None in self.size else self.size
         image = pictures.read(path, size, self.channels).astype("float32")[np.newaxis]
         return image if self.channel_axis == -1 else np.moveaxis(image, -1, 1)
 
     def probabilities(self, images):
-        """`(batch, classes)` shares that add up to 1."""
+        """`(batch, classes)` float32 shares that add up to 1, of images as `read` gives them."""
         outputs = ops.cast(self.model(images, training=False), "float32")
         outputs = ops.convert_to_numpy(outputs)
         if np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
@@ -64,7 +69,7 @@ class Classifier:
         return ops.convert_to_numpy(ops.softmax(outputs))
 
     def warps(self, images):
-        """A figure for each transformer, by its name: images and warps, the sampled region drawn
+        """A `Figure` for each transformer, by its name: images and warps, the sampled region drawn
         on the images."""
         observed = self._observe(images) if self.transformers else {}
         return {
@@ -76,7 +81,20 @@ class Classifier:
 
 
 def class_names(model_path, count):
-    """What `config.json` beside a saved model calls its `count` classes; None if it does not."""
+    """What `config.json` beside a saved model calls its classes.
+
+    Example:
+
+    >>> class_names("run/best.keras", 2)  # run/config.json: {"classes": ["cat", "dog"]}
+    ['cat', 'dog']
+
+    Args:
+        model_path: The model's file; it is not opened.
+        count: How many classes the model has.
+
+    Returns:
+        List of `count` names; None where the file does not name so many.
+    """
     try:
         settings = json.loads((pathlib.Path(model_path).parent / "config.json").read_text())
         classes = settings["classes"]
@@ -87,10 +105,28 @@ def class_names(model_path, count):
 
 
 def describe(classifier, path, output_dir=None, most=3):
-    """Lines with a picture's likeliest classes; writes its warps beside it, or to a folder.
+    """A picture's likeliest classes as text; draws what each transformer makes of it.
+
+    Example:
+
+    >>> print(describe(Classifier(model), "pets/cat/0.png", most=1))  # doctest: +ELLIPSIS
+    pets/cat/0.png
+      ...%  ...
+      transformer: pets/cat/0.png.transformer.png
+
+    Args:
+        classifier: A `Classifier`.
+        path: The picture.
+        output_dir: An existing folder for the drawings, `<picture>.<layer>.png` each; None for the
+            picture's own. What stands there is replaced.
+        most: How many classes.
+
+    Returns:
+        Lines without a newline at the end: the path, shares in percent, the drawings' paths.
 
     Raises:
         pictures.PictureError: if the picture can't be read.
+        OSError: if a drawing can't be written.
     """
     path = pathlib.Path(path)
     image = classifier.read(path)

@@ -16,6 +16,8 @@ import numpy as np
 
 from stn_keras.files import replacing
 
+__all__ = ["Backup", "BackupError", "finishing_epochs", "restore", "state"]
+
 
 class Backup(keras.callbacks.Callback):
     """Saves all that training goes on from: before the first epoch and after each.
@@ -30,8 +32,11 @@ class Backup(keras.callbacks.Callback):
         path: an `.npz` file, replaced by the next one in one go.
 
     Example:
-        >>> epochs = restore("backup.npz", model) if os.path.exists("backup.npz") else 0
-        >>> model.fit(data, initial_epoch=epochs, callbacks=[Backup("backup.npz")])
+        >>> log = model.fit(images, labels, callbacks=[Backup("backup.npz")], verbose=0)
+        >>> epochs = restore("backup.npz", model)  # in another process, of a model built alike
+        >>> log = model.fit(images, labels, epochs=2, initial_epoch=epochs, verbose=0)
+        >>> log.epoch
+        [1]
     """
 
     def __init__(self, path):
@@ -52,10 +57,23 @@ class Backup(keras.callbacks.Callback):
 
 
 def restore(path, model):
-    """Gives a compiled model the state that `Backup` saved, and returns the number of epochs done.
+    """Gives a compiled model the state that `Backup` saved.
+
+    Example:
+        >>> log = model.fit(images, labels, callbacks=[Backup("backup.npz")], verbose=0)
+        >>> restore("backup.npz", model)
+        1
+
+    Args:
+        path: What `Backup` was given.
+        model: A compiled model. A `BackupError` leaves it as it was.
+
+    Returns:
+        The number of epochs done.
 
     Raises:
         BackupError: if the file is damaged, or of a model or an optimizer of other shapes.
+        FileNotFoundError: if there is no such file.
     """
     try:
         with np.load(path) as backup:
@@ -76,7 +94,18 @@ class BackupError(Exception):
 
 
 def state(model):
-    """The variables of a compiled model and of its optimizer, in an order of their own."""
+    """The variables of a compiled model and of its optimizer, in an order of their own.
+
+    Example:
+        >>> len(state(model)) >= len(model.weights)
+        True
+
+    Args:
+        model: A compiled model; its optimizer is built if it is not yet.
+
+    Returns:
+        List of variables.
+    """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
@@ -86,11 +115,15 @@ def state(model):
 def finishing_epochs():
     """Lets Ctrl-C end training only after its epoch; a second one does at once.
 
-    Yields a callback that raises the `KeyboardInterrupt`; put it last.
+    It handles SIGINT inside its block, so it belongs in the main thread.
 
     Example:
         >>> with finishing_epochs() as interruption:
-        ...     model.fit(data, callbacks=[Backup("backup.npz"), interruption])
+        ...     callbacks = [Backup("backup.npz"), interruption]
+        ...     log = model.fit(images, labels, callbacks=callbacks, verbose=0)
+
+    Yields:
+        A callback that raises the `KeyboardInterrupt`; put it last.
     """
     interrupted = []
 

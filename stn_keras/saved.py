@@ -6,6 +6,8 @@ import zipfile
 
 import keras
 
+__all__ = ["LoadError", "load"]
+
 
 class LoadError(Exception):
     """The file can't be loaded, or must not be; the message says why."""
@@ -16,7 +18,15 @@ def load(path):
 
     Example:
 
-    >>> model = load("saved_models/run/best.keras")
+    >>> model.save("best.keras")
+    >>> load("best.keras").count_params() == model.count_params()
+    True
+
+    Args:
+        path: A file that ends in `.keras`.
+
+    Returns:
+        The model, not compiled.
 
     Raises:
         LoadError: if there is no such file, it is damaged or something else, or it brings code

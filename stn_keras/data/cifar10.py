@@ -8,7 +8,7 @@ import tensorflow as tf
 from stn_keras.data import mirror, prepared
 from stn_keras.data.mirror import DataError
 
-__all__ = ["CLASS_NAMES", "DATA_SET", "DataError", "load"]
+__all__ = ["CLASS_NAMES", "DataError", "load"]
 
 CLASS_NAMES = (
     "airplane",
@@ -27,6 +27,10 @@ CLASS_NAMES = (
 def load(data_dir=None):
     """Loads CIFAR-10, and on first use fetches and stores it.
 
+    Example:
+
+    >>> (images, labels), (test_images, test_labels) = load()  # doctest: +SKIP
+
     Args:
         data_dir: TFDS data folder. Default: TFDS's own, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
 
@@ -36,7 +40,8 @@ def load(data_dir=None):
         original order.
 
     Raises:
-        DataError: See `prepared.load`.
+        DataError: if the stored data set is damaged, no source can be reached, or the folder can't
+            be written.
     """
     return prepared.load(DATA_SET, data_dir)
 

@@ -15,6 +15,8 @@ from stn_keras import geometry, transforms
 from stn_keras.data import pipeline
 from stn_keras.sampling import grid_sample
 
+__all__ = ["distort", "fixed", "training_batches"]
+
 CANVASES = {28: 42}  # RTS's, by the side of the images: MNIST's; CIFAR-10's network takes 32×32
 
 
@@ -27,8 +29,9 @@ def distort(images, name, seed):
     TensorShape([8, 42, 42, 1])
 
     Args:
-        images: uint8 `(batch, height, width, channels)`.
-        name: `"R"`, `"RTS"`, `"P"`, `"E"` or `"TC"`, see the functions in `DISTORTIONS`.
+        images: uint8 `(batch, height, width, channels)`, square.
+        name: `"R"` (turned), `"RTS"` (turned, scaled and moved), `"P"` (a homography), `"E"` (a
+            thin-plate spline) or `"TC"` (moved, among pieces of other images).
         seed: Two integers that fix what is drawn.
 
     Returns:
@@ -44,7 +47,24 @@ def distort(images, name, seed):
 
 
 def training_batches(images, labels, name, *, batch_size, seed, **augmentation):
-    """`pipeline.training_batches`, each batch distorted afresh by `seed`."""
+    """`pipeline.training_batches`, each batch distorted afresh by `seed`.
+
+    Example:
+
+    >>> batches = training_batches(images, labels, "R", batch_size=4, seed=0)
+    >>> history = model.fit(batches, steps_per_epoch=2, verbose=0)
+
+    Args:
+        images: uint8 array `(n, height, width, channels)`.
+        labels: Integer array `(n,)`.
+        name: See `distort`.
+        batch_size: Images a batch; the last one of an epoch may be smaller.
+        seed: Integer that fixes order, augmentation and distortion of every epoch.
+        **augmentation: `flip`, `crop` and `first_epoch` of `pipeline.training_batches`.
+
+    Returns:
+        A `tf.data.Dataset` of `(images, labels)`, images uint8.
+    """
     batches = pipeline.training_batches(
         images, labels, batch_size=batch_size, seed=seed, **augmentation
     )
@@ -57,7 +77,21 @@ def training_batches(images, labels, name, *, batch_size, seed, **augmentation):
 
 
 def fixed(images, name, seed):
-    """A whole array distorted once and for all, the same for the same `seed`, as an array."""
+    """A whole array distorted once and for all.
+
+    Example:
+
+    >>> fixed(images, "R", seed=0).shape
+    (8, 32, 32, 3)
+
+    Args:
+        images: uint8 array `(n, height, width, channels)`.
+        name: See `distort`.
+        seed: Integer that fixes what is drawn.
+
+    Returns:
+        uint8 array of the distorted images, in their order.
+    """
     batches = tf.data.Dataset.from_tensor_slices(images).batch(500).enumerate()
     distorted = batches.map(lambda step, batch: distort(batch, name, tf.stack([seed, step])))
     return np.concatenate(list(distorted.as_numpy_iterator()))

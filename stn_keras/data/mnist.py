@@ -3,10 +3,17 @@
 import numpy as np
 
 from stn_keras.data import mirror, prepared
+from stn_keras.data.mirror import DataError
+
+__all__ = ["DataError", "load"]
 
 
 def load(data_dir=None):
     """Loads MNIST, and on first use fetches and stores it.
+
+    Example:
+
+    >>> (images, labels), (test_images, test_labels) = load()  # doctest: +SKIP
 
     Args:
         data_dir: TFDS data folder. Default: TFDS's own, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
@@ -16,7 +23,8 @@ def load(data_dir=None):
         `(n, 28, 28, 1)` in 0..255, labels int64 `(n,)` in 0..9, n = 60,000 and 10,000.
 
     Raises:
-        DataError: See `prepared.load`.
+        DataError: if the stored data set is damaged, no source can be reached, or the folder can't
+            be written.
     """
     return prepared.load(DATA_SET, data_dir)
 

@@ -6,6 +6,8 @@ from concurrent import futures
 import numpy as np
 from PIL import Image, ImageOps
 
+__all__ = ["PictureError", "load", "read"]
+
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 
 
@@ -18,8 +20,8 @@ def read(path, size=None, channels=3):
 
     Example:
 
-    >>> read("cat.jpg", (32, 32)).shape
-    (32, 32, 3)
+    >>> read("pets/cat/0.png", (16, 24)).shape
+    (16, 24, 3)
 
     Transparent parts become white. Of 16 bits the upper eight are kept; 32-bit numbers, whose
     white nobody knows, are stretched from black to white. Of an animation this is the first frame.
@@ -28,6 +30,9 @@ def read(path, size=None, channels=3):
         path: A file that Pillow reads.
         size: `(height, width)`; None keeps the picture's.
         channels: 1 for grey, 3 for colours, 4 for colours and opacity.
+
+    Returns:
+        The picture in 0 … 255.
 
     Raises:
         PictureError: if the file can't be read, or is no picture.
@@ -62,19 +67,20 @@ def load(folder, size):
 
     Example:
 
-    >>> images, labels, classes, unreadable = load("pets", 32)  # pets/cat/…, pets/dog/…
+    >>> images, labels, classes, unreadable = load("pets", 16)  # pets/cat/0.png, pets/dog/1.png …
+    >>> images.shape, classes
+    ((8, 16, 16, 3), ['cat', 'dog'])
 
     Args:
         folder: Folder whose sub-folders' names are the classes; each holds the pictures of its
             class, in folders of its own or not. Hidden files and folders are passed over.
-        size: Height and width to which all are stretched.
+        size: Height and width to which all are stretched, in pixels.
 
     Returns:
-        images: uint8 `(n, size, size, 3)`, in a fixed order that mixes the classes: any stretch
-            of it holds each class in about the share that it has of all.
-        labels: int64 `(n,)`, indices of `classes`.
-        classes: The classes' names, sorted.
-        unreadable: Why each file that was skipped could not be read.
+        `images, labels, classes, unreadable`: images uint8 `(n, size, size, 3)` in 0 … 255, in a
+        fixed order that mixes the classes: any stretch of it holds each class in about the share
+        that it has of all; labels int64 `(n,)`, indices of `classes`; the classes' names, sorted;
+        why each file that was skipped could not be read.
 
     Raises:
         PictureError: if there are not two classes with a picture that can be read.

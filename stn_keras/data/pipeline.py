@@ -2,9 +2,16 @@
 
 import tensorflow as tf
 
+__all__ = ["evaluation_batches", "training_batches"]
+
 
 def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, first_epoch=0):
     """Endless batches: each epoch every image once, shuffled and augmented afresh by `seed`.
+
+    Example:
+
+    >>> batches = training_batches(images, labels, batch_size=4, seed=0, flip=True, crop=3)
+    >>> history = model.fit(batches, epochs=2, steps_per_epoch=2, verbose=0)
 
     Args:
         images: uint8 array `(n, height, width, channels)`.
@@ -16,7 +23,8 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
         first_epoch: Number of the epoch to begin with, where training goes on.
 
     Returns:
-        A `tf.data.Dataset` of `(images, labels)`, for `fit(steps_per_epoch=ceil(n / batch_size))`.
+        A `tf.data.Dataset` of `(images, labels)` in the arrays' dtypes, for
+        `fit(steps_per_epoch=ceil(n / batch_size))`.
     """
     images, labels = tf.constant(images), tf.constant(labels)
     batches = -(-len(images) // batch_size)
@@ -50,7 +58,20 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
 
 
 def evaluation_batches(images, labels, *, batch_size):
-    """Every image once, in order, the last and smaller batch included."""
+    """Every image once, in order, the last and smaller batch included.
+
+    Example:
+
+    >>> loss, accuracy = model.evaluate(evaluation_batches(images, labels, batch_size=5), verbose=0)
+
+    Args:
+        images: Array `(n, height, width, channels)`.
+        labels: Integer array `(n,)`.
+        batch_size: Images a batch.
+
+    Returns:
+        A `tf.data.Dataset` of `(images, labels)` in the arrays' dtypes, kept in memory.
+    """
     return (
         tf.data.Dataset.from_tensor_slices((images, labels))
         .batch(batch_size)
