@@ -18,11 +18,13 @@ else:
             "callbacks",
             "checkpoint",
             "cifar10",
+            "distribute",
             "examples",
             "pipeline",
             "plots",
             "precision",
             "resume",
+            "several_machines",
             "train",
         )
     ]
