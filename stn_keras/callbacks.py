@@ -253,7 +253,7 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         seconds = (self._stop or time.perf_counter()) - self._start
         logs["images_per_second"] = self.images_per_epoch / seconds
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
 
 
 class Evaluation(keras.callbacks.Callback):

@@ -17,6 +17,7 @@ The convention, which all of the library shares:
 
 import math
 import operator
+import re
 
 import keras
 import numpy as np
@@ -209,7 +210,7 @@ def transform_points(matrix, points):
     Returns:
         `(batch, n, 2)`, normalised; not finite where a homography sends a point to infinity.
     """
-    points = as_coordinates(points)
+    points = as_coordinates(points, "points")
     homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
     mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
     return mapped[..., :2] / mapped[..., 2:]
@@ -311,10 +312,22 @@ def as_affine(theta, axes=2):
     return ops.reshape(theta, (-1, *matrix))
 
 
-def as_coordinates(values):
+def as_coordinates(values, name="theta"):
     """A tensor of float64 if `values` are, else of float32."""
-    values = ops.convert_to_tensor(values)
+    values = as_numbers(values, name)
     return ops.cast(values, wide_dtype(values))
+
+
+def as_numbers(values, name):
+    """A tensor of real numbers."""
+    try:
+        tensor = ops.convert_to_tensor(values)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+    except (ValueError, TypeError, OverflowError):
+        dtype = ""
+    if not re.match("float|bfloat|int|uint", dtype):
+        raise ValueError(f"`{name}` must be a tensor of real numbers. Received: {name}={values!r}")
+    return tensor
 
 
 def wide_dtype(*tensors):

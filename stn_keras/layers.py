@@ -1,6 +1,7 @@
 """The spatial transformer as a Keras layer."""
 
 import math
+import numbers
 import operator
 from collections.abc import Sequence
 
@@ -115,6 +116,10 @@ class SpatialTransformer(keras.Layer):
                 "`iterations` needs a localization network, and a transform that is a matrix. "
                 f"Received: iterations={iterations}, localization={localization}, "
                 f"transform={self.transform}"
+            )
+        if not isinstance(gradient_scale, numbers.Real) or not math.isfinite(gradient_scale):
+            raise ValueError(
+                f"`gradient_scale` must be a number. Received: gradient_scale={gradient_scale!r}"
             )
         self.gradient_scale = gradient_scale
 

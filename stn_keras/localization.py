@@ -61,7 +61,7 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         ValueError: if `transform` is none, or `start` does not have its number of parameters.
     """
     transform = transforms.get(transform)
-    if start is not None and np.shape(start) != (transform.num_parameters,):
+    if start is not None and as_array(start).shape != (transform.num_parameters,):
         raise ValueError(
             f"`start` must be {transform.num_parameters} numbers for transform={transform}. "
             f"Received: start={start}"
@@ -75,6 +75,14 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         dtype="float32",
         name=name,
     )
+
+
+def as_array(numbers):
+    """An array of floats, empty where `numbers` are none."""
+    try:
+        return np.asarray(numbers, float)
+    except (ValueError, TypeError):
+        return np.empty(0)
 
 
 def cnn(

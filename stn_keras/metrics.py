@@ -45,7 +45,7 @@ def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=Fal
 
 def squared_distance(theta, transform="affine", size=SIZE, *, align_corners=False):
     """The square of `identity_distance`, `(batch,)`, whose gradient at the identity is 0."""
-    transform = transforms.get(transform)
+    transform, size = transforms.get(transform), geometry.as_size(size, "size")
     grid = transform.grid(theta, size, align_corners=align_corners)
     identity = ops.cast(transform.identity[None], grid.dtype)
     moved = grid - transform.grid(identity, size, align_corners=align_corners)
@@ -77,7 +77,8 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
     Raises:
         ValueError: if `theta` is not of the transform's shape, or `size` not two positive integers.
     """
-    return share_outside(transforms.get(transform).grid(theta, size, align_corners=align_corners))
+    transform, size = transforms.get(transform), geometry.as_size(size, "size")
+    return share_outside(transform.grid(theta, size, align_corners=align_corners))
 
 
 def share_outside(grid):

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.geometry import as_coordinates, to_pixels, wide_dtype
+from stn_keras.geometry import as_coordinates, as_numbers, to_pixels, wide_dtype
 
 __all__ = ["grid_sample"]
 
@@ -64,8 +64,8 @@ def grid_sample(
     Raises:
         ValueError: if an argument has a wrong rank, shape, dtype or name.
     """
-    images = ops.convert_to_tensor(images)
-    grid = as_coordinates(grid)
+    images = as_numbers(images, "images")
+    grid = as_coordinates(grid, "grid")
     data_format = keras.config.image_data_format() if data_format is None else data_format
     fill_value = as_fill(fill_value)
     check_options(interpolation, fill_mode, data_format)
@@ -225,7 +225,7 @@ def check_options(interpolation, fill_mode, data_format):
         ("fill_mode", fill_mode, FILL_MODES),
         ("data_format", data_format, DATA_FORMATS),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
 
 

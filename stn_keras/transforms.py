@@ -7,6 +7,7 @@ positive from x to y, which on the screen is clockwise.
 """
 
 import math
+import numbers
 from dataclasses import dataclass
 
 import keras
@@ -250,8 +251,14 @@ class Similarity(MatrixTransform):
         check_max_rotation(self.max_rotation)
         if self.scale is None:
             return
-        object.__setattr__(self, "scale", tuple(self.scale))
-        if len(self.scale) != 2 or not 0 <= self.scale[0] < 1 < self.scale[1]:
+        if isinstance(self.scale, list):  # as JSON has it
+            object.__setattr__(self, "scale", tuple(self.scale))
+        try:
+            least, most = self.scale
+            good = 0 <= least < 1 < most
+        except (ValueError, TypeError):
+            good = False
+        if not good:
             raise ValueError(
                 "`scale` must be two bounds, one from 0 to below 1 and one above 1. "
                 f"Received: scale={self.scale}"
@@ -410,7 +417,7 @@ def from_rows(rows):
 
 
 def check_max_rotation(bound):
-    if bound is not None and not bound > 0:
+    if bound is not None and not (isinstance(bound, numbers.Real) and bound > 0):
         raise ValueError(
             f"`max_rotation` must be a positive angle or None. Received: max_rotation={bound}"
         )

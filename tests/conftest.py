@@ -20,6 +20,7 @@ else:
             "cifar10",
             "distorted",
             "distortions",
+            "distribute",
             "docstrings",
             "examples",
             "export",
@@ -32,6 +33,7 @@ else:
             "precision",
             "resume",
             "saved",
+            "several_machines",
             "tensorboard",
             "train",
         )
