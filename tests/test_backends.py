@@ -12,6 +12,8 @@ from autodiff import float64
 
 from stn_keras import SpatialTransformer, backend, localization
 
+pytestmark = pytest.mark.slow
+
 every_backend = pytest.mark.parametrize("name", backend.BACKENDS)
 
 

@@ -15,6 +15,8 @@ import pytest
 from benchmarks import sampler
 from benchmarks.warps import CONTENDERS, JOBS, NCHW, can
 
+pytestmark = pytest.mark.slow
+
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 

@@ -10,6 +10,8 @@ from examples import cells, distorted_cifar10, distorted_mnist
 from results import distorted
 from stn_keras.data import cifar10, mnist
 
+pytestmark = pytest.mark.slow
+
 
 def bars(channels, side):
     """A loader of a tiny data set: which of two halves is lit."""

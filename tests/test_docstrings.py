@@ -12,6 +12,8 @@ import pytest
 
 import stn_keras
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = (
     "geometry",

@@ -4,9 +4,12 @@ import re
 
 import matplotlib.image
 import numpy as np
+import pytest
 
 from examples import keras_application
 from stn_keras.data import cifar10
+
+pytestmark = pytest.mark.slow
 
 
 def lit_halves(data_dir=None):

@@ -15,6 +15,8 @@ import stn_keras
 from stn_keras import SpatialTransformer, export, layers, sampling, transforms
 from stn_keras.models import cifar10_stn
 
+pytestmark = pytest.mark.slow
+
 SIZE = (9, 7, 2)
 
 

@@ -17,6 +17,8 @@ from stn_keras import (
     transforms,
 )
 
+pytestmark = pytest.mark.slow
+
 ODD = st.sampled_from(
     [None, True, False, -1, 0, 1, 3, 0.5, -2.0, np.nan, np.inf, -np.inf, 1j, "", "affine"]
     + [b"x", (), [], (0, 1), (2, 3), (2, 2, 2), (1.5, 2), ("a", "b"), (-1, 4), (np.nan, 2.0)]

@@ -553,6 +553,7 @@ def sequence_model():
     return keras.Model(frames, keras.layers.TimeDistributed(layer)(frames))
 
 
+@pytest.mark.slow
 @WAYS_TO_RUN
 def test_iterations_and_antialias_train_in_every_way(rng, way):
     if keras.backend.backend() == "torch" and way == {"jit_compile": True}:

@@ -14,6 +14,8 @@ from stn_keras.__main__ import main
 from stn_keras.data import cifar10
 from tests.test_train import events, files
 
+pytestmark = pytest.mark.slow
+
 KINDS = [("RGB", "png"), ("RGB", "jpg"), ("L", "png"), ("RGBA", "png"), ("P", "gif")]
 
 

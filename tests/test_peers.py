@@ -16,6 +16,8 @@ from keras.ops import image
 
 from stn_keras import affine_grid, grid_sample
 
+pytestmark = pytest.mark.slow
+
 with contextlib.suppress(ImportError):
     import torch
     import torch.nn.functional as nn

@@ -100,6 +100,7 @@ def whole(tmp_path_factory):
     return base / FOLDER
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_and_again_in_mid_save(whole):
     flags = ["--no-transformer", "--validation-images", "40", "--epochs", "3"]
     killed(*flags, batch=5)  # of three an epoch

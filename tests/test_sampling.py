@@ -190,6 +190,7 @@ def test_gradients_of_half_precision_images(rng, uncompiled, size, dtype):
     assert_allclose(float64(to_grid), float64(wide[1]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_second_order_gradients_of_a_bilinear_patch(rng, plain_and_compiled):
     (a, b), (c, d) = pixels = rng.uniform(size=(2, 2))
     images = pixels.reshape(1, 2, 2, 1)
@@ -233,6 +234,7 @@ def check_second_order(first_order, tensors, weights):
     assert_allclose(np.concatenate(ours), wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interpolation", "size"),
     [("bilinear", (3, 4)), ("bicubic", (3, 4)), ("bilinear", (2, 3, 2))],
@@ -460,6 +462,7 @@ test_sampling.check_determinism(numpy.random.default_rng())
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND not in DETERMINISTIC, reason="JAX has no such switch")
 def test_results_repeat_where_the_backend_is_told_to_be_deterministic():
     # The switch refuses operations that are not, and stays on: hence a process of its own.

@@ -12,6 +12,8 @@ import pytest
 
 import stn_keras  # noqa: F401, so that its layers load
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("jax")
 
 ROOT = pathlib.Path(__file__).parent.parent

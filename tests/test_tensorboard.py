@@ -16,7 +16,10 @@ from docs import screenshot
 from stn_keras.data import cifar10
 
 pytest.importorskip("playwright")
-pytestmark = pytest.mark.skipif(screenshot.CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(screenshot.CHROMIUM is None, reason="Chromium is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
