@@ -117,11 +117,7 @@ class SpatialTransformer(keras.Layer):
                 f"Received: iterations={iterations}, localization={localization}, "
                 f"transform={self.transform}"
             )
-        if not isinstance(gradient_scale, numbers.Real) or not math.isfinite(gradient_scale):
-            raise ValueError(
-                f"`gradient_scale` must be a number. Received: gradient_scale={gradient_scale!r}"
-            )
-        self.gradient_scale = gradient_scale
+        self.gradient_scale = as_number(gradient_scale, "gradient_scale")
 
     def build(self, input_shape):
         images_shape = self._images_shape(input_shape)
@@ -275,3 +271,10 @@ def as_count(number, name):
     if count < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={number!r}")
     return count
+
+
+def as_number(number, name):
+    """`number` as a finite float."""
+    if not isinstance(number, numbers.Real) or not math.isfinite(number):
+        raise ValueError(f"`{name}` must be a number. Received: {name}={number!r}")
+    return float(number)

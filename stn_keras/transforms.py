@@ -417,7 +417,7 @@ def from_rows(rows):
 
 
 def check_max_rotation(bound):
-    if bound is not None and not (isinstance(bound, numbers.Real) and bound > 0):
+    if bound is not None and not (isinstance(bound, numbers.Real) and float(bound) > 0):
         raise ValueError(
             f"`max_rotation` must be a positive angle or None. Received: max_rotation={bound}"
         )
