@@ -80,8 +80,9 @@ def mnist_table(cells, paper):
         return f"{f'**{ours}**' if good else ours} · {paper[key]}"
 
     def parameters(model):
-        counts = {int(row["parameters"]) for key in cells if key[0] == model for row in cells[key]}
-        return f"{min(counts):,} to {max(counts):,}" if counts else ""
+        counts = [int(row["parameters"]) for key in cells if key[0] == model for row in cells[key]]
+        bounds = unique([min(counts), max(counts)]) if counts else []
+        return " to ".join(f"{count:,}" for count in bounds)
 
     rows = [
         [model, parameters(model), *(cell(model, name) for name in distortions)]
@@ -129,11 +130,10 @@ def mnist_verdict(cells, paper):
     ]
     return (
         "Bold: a transformer at or below the paper's error, and below the plain network.\n\n"
-        f"Of the {len(keys)} cells with a transformer that have been run "
-        f"{len(keys) - len(above)} are at or below the paper's error."
-        f"{listed('Above it', above)}\n\n"
-        f"Of the {len(paired)} whose plain network has been run too, "
-        f"{len(paired) - len(no_better)} are below it.{listed('Not below it', no_better)}"
+        f"Cells with a transformer that have been run: {len(keys)}; at or below the paper's error: "
+        f"{len(keys) - len(above)}.{listed('Above it', above)}\n\n"
+        f"Those whose plain network has been run too: {len(paired)}; below it: "
+        f"{len(paired) - len(no_better)}.{listed('Not below it', no_better)}"
     )
 
 

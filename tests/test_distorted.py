@@ -164,9 +164,9 @@ def test_tables_say_how_many_seeds_and_what_misses(results):
     assert text.startswith("# Results\n\nFirst.\n")
     assert "| cnn | 400,000 to 400,000 | 0.70 (1) · 1.2 | not run · 0.8 |" in text
     assert "| 0.80 ± 0.28 (2) · 0.7 |" in text
-    assert "Of the 2 cells with a transformer that have been run 1 are at or below" in text
+    assert "run: 2; at or below the paper's error: 1." in text
     assert "Above it, in points: st-cnn-affine on R by 0.10." in text
-    assert "Of the 1 whose plain network has been run too, 0 are below it." in text
+    assert "run too: 1; below it: 0." in text
     assert "**" not in text  # none is both
     assert "Not below it, in points: st-cnn-affine on R by 0.10." in text
     assert "| no transformer, a larger dense layer | 400,000 | 70.00 ± 0.00 (2) |" in text
