@@ -162,7 +162,7 @@ def test_tables_say_how_many_seeds_and_what_misses(results):
     distorted.main()
     text = (results / "README.md").read_text()
     assert text.startswith("# Results\n\nFirst.\n")
-    assert "| cnn | 400,000 to 400,000 | 0.70 (1) · 1.2 | not run · 0.8 |" in text
+    assert "| cnn | 400,000 | 0.70 (1) · 1.2 | not run · 0.8 |" in text
     assert "| 0.80 ± 0.28 (2) · 0.7 |" in text
     assert "run: 2; at or below the paper's error: 1." in text
     assert "Above it, in points: st-cnn-affine on R by 0.10." in text
