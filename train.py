@@ -84,7 +84,16 @@ RECIPES = {
 }
 
 
-CHOSEN = ("recipe", "epochs", "seed", "transformer", "validation_images", "image_size")  # by flags
+EVALUATED = 500  # images a batch
+CHOSEN = (  # by flags
+    "recipe",
+    "epochs",
+    "seed",
+    "transformer",
+    "validation_images",
+    "image_size",
+    "distribute",
+)
 FOLDERS = {
     "output_dir": pathlib.Path("saved_models"),
     "log_dir": pathlib.Path("logs"),
@@ -117,26 +126,32 @@ def train(args):
     if args.resume:
         check_same(folder, settings)
     steps = math.ceil(len(training[0]) / recipe.batch_size)
-    validation_batches = pipeline.evaluation_batches(*held_out, batch_size=500)
+    validation_batches = pipeline.evaluation_batches(*held_out, batch_size=EVALUATED)
     tests = [
-        callbacks.Evaluation(pipeline.evaluation_batches(*split, batch_size=500), "test")
+        callbacks.Evaluation(pipeline.evaluation_batches(*split, batch_size=EVALUATED), "test")
         for split in test
     ]
     shown = (*test, held_out)[0][0]
 
-    model = models.cifar10_stn(
-        args.transformer,
-        image_size=args.image_size,
-        classes=len(classes),
-        spatial_dropout=recipe.spatial_dropout,
-        dropout=recipe.dropout,
-        gradient_scale=recipe.gradient_scale,
-    )
-    model.compile(
-        optimizer=recipe.optimizer(args.epochs * steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    strategy = tf.distribute.get_strategy()  # one device
+    if args.distribute == "mirrored":
+        strategy = tf.distribute.MirroredStrategy()
+        check_even(strategy.num_replicas_in_sync, recipe.batch_size, training[0])
+        check_even(strategy.num_replicas_in_sync, EVALUATED, held_out[0])
+    with strategy.scope():
+        model = models.cifar10_stn(
+            args.transformer,
+            image_size=args.image_size,
+            classes=len(classes),
+            spatial_dropout=recipe.spatial_dropout,
+            dropout=recipe.dropout,
+            gradient_scale=recipe.gradient_scale,
+        )
+        model.compile(
+            optimizer=recipe.optimizer(args.epochs * steps),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
 
     backup, log = folder / BACKUP, folder / "history.csv"
     epochs = resume.restore(backup, model) if backup.exists() else 0  # done already
@@ -229,6 +244,20 @@ def load(args):
             f"Received: {args.validation_images}"
         )
     return (images[:rest], labels[:rest]), (images[rest:], labels[rest:]), test, classes
+
+
+def check_even(devices, batch_size, images):
+    """Raises a UsageError where devices would get different parts of a batch.
+
+    Their losses are averaged as if each had as many images.
+    """
+    for size in (min(batch_size, len(images)), len(images) % batch_size):
+        if size % devices:
+            raise UsageError(
+                f"--distribute mirrored: a batch of {size} images can't be divided evenly among "
+                f"{devices} devices; change --validation-images, or hide devices with "
+                "CUDA_VISIBLE_DEVICES"
+            )
 
 
 def describe(args, recipe):
@@ -343,6 +372,11 @@ def parse(arguments):
         type=positive,
         help="held out of the training set (default: 2000, or a fifth of --images)",
     )
+    parser.add_argument(
+        "--distribute",
+        choices=["mirrored"],
+        help="divide every batch among all GPUs of this machine",
+    )
     parser.add_argument("--run", help="name of the run and its folders (default: recipe and time)")
     parser.add_argument(
         "--resume",
@@ -377,7 +411,7 @@ def resumable(args):
     if not unfinished(folder):
         raise UsageError(f"--resume: the run in {folder} is finished; nothing is left to do")
     saved = saved_settings(folder)
-    return {name: saved[name] for name in (*CHOSEN, "precision")}
+    return {name: saved[name] for name in (*CHOSEN, "precision") if name in saved}
 
 
 def positive(text):
