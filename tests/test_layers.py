@@ -310,6 +310,7 @@ def test_gradients_through_antialias_are_finite_differences(rng, uncompiled):
 MATRIX_TRANSFORMS = ["attention", "rigid", "similarity", "affine", "projective"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("name", MATRIX_TRANSFORMS)
@@ -485,6 +486,7 @@ def test_predict_on_sizes_unknown_to_the_model(rng):
         assert_allclose(model.predict(images, verbose=0), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX and PyTorch see sizes")
 @pytest.mark.parametrize("transform", ["similarity", "projective"])
 def test_antialias_and_iterations_on_sizes_unknown_to_tensorflow(rng, transform):

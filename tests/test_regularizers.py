@@ -161,6 +161,7 @@ def theta_model(rng, regularizer):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", [FromIdentity, Outside])
 def test_fit_adds_the_penalty_to_the_loss_and_the_metrics_to_the_history(
     rng, tmp_path, regularizer

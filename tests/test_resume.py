@@ -126,6 +126,7 @@ def stop(*args, **kwargs):
     raise Stop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [

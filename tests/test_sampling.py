@@ -130,6 +130,7 @@ def test_compiled_is_the_reference(rng, options, dtype, tolerance):
     assert_allclose(samples, reference.grid_sample(images, grid, **options), 0, tolerance)
 
 
+@pytest.mark.slow
 @where_compiled
 @pytest.mark.parametrize(
     ("size", "options"),
@@ -330,6 +331,7 @@ def check_wild(images, grid, options):
         assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
 @for_all_interpolations((3, 4), (2, 3, 2))
 @for_all_settings
@@ -352,6 +354,7 @@ def test_what_wild_coordinates_give(
         assert np.all(np.isfinite(float64(gradient)))
 
 
+@pytest.mark.slow
 @for_all_settings
 @pytest.mark.parametrize(
     "size",
@@ -440,6 +443,7 @@ def check_determinism(rng):
                 assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_results_repeat_bit_for_bit(rng, plain_and_compiled):
     check_determinism(rng)
 

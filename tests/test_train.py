@@ -368,6 +368,7 @@ def test_a_full_disk_is_reported_without_the_names_of_graph_nodes(capsys, monkey
     pathlib.Path("saved_models/a").rmdir()  # empty, as no model has been made
 
 
+@pytest.mark.slow
 def test_a_real_interrupt(tmp_path):
     """SIGINT, as Ctrl-C sends it, to a process which has finished an epoch."""
     script = (
