@@ -5,6 +5,7 @@ a few settings, which share their compiled functions, show that both ways give t
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -563,12 +564,12 @@ def test_a_wrong_argument_is_refused_and_shown(argument, value, received):
     assert message.endswith(f"Received: {received}")
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "complex64"])
-def test_images_of_another_dtype_than_a_float_are_refused(dtype):
-    images = ops.convert_to_tensor(IMAGES.astype(dtype))
-    message = refusal({"images": images, "grid": GRID})
+def test_images_of_another_dtype_than_a_float_are_refused():
+    message = refusal({"images": ops.convert_to_tensor(IMAGES.astype("uint8")), "grid": GRID})
     assert "`images` must be of a floating-point dtype" in message
-    assert message.endswith(f"Received: images.dtype={images.dtype}")
+    assert re.search(r"Received: images.dtype=.*uint8", message)
+    message = refusal({"images": ops.convert_to_tensor(IMAGES.astype("complex64")), "grid": GRID})
+    assert "`images` must be a tensor of real numbers" in message
 
 
 @pytest.mark.parametrize(
