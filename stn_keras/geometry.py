@@ -320,13 +320,13 @@ def as_coordinates(values, name="theta"):
 
 def as_numbers(values, name):
     """A tensor of real numbers."""
+    wanted = f"`{name}` must be of a floating-point dtype, or integers"
     try:
         tensor = ops.convert_to_tensor(values)
-        dtype = keras.backend.standardize_dtype(tensor.dtype)
-    except (ValueError, TypeError, OverflowError):
-        dtype = ""
-    if not re.match("float|bfloat|int|uint", dtype):
-        raise ValueError(f"`{name}` must be a tensor of real numbers. Received: {name}={values!r}")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{wanted}. Received: {name}={values!r}") from error
+    if not re.match("float|bfloat|u?int", keras.backend.standardize_dtype(tensor.dtype)):
+        raise ValueError(f"{wanted}. Received: {name}.dtype={tensor.dtype}")
     return tensor
 
 

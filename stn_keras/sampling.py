@@ -73,7 +73,7 @@ def grid_sample(
     axes = len(images.shape) - 2
     if axes == 3 and interpolation == "bicubic":
         raise ValueError(
-            "Volumes are sampled with interpolation='nearest' or 'bilinear'. "
+            "`interpolation` of volumes must be 'nearest' or 'bilinear'. "
             f"Received: interpolation='bicubic' and images.shape={tuple(images.shape)}"
         )
     if keras.backend.standardize_dtype(images.dtype) not in FLOATS:
