@@ -72,6 +72,7 @@ def test_a_fresh_layer_returns_its_input(rng, uncompiled, fill_mode, align_corne
         check_identity(rng, policy, size, fill_mode=fill_mode, align_corners=align_corners)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "fill_mode", "align_corners", "size"),
     [
@@ -359,6 +360,7 @@ def test_iterations_look_again_at_what_became_of_the_images(rng, uncompiled, nam
     assert np.abs(float64(warped) - once).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MATRIX_TRANSFORMS)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_theta_and_grid_of_several_iterations_say_what_the_warp_does(
@@ -676,6 +678,7 @@ def test_compute_output_shape(output_size, wanted):
     assert shape == (None, 3, *wanted[1:3])
 
 
+@pytest.mark.slow
 def test_the_fused_warp_compiles_to_the_plain_one(rng):
     inputs = random_images(rng), random_theta(rng)
     settings = {

@@ -147,6 +147,7 @@ def test_predict_refuses(tmp_path, rng, capsys, model):
     refused(capsys, main(["predict", str(model), image]), "Python code", "not run")
 
 
+@pytest.mark.slow
 def test_as_a_command_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "stn_keras", "predict", str(tmp_path / "a.keras"), "a.png"]
     run = subprocess.run(command, capture_output=True, text=True)

@@ -5,7 +5,6 @@ a few settings, which share their compiled functions, show that both ways give t
 """
 
 import os
-import re
 import subprocess
 import sys
 
@@ -372,6 +371,7 @@ def test_images_with_an_axis_of_one_pixel(rng, uncompiled, size, fill_mode, alig
         assert np.all(np.isfinite(float64(gradient)))
 
 
+@pytest.mark.slow
 @in_two_and_three_dimensions
 def test_an_empty_batch_gives_an_empty_batch(rng, size):
     images, grid = random_images(rng, size=size, batch=0), random_grid(rng, size, batch=0)
@@ -564,12 +564,12 @@ def test_a_wrong_argument_is_refused_and_shown(argument, value, received):
     assert message.endswith(f"Received: {received}")
 
 
-def test_images_of_another_dtype_than_a_float_are_refused():
-    message = refusal({"images": ops.convert_to_tensor(IMAGES.astype("uint8")), "grid": GRID})
+@pytest.mark.parametrize("dtype", ["uint8", "complex64"])
+def test_images_of_another_dtype_than_a_float_are_refused(dtype):
+    images = ops.convert_to_tensor(IMAGES.astype(dtype))
+    message = refusal({"images": images, "grid": GRID})
     assert "`images` must be of a floating-point dtype" in message
-    assert re.search(r"Received: images.dtype=.*uint8", message)
-    message = refusal({"images": ops.convert_to_tensor(IMAGES.astype("complex64")), "grid": GRID})
-    assert "`images` must be a tensor of real numbers" in message
+    assert message.endswith(f"Received: images.dtype={images.dtype}")
 
 
 @pytest.mark.parametrize(
