@@ -255,7 +255,7 @@ class Similarity(MatrixTransform):
             object.__setattr__(self, "scale", tuple(self.scale))
         try:
             least, most = self.scale
-            good = 0 <= least < 1 < most
+            good = 0 <= least < 1 < most < math.inf
         except (ValueError, TypeError):
             good = False
         if not good:
@@ -417,7 +417,7 @@ def from_rows(rows):
 
 
 def check_max_rotation(bound):
-    if bound is not None and not (isinstance(bound, numbers.Real) and float(bound) > 0):
+    if bound is not None and not (isinstance(bound, numbers.Real) and 0 < float(bound) < math.inf):
         raise ValueError(
             f"`max_rotation` must be a positive angle or None. Received: max_rotation={bound}"
         )

@@ -270,8 +270,10 @@ def test_theta_of_another_length_is_refused(name):
     [
         (lambda: transforms.Rigid(max_rotation=0), "max_rotation=0"),
         (lambda: transforms.Similarity(max_rotation=-1), "max_rotation=-1"),
+        (lambda: transforms.Rigid(max_rotation=math.inf), "max_rotation=inf"),
         (lambda: transforms.Similarity(scale=(1.5, 2)), r"scale=\(1.5, 2\)"),
         (lambda: transforms.Similarity(scale=(0.5, 1, 2)), r"scale=\(0.5, 1, 2\)"),
+        (lambda: transforms.Similarity(scale=(0.5, math.inf)), r"scale=\(0.5, inf\)"),
         (lambda: transforms.ThinPlateSpline(control_points=(1, 4)), r"control_points=\(1, 4\)"),
         (lambda: transforms.ThinPlateSpline(control_points=4), "control_points=4"),
         (lambda: transforms.get("afine"), "transform='afine'"),
