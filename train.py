@@ -29,14 +29,20 @@ from stn_keras import callbacks, files, history, models, optimizers, plots, prec
 from stn_keras.data import cifar10, pictures, pipeline
 
 
+def one_cycle(peak, warmup, steps):
+    """A learning rate that rises in a line to `peak` over the share `warmup` of all steps, then
+    falls along a cosine to 0."""
+    rise = round(warmup * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, steps - rise, warmup_target=peak, warmup_steps=rise
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How to train: plain or Nesterov SGD, at a constant rate or in one cycle.
 
     With `muon` the classifier's convolutions take orthogonal steps.
-
-    In a cycle the learning rate rises in a line to `peak` over the share `warmup` of all steps,
-    then falls along a cosine to 0.
     """
 
     batch_size: int
@@ -52,10 +58,7 @@ class Recipe:
     crop: int = 0
 
     def optimizer(self, steps):
-        rise = round(self.warmup * steps)
-        cycle = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - rise, warmup_target=self.peak, warmup_steps=rise
-        )
+        cycle = one_cycle(self.peak, self.warmup, steps)
         settings = {
             "learning_rate": cycle if self.warmup else self.peak,
             "momentum": self.momentum,
@@ -114,13 +117,14 @@ STORAGE_ERRORS = (
 def train(args):
     recipe = RECIPES[args.recipe]
     folder, log_dir = args.output_dir / args.run, args.log_dir / args.run
-    if args.resume:
-        files.clear(folder)
-    else:
+    if not args.resume:
         create(folder)
         create(log_dir)
     keras.utils.set_random_seed(args.seed)
     keras.config.set_dtype_policy(precision.choose(args.precision))
+    if args.resume:
+        files.clear(folder)
+        check_same(folder, describe(args, recipe))  # before the data are loaded
     training, held_out, test, classes = load(args)
     settings = {**describe(args, recipe), "classes": classes}
     if args.resume:
@@ -267,6 +271,13 @@ def describe(args, recipe):
         **{name: getattr(args, name) for name in CHOSEN},
         **{f"recipe_{name}": value for name, value in dataclasses.asdict(recipe).items()},
         "precision": keras.config.dtype_policy().name,
+        **environment(),
+    }
+
+
+def environment():
+    """Machine and versions."""
+    return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         **{package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
@@ -299,9 +310,9 @@ def saved_settings(folder):
 def check_same(folder, settings):
     """Raises a UsageError where a run's settings are not those that it was begun with."""
     saved = saved_settings(folder)
-    decisive = [name for name in settings if name in CHOSEN or name.startswith("recipe_")]
-    for name in [*decisive, "precision", "classes"]:
-        if settings[name] != saved.get(name):
+    decisive = (*CHOSEN, "precision", "classes")
+    for name in settings:
+        if (name in decisive or name.startswith("recipe_")) and settings[name] != saved.get(name):
             raise UsageError(
                 f"{folder} was begun with {name}={saved.get(name)}. Received: "
                 f"{name}={settings[name]}. Give --resume no other flags than --run and the "

@@ -13,11 +13,9 @@ import fcntl
 import fnmatch
 import os
 import pathlib
-import platform
 import shlex
 import sys
 import time
-from importlib import metadata
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
@@ -25,25 +23,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import stn_keras
 from stn_keras import callbacks, files, precision
 from stn_keras.data import distortions, pipeline
+from train import environment
 
 # Of the distortions of held-out and of test images: the same for all models and seeds of training.
 VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002
 
 
-def run(cells, train, args):
-    """Trains the cells that `args.cells` name and whose file is missing, in order.
+def main(module, description, folder, cells, train, arguments=None):
+    """Trains the cells that the command line names and whose file is missing, in order.
 
     Args:
+        module: Name of the module that is the command.
+        description: Of what it does.
+        folder: Where the files go by default.
         cells: Dictionary from a cell's name to its settings, a dictionary with a `"seed"`.
-        train: Function from the settings and the CSV file's path to a dictionary of results.
-        args: What `parser` has parsed.
+        train: Function from the settings, the CSV file's path and a number of epochs, or None for
+            the recipe's, to a dictionary of results.
+        arguments: The command line; None for that of the process.
 
     Raises:
-        ValueError: if one of `args.cells` matches no cell.
+        ValueError: if `--cells` has a pattern that matches no cell.
     """
+    args = parse(module, description, folder, arguments)
     if args.threads:
         tf.config.threading.set_intra_op_parallelism_threads(args.threads)
         tf.config.threading.set_inter_op_parallelism_threads(args.threads)
@@ -57,10 +60,11 @@ def run(cells, train, args):
             keras.config.set_dtype_policy(precision.choose(args.precision))
             keras.utils.set_random_seed(cells[name]["seed"])
             start = time.perf_counter()
-            results = train(cells[name], path)
+            results = train(cells[name], path, args.epochs)
             seconds = round(time.perf_counter() - start, 1)
             row = {"cell": name, **cells[name], **results, "seconds": seconds}
-            write(path, {**row, **environment(args)})
+            command = {"threads": args.threads, "command": shlex.join(args.command)}
+            write(path, {**row, **command, **environment()})
 
 
 def choose(cells, patterns):
@@ -165,18 +169,6 @@ def write(path, row):
         writer = csv.DictWriter(file, row)
         writer.writeheader()
         writer.writerow(row)
-
-
-def environment(args):
-    """What else is needed to repeat a cell."""
-    return {
-        "threads": args.threads,
-        "command": shlex.join(args.command),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
-        "stn_keras": stn_keras.__version__,
-    }
 
 
 def parse(module, description, folder, arguments):

@@ -59,7 +59,7 @@ def build(variant):
     return model
 
 
-def train(cell, path, epochs=None):
+def train(cell, path, epochs):
     """Trains one cell's network; returns its errors in % and what it was trained with."""
     data = cells.split(cifar10.load(), HELD_OUT, cell["distortion"])
     model = build(cell["model"])
@@ -79,13 +79,8 @@ def train(cell, path, epochs=None):
 
 
 def main(arguments=None):
-    args = cells.parse(
-        "examples.distorted_cifar10",
-        "Train the CIFAR-10 network and its variants on distorted images.",
-        FOLDER,
-        arguments,
-    )
-    cells.run(table(), lambda cell, path: train(cell, path, args.epochs), args)
+    description = "Train the CIFAR-10 network and its variants on distorted images."
+    cells.main("examples.distorted_cifar10", description, FOLDER, table(), train, arguments)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import keras
 from examples import cells
 from stn_keras import models
 from stn_keras.data import distortions, mnist
+from train import one_cycle
 
 FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_mnist"
 HELD_OUT = 5_000
@@ -53,7 +54,7 @@ def table():
     return found
 
 
-def train(cell, path, epochs=None):
+def train(cell, path, epochs):
     """Trains one cell's network; returns its errors in % and what it was trained with."""
     distortion = cell["distortion"]
     data = cells.split(mnist.load(), HELD_OUT, distortion)
@@ -75,22 +76,12 @@ def train(cell, path, epochs=None):
 
 
 def optimizer(steps):
-    """AdamW whose rate rises in a line to its peak, then falls along a cosine to 0."""
-    rise = round(WARM_UP * steps)
-    cycle = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - rise, warmup_target=PEAK, warmup_steps=rise
-    )
-    return keras.optimizers.AdamW(cycle, weight_decay=WEIGHT_DECAY)
+    return keras.optimizers.AdamW(one_cycle(PEAK, WARM_UP, steps), weight_decay=WEIGHT_DECAY)
 
 
 def main(arguments=None):
-    args = cells.parse(
-        "examples.distorted_mnist",
-        "Train the networks of the distorted-MNIST table.",
-        FOLDER,
-        arguments,
-    )
-    cells.run(table(), lambda cell, path: train(cell, path, args.epochs), args)
+    description = "Train the networks of the distorted-MNIST table."
+    cells.main("examples.distorted_mnist", description, FOLDER, table(), train, arguments)
 
 
 if __name__ == "__main__":

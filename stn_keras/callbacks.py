@@ -133,10 +133,10 @@ class TransformerSummary(keras.callbacks.Callback):
         self._epoch, self._drawn = epoch, epoch if draw else self._drawn
         if not self._layers:
             return
-        observed = self._observe(self.images)
+        observed = as_arrays(self._observe(self.images))
         with self._writer.as_default(step=epoch):
             for layer in self._layers:
-                seen = {name: value.numpy() for name, value in observed[layer.name].items()}
+                seen = observed[layer.name]
                 if scalars:
                     write_scalars(layer.name, seen)
                 if draw:
@@ -201,11 +201,17 @@ def draw(model, images):
         without a `SpatialTransformer`.
     """
     layers = transformers(model)
-    observed = observer(model, layers)(images) if layers else {}
-    return {
-        layer.name: draw_warps(layer, {k: v.numpy() for k, v in observed[layer.name].items()})
-        for layer in layers
-    }
+    return figures(layers, observer(model, layers)(images)) if layers else {}
+
+
+def figures(layers, observed):
+    """A dict, by layer name, of drawings of what an `observer` has seen."""
+    observed = as_arrays(observed)
+    return {layer.name: draw_warps(layer, observed[layer.name]) for layer in layers}
+
+
+def as_arrays(observed):
+    return keras.tree.map_structure(lambda tensor: tensor.numpy(), observed)
 
 
 def draw_warps(layer, seen):

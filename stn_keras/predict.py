@@ -71,13 +71,9 @@ class Classifier:
     def warps(self, images):
         """A `Figure` for each transformer, by its name: images and warps, the sampled region drawn
         on the images."""
-        observed = self._observe(images) if self.transformers else {}
-        return {
-            layer.name: callbacks.draw_warps(
-                layer, {name: value.numpy() for name, value in observed[layer.name].items()}
-            )
-            for layer in self.transformers
-        }
+        if not self.transformers:
+            return {}
+        return callbacks.figures(self.transformers, self._observe(images))
 
 
 def class_names(model_path, count):

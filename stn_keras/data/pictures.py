@@ -85,12 +85,10 @@ def load(folder, size):
     Raises:
         PictureError: if there are not two classes with a picture that can be read.
     """
-    folder, wanted = (
-        pathlib.Path(folder),
-        (
-            "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
-            "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
-        ),
+    folder = pathlib.Path(folder)
+    wanted = (
+        "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
+        "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
     )
     if not folder.is_dir():
         raise PictureError(f"{folder} is not a folder. {wanted}")
