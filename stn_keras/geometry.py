@@ -77,19 +77,32 @@ def affine_pixels(theta, input_size, output_size, align_corners):
     ]
 
 
+def between_pixels(theta, input_size, output_size, align_corners):
+    """`(batch, 2, 3)`, from output to input pixels, both counted from the middles, of affine
+    transforms."""
+    units = [extent(length, align_corners) for length in input_size]
+    return ops.stack(affine_rows(theta, units, output_size, align_corners), axis=1)
+
+
 def affine_map(theta, units, output_size, align_corners):
     """`(x, y)` or `(x, y, z)` of `theta`, counted from the middle of the input, at output pixels.
 
     `units`, in the order of sizes, are how many of the units asked for lie between −1 and 1.
     """
+    rows = affine_rows(theta, units, output_size, align_corners)
+    return [plane(row, output_size) for row in rows]
+
+
+def affine_rows(theta, units, output_size, align_corners):
+    """The rows of `theta`, `(batch, axes + 1)` each, from output pixels to `units`."""
     steps = [positive_extent(length, align_corners, theta.dtype) for length in output_size]
-    coordinates = []
+    rows = []
     for row, unit in enumerate(reversed(units)):
         unit = as_float(unit, theta.dtype)
         slopes = [theta[:, row, k] * (unit / step) for k, step in enumerate(reversed(steps))]
         origin = theta[:, row, len(steps)] * (unit / 2)
-        coordinates.append(plane(ops.stack([*slopes, origin], axis=-1), output_size))
-    return coordinates
+        rows.append(ops.stack([*slopes, origin], axis=-1))
+    return rows
 
 
 def projective_pixels(matrix, input_size, output_size, align_corners):

@@ -1,5 +1,6 @@
 """The spatial transformer as a Keras layer."""
 
+import functools
 import math
 import numbers
 import operator
@@ -9,6 +10,7 @@ import keras
 from keras import ops
 
 from stn_keras import backend, transforms
+from stn_keras.adjoint import gather_to_images
 from stn_keras.geometry import as_coordinates, as_size, compose
 from stn_keras.sampling import (
     as_fill,
@@ -241,8 +243,18 @@ def warp(
     dtype, images = images.dtype, to_channels_last(images, data_format)
     input_size = ops.shape(images)[1:3]
     fine_size = [length * antialias for length in output_size or input_size]
-    coordinates = transform.pixels(theta, input_size, fine_size, align_corners)
-    samples = sample(images, coordinates, align_corners=align_corners, **options)
+    where = theta, input_size, fine_size, align_corners
+    matrix, to_images = transform.between_pixels(*where), None
+    how = options["interpolation"], options["fill_mode"]
+    if matrix is not None and how == ("bilinear", "constant"):
+        to_images = functools.partial(gather_to_images, matrix=matrix, input_size=input_size)
+    samples = sample(
+        images,
+        transform.pixels(*where),
+        align_corners=align_corners,
+        to_images=to_images,
+        **options,
+    )
     warped = ops.cast(mean_of_blocks(samples, antialias), dtype)
     return from_channels_last(warped, data_format)
 

@@ -107,31 +107,40 @@ def _grid_sample(images, grid, *, align_corners, data_format, **options):
     return ops.cast(from_channels_last(samples, data_format), images.dtype)
 
 
-def sample(images, coordinates, *, interpolation, fill_mode, fill_value, align_corners):
+def sample(
+    images, coordinates, *, interpolation, fill_mode, fill_value, align_corners, to_images=None
+):
     """`(batch, *size, channels)` at pixel coordinates `(x, y)` or `(x, y, z)`, `(batch, ...)` each.
 
     Along each axis a coordinate has one, two or four taps: pairs of a pixel's index and weight. A
-    sample is the sum over all combinations of the axes' taps. Written as weights times pixels,
-    its gradient takes one product with the upstream per gathered pixel, for all coordinates.
-    Samples are as wide as the wider of pixels and coordinates.
+    sample is the sum over all combinations of the axes' taps. A tap outside the image has the
+    weight 0 where `fill_value` stands for it. Samples are as wide as the wider of pixels and
+    coordinates. `to_images` is `backend.blend`'s `to_rows`.
     """
-    if fill_mode == "constant":
-        images = pad_by_one(images, fill_value)
     size = ops.shape(images)[1:-1]
-    axes = [
-        taps(bounded(coordinate), length, interpolation, fill_mode, align_corners)
-        for coordinate, length in zip(reversed(coordinates), size)
-    ]
-    rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
     dtype = wide_dtype(images, coordinates[0])
-    indices, weights = [], []
-    for combination in itertools.product(*axes):
-        index, weight = 0, 1
-        for (position, share), length in zip(combination, size):
-            index, weight = index * length + position, weight * share
-        indices.append(index)
-        weights.append(ops.cast(weight, dtype))
-    return backend.blend(rows, indices, weights)  # (batch, ..., channels)
+
+    def neighbours(*coordinates):
+        axes = [
+            taps(bounded(coordinate), length, interpolation, fill_mode, align_corners)
+            for coordinate, length in zip(reversed(coordinates), size)
+        ]
+        indices, weights = [], []
+        for combination in itertools.product(*axes):
+            index, weight = 0, 1
+            for (position, share), length in zip(combination, size):
+                index, weight = index * length + position, weight * share
+            indices.append(index)
+            weights.append(ops.cast(weight, dtype))
+        return indices, weights
+
+    rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
+    samples = backend.blend(rows, neighbours, coordinates, to_images)  # (batch, ..., channels)
+    if fill_mode == "constant" and any(fill_value):
+        missing = outside_weight(coordinates, size, interpolation)[..., None]
+        fill = ops.convert_to_tensor(fill_value, dtype=dtype)
+        samples = samples + ops.where(missing != 0, ops.cast(missing, dtype) * fill, 0)
+    return samples
 
 
 def bounded(coordinate):
@@ -142,20 +151,48 @@ def bounded(coordinate):
 
 def taps(coordinate, length, interpolation, fill_mode, align_corners):
     """The pixels that a sample mixes along one axis: a list of `(index, weight)`."""
-
-    def index(position):
+    found = []
+    for position, weight in around(coordinate, interpolation):
+        if fill_mode == "constant":
+            weight = ops.where(is_inside(position, length), weight, 0)
         position = fold(position, length, fill_mode, align_corners)
-        return ops.cast(position, "int32")
+        found.append((ops.cast(position, "int32"), weight))
+    return found
 
+
+def around(coordinate, interpolation):
+    """Whole positions about a coordinate, inside the image or not: a list of
+    `(position, weight)`, whose weights add up to 1."""
     if interpolation == "nearest":
-        return [(index(ops.round(coordinate)), ops.ones_like(coordinate))]
+        return [(ops.round(coordinate), ops.ones_like(coordinate))]
     floor = backend.floor(coordinate)
     after = coordinate - floor
     if interpolation == "bilinear":
-        return [(index(floor), 1 - after), (index(floor + 1), after)]
+        return [(floor, 1 - after), (floor + 1, after)]
     before = 1 - after
     weights = far_weight(1 + after), near_weight(after), near_weight(before), far_weight(1 + before)
-    return [(index(floor + step), weight) for step, weight in zip((-1, 0, 1, 2), weights)]
+    return [(floor + step, weight) for step, weight in zip((-1, 0, 1, 2), weights)]
+
+
+def outside_weight(coordinates, size, interpolation):
+    """The weights of all taps outside the image together: exactly 0 where none is."""
+    inside = 1
+    for coordinate, length in zip(reversed(coordinates), size):
+        beyond = sum(
+            ops.where(is_inside(position, length), 0, weight)
+            for position, weight in around(bounded(coordinate), interpolation)
+        )
+        inside = inside * (1 - beyond)
+    return 1 - inside
+
+
+def is_inside(position, length):
+    return ops.logical_and(position >= 0, position <= last(position, length))
+
+
+def last(position, length):
+    """The last pixel of an axis, in the dtype of positions."""
+    return ops.cast(ops.convert_to_tensor(length), position.dtype) - 1
 
 
 def near_weight(distance, a=-0.75):
@@ -169,13 +206,11 @@ def far_weight(distance, a=-0.75):
 
 
 def fold(position, length, fill_mode, align_corners):
-    """Whole pixel positions brought into an axis of `length`, its border included."""
-    last = ops.cast(ops.convert_to_tensor(length), position.dtype) - 1
-    if fill_mode == "constant":  # the axis begins and ends with a pixel of fill_value by now
-        position = position + 1
+    """Whole pixel positions brought into an axis of `length`."""
+    end = last(position, length)
     if fill_mode == "reflect":
-        position = reflect(position, last, 0.0 if align_corners else 0.5)
-    return ops.clip(position, 0.0, last)
+        position = reflect(position, end, 0.0 if align_corners else 0.5)
+    return ops.clip(position, 0.0, end)
 
 
 def reflect(position, last, margin):
@@ -184,16 +219,6 @@ def reflect(position, last, margin):
     # A triangle wave. An axis of one pixel has no span between centres: its period is then 1.
     phase = ops.mod(position + margin, ops.maximum(2 * span, 1.0))
     return span - ops.abs(phase - span) - margin
-
-
-def pad_by_one(images, fill_value):
-    """A border of one pixel of `fill_value`, a tuple of one number or one per channel."""
-    border = ((0, 0), *((1, 1) for _ in images.shape[1:-1]), (0, 0))
-    if len(fill_value) == 1:
-        return ops.pad(images, border, constant_values=fill_value[0])
-    inside = ops.pad(ops.ones_like(images[:1, ..., :1], dtype="bool"), border)
-    fill = ops.convert_to_tensor(fill_value, dtype=images.dtype)
-    return ops.where(inside, ops.pad(images, border), fill)
 
 
 def to_channels_last(images, data_format):

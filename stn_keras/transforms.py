@@ -82,6 +82,11 @@ class Transform:
         """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
         raise NotImplementedError
 
+    def between_pixels(self, theta, input_size, output_size, align_corners):
+        """Of an affine transform `(batch, 2, 3)`, from output to input pixels, both counted from
+        the middles; of others `None`."""
+        return None
+
     def parameters(self, theta):
         """`theta` as a `(batch, num_parameters)` tensor of coordinates' dtype.
 
@@ -146,6 +151,10 @@ class MatrixTransform(Transform):
     def pixels(self, theta, input_size, output_size, align_corners):
         matrix = self.matrix_in(theta, input_size, align_corners)
         return geometry.affine_pixels(matrix[:, :2], input_size, output_size, align_corners)
+
+    def between_pixels(self, theta, input_size, output_size, align_corners):
+        matrix = self.matrix_in(theta, input_size, align_corners)
+        return geometry.between_pixels(matrix[:, :2], input_size, output_size, align_corners)
 
 
 @register
@@ -346,6 +355,9 @@ class Projective(MatrixTransform):
         return geometry.projective_pixels(
             self.matrix(theta), input_size, output_size, align_corners
         )
+
+    def between_pixels(self, theta, input_size, output_size, align_corners):
+        return None
 
 
 @register

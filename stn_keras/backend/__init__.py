@@ -1,8 +1,9 @@
 """The one seam between this library and the Keras backend that runs it.
 
-A backend's file has `blend(rows, indices, weights)`, which mixes pixels, and `compile(function)`,
-its compiler around a function of tensors; and `floor(tensor)`, which Keras's own rounds to float32
-on JAX and PyTorch. Everything else is written with `keras.ops`.
+A backend's file has `mix(rows, indices, weights)`, which gathers and mixes pixels; `blend`, which
+does so at coordinates and has a gradient; `compile(function)`, its compiler around a function of
+tensors; and `floor(tensor)`, which Keras's own rounds to float32 on JAX and PyTorch. Everything
+else is written with `keras.ops`.
 """
 
 import functools
@@ -19,6 +20,7 @@ if keras.backend.backend() not in BACKENDS:
     )
 _active = importlib.import_module(f"stn_keras.backend.{keras.backend.backend()}")
 blend = _active.blend
+mix = _active.mix
 floor = _active.floor
 
 

@@ -6,41 +6,72 @@ floor = tf.floor
 _jit = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
-def blend(rows, indices, weights):
-    """Sum of `weights[k]` times the rows of `(batch, n, channels)` at `indices[k]`.
+def blend(rows, neighbours, coordinates, to_rows=None):
+    """`mix` of the rows and weights that `neighbours(*coordinates)` gives.
 
-    The gradient by hand: each scatter adds to what the others have added, where automatic
-    differentiation would scatter each tap into zeros of its own and then add these up.
+    Differentiated by hand. A coordinate's gradient is the mix by its weights' slopes, times the
+    upstream. That of the rows is `to_rows(upstream, scatter)` where that is given; `scatter` adds
+    each tap to what the others have added, where automatic differentiation would scatter it into
+    zeros of its own.
     """
 
     @tf.custom_gradient
-    def blended(rows, *weights):
-        def gradient(upstream):
-            to_weights = [dot(upstream, gather(rows, index, upstream.dtype)) for index in indices]
-            to_rows = tf.zeros_like(tf.reshape(rows, (-1, rows.shape[-1])), upstream.dtype)
+    def blended(rows, *coordinates):
+        indices, weights = neighbours(*coordinates)
+
+        def scatter(upstream):
+            total = tf.zeros_like(tf.reshape(rows, (-1, rows.shape[-1])), upstream.dtype)
             for index, weight in zip(indices, weights):
                 updates = tf.reshape(weight[..., None] * upstream, (-1, rows.shape[-1]))
-                to_rows = tf.tensor_scatter_nd_add(to_rows, in_batch(index, rows), updates)
-            return tf.cast(tf.reshape(to_rows, tf.shape(rows)), rows.dtype), *to_weights
+                total = tf.tensor_scatter_nd_add(total, in_batch(index, rows), updates)
+            return tf.reshape(total, tf.shape(rows))
 
-        taps = zip(indices, weights)
-        samples = sum(w[..., None] * gather(rows, index, w.dtype) for index, w in taps)
-        return samples, gradient
+        def gradient(upstream):
+            to_axes = slopes(neighbours, coordinates)
+            to_coordinates = dots(upstream, [mix(rows, indices, axis) for axis in to_axes])
+            total = scatter(upstream) if to_rows is None else to_rows(upstream, scatter)
+            return tf.cast(total, rows.dtype), *(
+                tf.cast(found, coordinate.dtype)
+                for found, coordinate in zip(to_coordinates, coordinates)
+            )
 
-    return blended(rows, *weights)
+        return mix(rows, indices, weights), gradient
+
+    return blended(rows, *coordinates)
+
+
+def mix(rows, indices, weights):
+    """Sum of `weights[k]` times the rows of `(batch, n, channels)` at `indices[k]`."""
+    taps = zip(indices, weights)
+    return sum(weight[..., None] * gather(rows, index, weight.dtype) for index, weight in taps)
+
+
+def slopes(neighbours, coordinates):
+    """The derivative of each weight of `neighbours` by each coordinate: a list per coordinate."""
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(coordinates)
+        _, weights = neighbours(*coordinates)
+    none = tf.UnconnectedGradients.ZERO
+    by_weight = [tape.gradient(weight, coordinates, None, none) for weight in weights]
+    return [
+        [tf.cast(slope, weights[0].dtype) for slope in by_coordinate]
+        for by_coordinate in zip(*by_weight)
+    ]
 
 
 def gather(rows, indices, dtype):
     return tf.cast(tf.gather_nd(rows, indices[..., None], batch_dims=1), dtype)
 
 
-def dot(left, right):
-    """Products summed over channels."""
-    channels = left.shape[-1]
-    if channels < 48:
-        return tf.reduce_sum(left * right, axis=-1)
-    # On a CPU XLA sums the last axis number by number, and would do so once for x and once for y.
-    return tf.squeeze(tf.matmul(left * right, tf.ones((channels, 1), left.dtype)), -1)
+def dots(upstream, tensors):
+    """The upstream times each tensor, summed over channels.
+
+    Two of them are summed as one of complex numbers, so that XLA reads the pixels they share once.
+    """
+    products = [upstream * tensor for tensor in tensors]
+    total = tf.reduce_sum(tf.complex(*products[:2]), axis=-1)
+    rest = [tf.reduce_sum(product, axis=-1) for product in products[2:]]
+    return [tf.math.real(total), tf.math.imag(total), *rest]
 
 
 def in_batch(indices, rows):
