@@ -156,6 +156,15 @@ def test_training_batches_distort_every_epoch_afresh_and_can_be_repeated(rng):
     assert not np.array_equal(first[orders[0]], second[orders[1]])
 
 
+@pytest.mark.parametrize("name", distortions.DISTORTIONS)
+def test_augmented_images_are_distorted_too(rng, name):
+    batches = training_batches(
+        blots(rng, 4), np.arange(4), name, batch_size=4, seed=0, flip=True, crop=2
+    )
+    images, _ = next(iter(batches))
+    assert images.shape == distort(blots(rng, 4), name, (0, 0)).shape
+
+
 def test_an_unknown_distortion_is_named():
     with pytest.raises(ValueError, match="Received: name='S'"):
         distort(np.zeros((1, 28, 28, 1), "uint8"), "S", (0, 0))

@@ -90,8 +90,10 @@ def random_flip(images, seed):
 
 def random_crop(images, margin, seed):
     """Moves each image by up to `margin` pixels along both axes, its edge mirrored."""
-    count, height, width = tf.unstack(tf.shape(images)[:3])
-    offsets = tf.random.stateless_uniform([2, count, 1], seed, 0, 2 * margin + 1, tf.int32)
+    height, width = images.shape[1:3]
+    offsets = tf.random.stateless_uniform(
+        [2, tf.shape(images)[0], 1], seed, 0, 2 * margin + 1, tf.int32
+    )
 
     def window(offsets, length):
         """Indices of the moved axis, mirrored about its first and last pixel."""
