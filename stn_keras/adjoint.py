@@ -62,7 +62,7 @@ def window(centre, length, side):
     """Of each of `side` samples about a centre, which is counted from the axis's middle: index,
     offset from the centre, and 1 or, beyond the axis, 0."""
     centre = centre + middle(length, centre.dtype)
-    first = ops.ceil(centre - side / 2)
+    first = backend.floor(centre - side / 2) + 1
     return [
         (
             ops.cast(ops.clip(position, 0, last(position, length)), "int32"),
@@ -75,7 +75,7 @@ def window(centre, length, side):
 
 def hat(distance):
     """The weight of a pixel in a bilinear sample, along one axis."""
-    return ops.maximum(1 - ops.abs(distance), 0)
+    return ops.relu(1 - ops.abs(distance))
 
 
 def inverted(matrix):
