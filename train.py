@@ -117,63 +117,23 @@ STORAGE_ERRORS = (
 def train(args):
     recipe = RECIPES[args.recipe]
     folder, log_dir = args.output_dir / args.run, args.log_dir / args.run
-    if not args.resume:
-        create(folder)
-        create(log_dir)
-    keras.utils.set_random_seed(args.seed)
-    keras.config.set_dtype_policy(precision.choose(args.precision))
-    if args.resume:
-        files.clear(folder)
-        check_same(folder, describe(args, recipe))  # before the data are loaded
+    begin(args, recipe, folder, log_dir)
+
     training, held_out, test, classes = load(args)
     settings = {**describe(args, recipe), "classes": classes}
     if args.resume:
         check_same(folder, settings)
     steps = math.ceil(len(training[0]) / recipe.batch_size)
-    validation_batches = pipeline.evaluation_batches(*held_out, batch_size=EVALUATED)
-    tests = [
-        callbacks.Evaluation(pipeline.evaluation_batches(*split, batch_size=EVALUATED), "test")
-        for split in test
-    ]
     shown = (*test, held_out)[0][0]
 
-    strategy = tf.distribute.get_strategy()  # one device
-    if args.distribute == "mirrored":
-        strategy = tf.distribute.MirroredStrategy()
-        check_even(strategy.num_replicas_in_sync, recipe.batch_size, training[0])
-        check_even(strategy.num_replicas_in_sync, EVALUATED, held_out[0])
-    with strategy.scope():
-        model = models.cifar10_stn(
-            args.transformer,
-            image_size=args.image_size,
-            classes=len(classes),
-            spatial_dropout=recipe.spatial_dropout,
-            dropout=recipe.dropout,
-            gradient_scale=recipe.gradient_scale,
-        )
-        model.compile(
-            optimizer=recipe.optimizer(args.epochs * steps),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-
+    with devices(args, recipe, training[0], held_out[0]).scope():
+        model = build(args, recipe, len(classes), steps)
     backup, log = folder / BACKUP, folder / "history.csv"
-    epochs = resume.restore(backup, model) if backup.exists() else 0  # done already
-    if epochs:
-        history.cut(log, epochs)
-    if not args.resume:
-        with files.replacing(folder / "config.json") as path:
-            path.write_text(json.dumps(settings, indent=2) + "\n")
-    if not backup.exists():
-        callbacks.write_settings(log_dir, settings)
-        callbacks.write_graph(log_dir, model)
-    print(
-        f"{model.name}, {model.count_params():,} parameters, recipe {args.recipe}, "
-        f"{settings['precision']}, seed {args.seed}\n"
-        + (f"Going on after epoch {epochs} of {args.epochs}\n" if args.resume else "")
-        + f"Watch: tensorboard --logdir {args.log_dir}",
-        flush=True,
-    )
+    done = resume.restore(backup, model) if backup.exists() else 0  # epochs
+    if done:
+        history.cut(log, done)
+    note(args, settings, model, folder, log_dir)
+    announce(args, settings, model, done)
 
     batches = pipeline.training_batches(
         *training,
@@ -181,24 +141,29 @@ def train(args):
         seed=args.seed,
         flip=recipe.flip,
         crop=recipe.crop,
-        first_epoch=epochs,
+        first_epoch=done,
     )
-    best = max(-math.inf, *history.read(log)["val_accuracy"]) if epochs else -math.inf
+    best = max(-math.inf, *history.read(log)["val_accuracy"]) if done else -math.inf
     with resume.finishing_epochs() as interruption:
         model.fit(
             batches,
             epochs=args.epochs,
-            initial_epoch=epochs,
+            initial_epoch=done,
             steps_per_epoch=steps,
             shuffle=False,  # the batches are shuffled already
-            validation_data=validation_batches,
+            validation_data=pipeline.evaluation_batches(*held_out, batch_size=EVALUATED),
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
                 callbacks.Throughput(len(training[0])),
-                *tests,
+                *(
+                    callbacks.Evaluation(
+                        pipeline.evaluation_batches(*split, batch_size=EVALUATED), "test"
+                    )
+                    for split in test
+                ),
                 callbacks.Checkpoint(folder / "best.keras", monitor="val_accuracy", best=best),
                 callbacks.Checkpoint(folder / "last.keras"),
-                keras.callbacks.CSVLogger(log, append=epochs > 0),
+                keras.callbacks.CSVLogger(log, append=done > 0),
                 keras.callbacks.TensorBoard(log_dir, write_graph=False),
                 callbacks.TransformerSummary(log_dir, shown[:256]),
                 resume.Backup(backup),
@@ -211,8 +176,73 @@ def train(args):
     for figure in callbacks.draw(model, shown[:8]).values():
         plots.save(figure, folder / "warps.png")
     backup.unlink()  # the run is finished
+    conclude(args, found, folder)
+
+
+def begin(args, recipe, folder, log_dir):
+    """A new run's folders, or a begun one's checked; seed and precision."""
+    if not args.resume:
+        create(folder)
+        create(log_dir)
+    keras.utils.set_random_seed(args.seed)
+    keras.config.set_dtype_policy(precision.choose(args.precision))
+    if args.resume:
+        files.clear(folder)
+        check_same(folder, describe(args, recipe))  # before the data are loaded
+
+
+def devices(args, recipe, images, held_out):
+    """The strategy that divides batches among devices, or that of one device."""
+    if args.distribute != "mirrored":
+        return tf.distribute.get_strategy()
+    strategy = tf.distribute.MirroredStrategy()
+    check_even(strategy.num_replicas_in_sync, recipe.batch_size, images)
+    check_even(strategy.num_replicas_in_sync, EVALUATED, held_out)
+    return strategy
+
+
+def build(args, recipe, classes, steps):
+    """The compiled model; `steps` an epoch."""
+    model = models.cifar10_stn(
+        args.transformer,
+        image_size=args.image_size,
+        classes=classes,
+        spatial_dropout=recipe.spatial_dropout,
+        dropout=recipe.dropout,
+        gradient_scale=recipe.gradient_scale,
+    )
+    model.compile(
+        optimizer=recipe.optimizer(args.epochs * steps),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def note(args, settings, model, folder, log_dir):
+    """Writes what the run is down, once."""
+    if not args.resume:
+        with files.replacing(folder / "config.json") as path:
+            path.write_text(json.dumps(settings, indent=2) + "\n")
+    if not (folder / BACKUP).exists():
+        callbacks.write_settings(log_dir, settings)
+        callbacks.write_graph(log_dir, model)
+
+
+def announce(args, settings, model, done):
+    print(
+        f"{model.name}, {model.count_params():,} parameters, recipe {args.recipe}, "
+        f"{settings['precision']}, seed {args.seed}\n"
+        + (f"Going on after epoch {done} of {args.epochs}\n" if args.resume else "")
+        + f"Watch: tensorboard --logdir {args.log_dir}",
+        flush=True,
+    )
+
+
+def conclude(args, found, folder):
+    """Prints what was reached and where everything lies; `found` is the run's history."""
     validation = f"{found['val_accuracy'][-1]:.2%}"
-    if test:
+    if "test_accuracy" in found:
         result = f"Test accuracy after {args.epochs} epochs: {found['test_accuracy'][-1]:.2%} "
         result += f"(validation {validation}, "
     else:
