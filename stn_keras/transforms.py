@@ -84,7 +84,7 @@ class Transform:
 
     def between_pixels(self, theta, input_size, output_size, align_corners):
         """Of an affine transform `(batch, 2, 3)`, from output to input pixels, both counted from
-        the middles; of others `None`."""
+        the middles, and of others `None`. Whoever overrides `pixels` overrides this too."""
         return None
 
     def parameters(self, theta):
