@@ -45,13 +45,14 @@ def gather(upstream, side, matrix, inverse, input_size):
     _, height, width, channels = ops.shape(upstream)
     (a, b, c), (d, e, f) = elements(matrix)
     (g, h), (i, j) = elements(inverse)
-    x = from_middle(input_size[1], matrix.dtype) - c
-    y = from_middle(input_size[0], matrix.dtype)[:, None] - f
-    columns = window(bounded(g * x + h * y), width, side)
-    rows = window(bounded(i * x + j * y), height, side)
+    x = from_middle(input_size[1], matrix.dtype)
+    y = from_middle(input_size[0], matrix.dtype)[:, None]
+    columns = window(bounded(g * (x - c) + h * (y - f)), width, side)
+    rows = window(bounded(i * (x - c) + j * (y - f)), height, side)
     indices, weights = [], []
-    for (row, below, in_height), (column, aside, in_width) in itertools.product(rows, columns):
-        weight = hat(a * aside + b * below) * hat(d * aside + e * below) * in_height * in_width
+    for (row, v, in_height), (column, u, in_width) in itertools.product(rows, columns):
+        weight = hat(a * u + b * v + c - x) * hat(d * u + e * v + f - y)
+        weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
         indices.append(row * width + column)
         weights.append(ops.cast(weight, upstream.dtype))
     mixed = backend.mix(ops.reshape(upstream, (-1, height * width, channels)), indices, weights)
@@ -59,15 +60,16 @@ def gather(upstream, side, matrix, inverse, input_size):
 
 
 def window(centre, length, side):
-    """Of each of `side` samples about a centre, which is counted from the axis's middle: index,
-    offset from the centre, and 1 or, beyond the axis, 0."""
-    centre = centre + middle(length, centre.dtype)
-    first = backend.floor(centre - side / 2) + 1
+    """Of each of `side` samples about a centre: index, position, and whether it is on the axis.
+
+    Centre and position are counted from the middle of the axis.
+    """
+    first = backend.floor(centre + middle(length, centre.dtype) - side / 2) + 1
     return [
         (
             ops.cast(ops.clip(position, 0, last(position, length)), "int32"),
-            position - centre,
-            ops.cast(is_inside(position, length), centre.dtype),
+            position - middle(length, centre.dtype),
+            is_inside(position, length),
         )
         for position in (first + step for step in range(side))
     ]
