@@ -151,6 +151,9 @@ def bounded(coordinate):
 
 def taps(coordinate, length, interpolation, fill_mode, align_corners):
     """The pixels that a sample mixes along one axis: a list of `(index, weight)`."""
+    if (interpolation, fill_mode) == ("bilinear", "nearest"):
+        # The same pixels; and where both are the edge's, a gradient of exactly 0.
+        coordinate = ops.clip(coordinate, 0.0, last(coordinate, length))
     found = []
     for position, weight in around(coordinate, interpolation):
         if fill_mode == "constant":
