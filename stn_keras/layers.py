@@ -244,9 +244,10 @@ def warp(
     input_size = ops.shape(images)[1:3]
     fine_size = [length * antialias for length in output_size or input_size]
     where = theta, input_size, fine_size, align_corners
-    matrix, to_images = transform.between_pixels(*where), None
-    how = options["interpolation"], options["fill_mode"]
-    if matrix is not None and how == ("bilinear", "constant"):
+    matrix = to_images = None
+    if (options["interpolation"], options["fill_mode"]) == ("bilinear", "constant"):
+        matrix = transform.between_pixels(*where)
+    if matrix is not None:
         to_images = functools.partial(gather_to_images, matrix=matrix, input_size=input_size)
     samples = sample(
         images,

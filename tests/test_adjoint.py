@@ -36,7 +36,8 @@ def transposed(upstream, matrix):
     return total
 
 
-def gather(upstream, matrix, scatter=None):
+def gather(upstream, matrix):
+    """The gathered gradient; NaN where it was left to the scatter."""
     return adjoint.gather_to_images(
         ops.convert_to_tensor(upstream),
         scatter,
@@ -45,7 +46,7 @@ def gather(upstream, matrix, scatter=None):
     )
 
 
-def not_called(upstream):
+def scatter(upstream):
     return ops.full((len(upstream), math.prod(INPUT), upstream.shape[-1]), np.nan, upstream.dtype)
 
 
@@ -53,7 +54,7 @@ def not_called(upstream):
 def test_gathering_is_the_transpose_of_sampling(rng, scale):
     matrix = between_pixels(scale, rng.uniform(-3, 3), rng.uniform(-0.1, 0.1))
     upstream = rng.normal(size=(3, *OUTPUT, 2))
-    found = float64(gather(upstream, matrix, not_called)).reshape(3, *INPUT, 2)
+    found = float64(gather(upstream, matrix)).reshape(3, *INPUT, 2)
     assert_allclose(found, transposed(upstream, matrix), 0, 1e-12)
 
 
@@ -63,7 +64,7 @@ def test_a_window_is_wide_enough_for_what_it_is_chosen_for(rng, monkeypatch, sid
     upstream = rng.normal(size=(3, *OUTPUT, 2))
     wanted = transposed(upstream, matrix)
     monkeypatch.setattr(adjoint, "WINDOWS", (side,))
-    assert_allclose(float64(gather(upstream, matrix, not_called)).reshape(wanted.shape), wanted)
+    assert_allclose(float64(gather(upstream, matrix)).reshape(wanted.shape), wanted)
 
 
 @pytest.mark.parametrize("scale", [0.3, 0, np.nan])
@@ -71,14 +72,14 @@ def test_a_warp_that_magnifies_more_is_scattered(rng, scale):
     """One such image of a batch is enough; a matrix without an inverse is one."""
     matrix = between_pixels(1, 0, 0)
     matrix[1, :, :2] *= scale
-    found = gather(rng.normal(size=(3, *OUTPUT, 2)), matrix, not_called)
+    found = gather(rng.normal(size=(3, *OUTPUT, 2)), matrix)
     assert np.isnan(float64(found)).all()
 
 
 def test_pixels_that_nobody_looks_at_have_no_gradient(rng):
     matrix = between_pixels(1, 0, 0)
     matrix[:, :, 2] = [[1e30, 0], [0, -np.inf], [np.nan, 0]]
-    assert not float64(gather(rng.normal(size=(3, *OUTPUT, 2)), matrix, not_called)).any()
+    assert not float64(gather(rng.normal(size=(3, *OUTPUT, 2)), matrix)).any()
 
 
 def test_between_pixels_is_where_samples_are_taken(rng):
