@@ -14,7 +14,7 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.geometry import from_middle, middle
-from stn_keras.sampling import bounded, is_inside, last
+from stn_keras.sampling import bounded
 
 WINDOWS = (3, 4)  # sides; a warp that magnifies more is scattered
 
@@ -65,14 +65,13 @@ def window(centre, length, side):
     Centre and position are counted from the middle of the axis.
     """
     first = backend.floor(centre + middle(length, centre.dtype) - side / 2) + 1
-    return [
-        (
-            ops.cast(ops.clip(position, 0, last(position, length)), "int32"),
-            position - middle(length, centre.dtype),
-            is_inside(position, length),
-        )
-        for position in (first + step for step in range(side))
-    ]
+    start = ops.cast(first, "int32")
+    found = []
+    for step in range(side):
+        index = ops.clip(start + step, 0, length - 1)
+        position = first + step - middle(length, centre.dtype)
+        found.append((index, position, index == start + step))
+    return found
 
 
 def hat(distance):

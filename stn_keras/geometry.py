@@ -239,31 +239,31 @@ def plane(coefficients, output_size):
 
     With three axes `(batch, 4)` → `a·u + b·v + c·w + d`.
 
-    Its gradient is one small matrix product. Left to themselves compilers would sum over all
-    pixels once per coefficient, and compute what they sum anew each time.
+    Its gradient is a small matrix product per axis. Left to themselves compilers would sum over
+    all pixels once per coefficient, and compute what they sum anew each time.
     """
     axes = len(output_size)
 
     @ops.custom_gradient
     def evaluate(coefficients):
-        positions = [  # (width,), (height, 1), (depth, 1, 1)
-            ops.reshape(from_middle(length, coefficients.dtype), (-1,) + (1,) * k)
-            for k, length in enumerate(reversed(output_size))
-        ]
+        positions = [from_middle(length, coefficients.dtype) for length in reversed(output_size)]
         # Not [:, k, None, None]: TensorFlow's graph optimizer would lose the new axes.
         *slopes, value = (
             ops.reshape(coefficients[:, k], (-1,) + (1,) * axes) for k in range(axes + 1)
         )
-        for slope, position in zip(slopes, positions):
-            value = value + slope * position
+        for k, (slope, position) in enumerate(zip(slopes, positions)):
+            value = value + slope * ops.reshape(position, (-1,) + (1,) * k)
 
         def gradient(*args, upstream=None):
-            (upstream,) = args if upstream is None else (upstream,)
-            ones = ops.ones_like(sum(positions))
-            basis = ops.stack([*(ones * position for position in positions), ones], axis=-1)
-            pixels = math.prod(output_size)
-            # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
-            return ops.reshape(upstream, (-1, pixels)) @ ops.reshape(basis, (pixels, axes + 1))
+            (sums,) = args if upstream is None else (upstream,)
+            found = []
+            for k, position in enumerate(positions, 1):
+                # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
+                moments = sums @ ops.stack([position, ops.ones_like(position)], axis=-1)
+                rest = math.prod(output_size[: axes - k])
+                found.append(ops.sum(ops.reshape(moments[..., 0], (-1, rest)), axis=1))
+                sums = moments[..., 1]
+            return ops.stack([*found, sums], axis=-1)
 
         return value, gradient
 

@@ -271,6 +271,8 @@ def mean_of_blocks(images, side):
 
 def scale_gradient(tensor, scale):
     """The same values bit for bit, their gradient multiplied by `scale`."""
+    if scale == 1:
+        return tensor
     constant = ops.stop_gradient(tensor)
     return constant + scale * (tensor - constant)
 

@@ -153,28 +153,29 @@ def taps(coordinate, length, interpolation, fill_mode, align_corners):
     """The pixels that a sample mixes along one axis: a list of `(index, weight)`."""
     if (interpolation, fill_mode) == ("bilinear", "nearest"):
         # The same pixels; and where both are the edge's, a gradient of exactly 0.
-        coordinate = ops.clip(coordinate, 0.0, last(coordinate, length))
+        coordinate = ops.clip(coordinate, 0.0, ops.cast(length - 1, coordinate.dtype))
     found = []
     for position, weight in around(coordinate, interpolation):
+        index = fold(position, length, fill_mode, align_corners)
         if fill_mode == "constant":
-            weight = ops.where(is_inside(position, length), weight, 0)
-        position = fold(position, length, fill_mode, align_corners)
-        found.append((ops.cast(position, "int32"), weight))
+            weight = ops.where(index == position, weight, 0)
+        found.append((index, weight))
     return found
 
 
 def around(coordinate, interpolation):
-    """Whole positions about a coordinate, inside the image or not: a list of
+    """Pixel positions about a coordinate, inside the image or not: a list of
     `(position, weight)`, whose weights add up to 1."""
     if interpolation == "nearest":
-        return [(ops.round(coordinate), ops.ones_like(coordinate))]
+        return [(ops.cast(ops.round(coordinate), "int32"), ops.ones_like(coordinate))]
     floor = backend.floor(coordinate)
     after = coordinate - floor
-    if interpolation == "bilinear":
-        return [(floor, 1 - after), (floor + 1, after)]
     before = 1 - after
+    position = ops.cast(floor, "int32")
+    if interpolation == "bilinear":
+        return [(position, before), (position + 1, after)]
     weights = far_weight(1 + after), near_weight(after), near_weight(before), far_weight(1 + before)
-    return [(floor + step, weight) for step, weight in zip((-1, 0, 1, 2), weights)]
+    return [(position + step, weight) for step, weight in zip((-1, 0, 1, 2), weights)]
 
 
 def outside_weight(coordinates, size, interpolation):
@@ -182,20 +183,11 @@ def outside_weight(coordinates, size, interpolation):
     inside = 1
     for coordinate, length in zip(reversed(coordinates), size):
         beyond = sum(
-            ops.where(is_inside(position, length), 0, weight)
+            ops.where(ops.clip(position, 0, length - 1) == position, 0, weight)
             for position, weight in around(bounded(coordinate), interpolation)
         )
         inside = inside * (1 - beyond)
     return 1 - inside
-
-
-def is_inside(position, length):
-    return ops.logical_and(position >= 0, position <= last(position, length))
-
-
-def last(position, length):
-    """The last pixel of an axis, in the dtype of positions."""
-    return ops.cast(ops.convert_to_tensor(length), position.dtype) - 1
 
 
 def near_weight(distance, a=-0.75):
@@ -209,19 +201,18 @@ def far_weight(distance, a=-0.75):
 
 
 def fold(position, length, fill_mode, align_corners):
-    """Whole pixel positions brought into an axis of `length`."""
-    end = last(position, length)
+    """Pixel positions brought into an axis of `length`."""
     if fill_mode == "reflect":
-        position = reflect(position, end, 0.0 if align_corners else 0.5)
-    return ops.clip(position, 0.0, end)
+        position = reflect(position, length, align_corners)
+    return ops.clip(position, 0, length - 1)
 
 
-def reflect(position, last, margin):
-    """Mirrors positions about `-margin` and `last + margin`."""
-    span = last + 2 * margin
-    # A triangle wave. An axis of one pixel has no span between centres: its period is then 1.
-    phase = ops.mod(position + margin, ops.maximum(2 * span, 1.0))
-    return span - ops.abs(phase - span) - margin
+def reflect(position, length, align_corners):
+    """Mirrors positions about the centres of the edge pixels, or about their outer edges."""
+    repeated = 1 if align_corners else 0  # how often an edge pixel is passed over on the way back
+    period = ops.maximum(2 * (length - repeated), 1)
+    phase = ops.mod(position, period)
+    return ops.minimum(phase, 2 * length - 1 - repeated - phase)
 
 
 def to_channels_last(images, data_format):

@@ -1,6 +1,7 @@
 import functools
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 floor = tf.floor
 _jit = functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -27,8 +28,7 @@ def blend(rows, neighbours, coordinates, to_rows=None):
             return tf.reshape(total, tf.shape(rows))
 
         def gradient(upstream):
-            to_axes = slopes(neighbours, coordinates)
-            to_coordinates = dots(upstream, [mix(rows, indices, axis) for axis in to_axes])
+            to_coordinates = dots(upstream, rows, indices, slopes(neighbours, coordinates))
             total = scatter(upstream) if to_rows is None else to_rows(upstream, scatter)
             return tf.cast(total, rows.dtype), *(
                 tf.cast(found, coordinate.dtype)
@@ -63,15 +63,35 @@ def gather(rows, indices, dtype):
     return tf.cast(tf.gather_nd(rows, indices[..., None], batch_dims=1), dtype)
 
 
-def dots(upstream, tensors):
-    """The upstream times each tensor, summed over channels.
+def dots(upstream, rows, indices, weights):
+    """The upstream times the mix by each list of weights, summed over channels."""
+    if rows.shape[-1] <= len(indices):
+        return sums([upstream * mix(rows, indices, axis) for axis in weights])
+    # Many channels: fewer products if those with the pixels come first, then their mixes.
+    by_tap = sums([upstream * gather(rows, index, upstream.dtype) for index in indices])
+    return [sum(weight * dot for weight, dot in zip(axis, by_tap)) for axis in weights]
 
-    Two of them are summed as one of complex numbers, so that XLA reads the pixels they share once.
+
+@_jit
+@tf.custom_gradient
+def sums(tensors):
+    """Sums of equally many tensors over their channels, in one pass over what they share.
+
+    XLA would make as many passes of as many `reduce_sum`s.
     """
-    products = [upstream * tensor for tensor in tensors]
-    total = tf.reduce_sum(tf.complex(*products[:2]), axis=-1)
-    rest = [tf.reduce_sum(product, axis=-1) for product in products[2:]]
-    return [tf.math.real(total), tf.math.imag(total), *rest]
+    zero = tf.zeros((), tensors[0].dtype)
+    add = tf.function(lambda *pairs: [x + y for x, y in zip(pairs, pairs[len(tensors) :])])
+    totals = xla.variadic_reduce(
+        tensors,
+        [zero] * len(tensors),
+        dimensions_to_reduce=[len(tensors[0].shape) - 1],
+        reducer=add.get_concrete_function(*[zero] * (2 * len(tensors))),
+    )
+
+    def gradient(*upstream):
+        return [tf.broadcast_to(u[..., None], tf.shape(t)) for u, t in zip(upstream, tensors)]
+
+    return totals, gradient
 
 
 def in_batch(indices, rows):
