@@ -31,27 +31,31 @@ def gather_to_images(upstream, scatter, *, matrix, input_size):
     Returns:
         `(batch, height · width, channels)`, of the images' pixels.
     """
-    inverse = inverted(matrix[:, :, :2])
+    (a, b, _), (c, d, _) = elements(matrix)
     # A sample is drawn from pixels less than one away along x and along y.
-    reach = ops.max(ops.sum(ops.abs(inverse), axis=-1))
-    too_small = [ops.logical_not(reach <= side / 2) for side in WINDOWS]  # so is each, for NaN
-    settings = {"matrix": matrix, "inverse": inverse, "input_size": input_size}
+    reach = ops.maximum(ops.abs(a) + ops.abs(c), ops.abs(b) + ops.abs(d)) / ops.abs(a * d - b * c)
+    too_small = [ops.logical_not(ops.max(reach) <= side / 2) for side in WINDOWS]  # or NaN
+    settings = {"matrix": matrix, "input_size": input_size}
     gathers = [functools.partial(gather, side=side, **settings) for side in WINDOWS]
     return ops.switch(ops.sum(ops.cast(too_small, "int32")), [*gathers, scatter], upstream)
 
 
-def gather(upstream, side, matrix, inverse, input_size):
+def gather(upstream, matrix, side, input_size):
     """`gather_to_images` with a window of `side` samples."""
     _, height, width, channels = ops.shape(upstream)
-    (a, b, c), (d, e, f) = elements(matrix)
-    (g, h), (i, j) = elements(inverse)
-    x = from_middle(input_size[1], matrix.dtype)
-    y = from_middle(input_size[0], matrix.dtype)[:, None]
-    columns = window(bounded(g * (x - c) + h * (y - f)), width, side)
-    rows = window(bounded(i * (x - c) + j * (y - f)), height, side)
+    (a, b, x), (c, d, y) = elements(matrix)
+    x = from_middle(input_size[1], matrix.dtype) - x
+    y = from_middle(input_size[0], matrix.dtype)[:, None] - y
+    # Not times the inverse: compilers repeat cheap steps where they are needed, rounded differently,
+    # and a window's indices and weights must start at the same sample. A division they do once.
+    determinant = a * d - b * c
+    u, columns = window((d * x - b * y) / determinant, width, side)
+    v, rows = window((a * y - c * x) / determinant, height, side)
+    # From the pixel to the point where the window's first sample was drawn.
+    aside, below = a * u + b * v - x, c * u + d * v - y
     indices, weights = [], []
-    for (row, v, in_height), (column, u, in_width) in itertools.product(rows, columns):
-        weight = hat(a * u + b * v + c - x) * hat(d * u + e * v + f - y)
+    for (j, (row, in_height)), (i, (column, in_width)) in itertools.product(rows, columns):
+        weight = hat(aside + a * i + b * j) * hat(below + c * i + d * j)
         weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
         indices.append(row * width + column)
         weights.append(ops.cast(weight, upstream.dtype))
@@ -60,30 +64,20 @@ def gather(upstream, side, matrix, inverse, input_size):
 
 
 def window(centre, length, side):
-    """Of each of `side` samples about a centre: index, position, and whether it is on the axis.
-
-    Centre and position are counted from the middle of the axis.
-    """
-    first = backend.floor(centre + middle(length, centre.dtype) - side / 2) + 1
+    """The first of `side` samples about a centre, both counted from the middle of the axis, and
+    of each its number, its index, and whether it is on the axis."""
+    first = backend.floor(bounded(centre) + (middle(length, centre.dtype) + 1 - side / 2))
     start = ops.cast(first, "int32")
     found = []
     for step in range(side):
         index = ops.clip(start + step, 0, length - 1)
-        position = first + step - middle(length, centre.dtype)
-        found.append((index, position, index == start + step))
-    return found
+        found.append((step, (index, index == start + step)))
+    return first - middle(length, centre.dtype), found
 
 
 def hat(distance):
     """The weight of a pixel in a bilinear sample, along one axis."""
     return ops.relu(1 - ops.abs(distance))
-
-
-def inverted(matrix):
-    """Inverses of `(batch, 2, 2)`; not finite where there is none."""
-    (a, b), (c, d) = ([matrix[:, row, column] for column in (0, 1)] for row in (0, 1))
-    adjugate = ops.stack([ops.stack([d, -b], axis=-1), ops.stack([-c, a], axis=-1)], axis=1)
-    return adjugate / (a * d - b * c)[:, None, None]
 
 
 def elements(matrix):

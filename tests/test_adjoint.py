@@ -1,5 +1,6 @@
 """The gradient of an affine warp's images, gathered: the transpose of sampling, term by term."""
 
+import functools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from autodiff import float64
 from keras import ops
 from numpy.testing import assert_allclose
 
-from stn_keras import adjoint, geometry
+from stn_keras import adjoint, backend, geometry
 
 INPUT, OUTPUT = (6, 9), (7, 5)
 
@@ -74,6 +75,18 @@ def test_a_warp_that_magnifies_more_is_scattered(rng, scale):
     matrix[1, :, :2] *= scale
     found = gather(rng.normal(size=(3, *OUTPUT, 2)), matrix)
     assert np.isnan(float64(found)).all()
+
+
+def test_indices_and_weights_begin_at_the_same_sample(rng):
+    """Rounding decides which. Where a compiler did it twice, one of these pixels went wrong."""
+    matrix = [[0.93461716, -0.012961363, 8.7805252], [0.14934312, 0.87409347, 16.955946]]
+    matrix = np.float32([matrix, matrix])
+    upstream = np.float32(rng.normal(size=(2, 224, 224, 3)))
+    gather = functools.partial(adjoint.gather, side=4, input_size=(224, 224))
+    arrays = [upstream, matrix]
+    found = backend.compiled(gather)(*map(ops.convert_to_tensor, arrays))
+    wanted = gather(*(ops.convert_to_tensor(np.float64(array)) for array in arrays))
+    assert_allclose(float64(found), float64(wanted), 0, 1e-3)
 
 
 def test_pixels_that_nobody_looks_at_have_no_gradient(rng):
