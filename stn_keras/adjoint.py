@@ -46,8 +46,9 @@ def gather(upstream, matrix, side, input_size):
     (a, b, x), (c, d, y) = elements(matrix)
     x = from_middle(input_size[1], matrix.dtype) - x
     y = from_middle(input_size[0], matrix.dtype)[:, None] - y
-    # Not times the inverse: compilers repeat cheap steps where they are needed, rounded differently,
-    # and a window's indices and weights must start at the same sample. A division they do once.
+    # Not times the inverse: compilers repeat cheap steps where they are needed, and may round them
+    # differently, but a window's indices and weights must begin at the same sample. A division
+    # they do once.
     determinant = a * d - b * c
     u, columns = window((d * x - b * y) / determinant, width, side)
     v, rows = window((a * y - c * x) / determinant, height, side)
