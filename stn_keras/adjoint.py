@@ -14,7 +14,7 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.geometry import from_middle, middle
-from stn_keras.sampling import bounded
+from stn_keras.sampling import bounded, into_axis
 
 WINDOWS = (3, 4)  # sides; a warp that magnifies more is scattered
 
@@ -71,7 +71,7 @@ def window(centre, length, side):
     start = ops.cast(first, "int32")
     found = []
     for step in range(side):
-        index = ops.clip(start + step, 0, length - 1)
+        index = into_axis(start + step, length)
         found.append((step, (index, index == start + step)))
     return first - middle(length, centre.dtype), found
 

@@ -183,7 +183,7 @@ def outside_weight(coordinates, size, interpolation):
     inside = 1
     for coordinate, length in zip(reversed(coordinates), size):
         beyond = sum(
-            ops.where(ops.clip(position, 0, length - 1) == position, 0, weight)
+            ops.where(into_axis(position, length) == position, 0, weight)
             for position, weight in around(bounded(coordinate), interpolation)
         )
         inside = inside * (1 - beyond)
@@ -204,7 +204,13 @@ def fold(position, length, fill_mode, align_corners):
     """Pixel positions brought into an axis of `length`."""
     if fill_mode == "reflect":
         position = reflect(position, length, align_corners)
-    return ops.clip(position, 0, length - 1)
+    return into_axis(position, length)
+
+
+def into_axis(position, length):
+    """The pixel of an axis that is closest to a pixel position."""
+    # Not ops.clip: of one between 0 and 6 LiteRT's converter makes a Relu6, which integers lack.
+    return ops.minimum(ops.maximum(position, 0), length - 1)
 
 
 def reflect(position, length, align_corners):
