@@ -33,8 +33,9 @@ def gather_to_images(upstream, scatter, *, matrix, input_size):
     """
     (a, b, _), (c, d, _) = elements(matrix)
     # A sample is drawn from pixels less than one away along x and along y.
-    reach = ops.maximum(ops.abs(a) + ops.abs(c), ops.abs(b) + ops.abs(d)) / ops.abs(a * d - b * c)
-    too_small = [ops.logical_not(ops.max(reach) <= side / 2) for side in WINDOWS]  # or NaN
+    widths = ops.stack([ops.abs(a) + ops.abs(c), ops.abs(b) + ops.abs(d)])
+    reach = ops.max(widths / ops.abs(a * d - b * c))
+    too_small = [ops.logical_not(reach <= side / 2) for side in WINDOWS]  # so is each, for NaN
     settings = {"matrix": matrix, "input_size": input_size}
     gathers = [functools.partial(gather, side=side, **settings) for side in WINDOWS]
     return ops.switch(ops.sum(ops.cast(too_small, "int32")), [*gathers, scatter], upstream)
