@@ -56,7 +56,8 @@ def gather(upstream, matrix, side, input_size):
     # From the pixel to the point where the window's first sample was drawn.
     aside, below = a * u + b * v - x, c * u + d * v - y
     indices, weights = [], []
-    for (j, (row, in_height)), (i, (column, in_width)) in itertools.product(rows, columns):
+    taps = itertools.product(enumerate(rows), enumerate(columns))
+    for (j, (row, in_height)), (i, (column, in_width)) in taps:
         weight = hat(aside + a * i + b * j) * hat(below + c * i + d * j)
         weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
         indices.append(row * width + column)
@@ -67,13 +68,11 @@ def gather(upstream, matrix, side, input_size):
 
 def window(centre, length, side):
     """The first of `side` samples about a centre, both counted from the middle of the axis, and
-    of each its number, its index, and whether it is on the axis."""
+    the index of each, with whether it is on the axis."""
     first = backend.floor(bounded(centre) + (middle(length, centre.dtype) + 1 - side / 2))
     start = ops.cast(first, "int32")
-    found = []
-    for step in range(side):
-        index = into_axis(start + step, length)
-        found.append((step, (index, index == start + step)))
+    indices = [into_axis(start + step, length) for step in range(side)]
+    found = [(index, index == start + step) for step, index in enumerate(indices)]
     return first - middle(length, centre.dtype), found
 
 

@@ -203,7 +203,7 @@ def far_weight(distance, a=-0.75):
 def fold(position, length, fill_mode, align_corners):
     """Pixel positions brought into an axis of `length`."""
     if fill_mode == "reflect":
-        position = reflect(position, length, align_corners)
+        return reflect(position, length, align_corners)
     return into_axis(position, length)
 
 
