@@ -22,10 +22,21 @@ import sys
 from importlib import metadata
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import stn_keras
-from stn_keras import callbacks, files, history, models, optimizers, plots, precision, resume
+from stn_keras import (
+    callbacks,
+    distillation,
+    files,
+    history,
+    models,
+    optimizers,
+    plots,
+    precision,
+    resume,
+)
 from stn_keras.data import cifar10, pictures, pipeline
 
 
@@ -42,7 +53,9 @@ def one_cycle(peak, warmup, steps):
 class Recipe:
     """How to train: plain or Nesterov SGD, at a constant rate or in one cycle.
 
-    With `muon` the classifier's convolutions take orthogonal steps.
+    With `muon` the classifier's convolutions take orthogonal steps. With `teacher`, a share of the
+    epochs, a better network is trained first, for so many of them; of the labels the share `trust`
+    is its answers then, softened by `temperature`.
     """
 
     batch_size: int
@@ -56,6 +69,23 @@ class Recipe:
     dropout: float = 0.0
     flip: bool = False
     crop: int = 0
+    teacher: float = 0.0
+    temperature: float = 1.0
+    trust: float = 0.0
+
+    def network(self, transformer=True, **settings):
+        """`models.cifar10_stn` with this recipe's dropout and gradient scale."""
+        return models.cifar10_stn(
+            transformer,
+            spatial_dropout=self.spatial_dropout,
+            dropout=self.dropout,
+            gradient_scale=self.gradient_scale,
+            **settings,
+        )
+
+    def teacher_epochs(self, epochs):
+        """How long a teacher is trained for a network trained for `epochs`; 0 where none is."""
+        return int(self.teacher * epochs)
 
     def optimizer(self, steps):
         cycle = one_cycle(self.peak, self.warmup, steps)
@@ -80,12 +110,24 @@ RECIPES = {
         muon=True,
         weight_decay=1e-4,
         gradient_scale=0.1,
-        dropout=0.35,
+        dropout=0.15,
         flip=True,
         crop=3,
+        teacher=0.24,
+        temperature=2.0,
+        trust=0.9,
     ),
 }
-
+TEACHER = Recipe(
+    batch_size=128,
+    peak=0.03,
+    warmup=0.2,
+    momentum=0.9,
+    muon=True,
+    weight_decay=5e-4,
+    flip=True,
+    crop=3,
+)
 
 EVALUATED = 500  # images a batch
 CHOSEN = (  # by flags
@@ -104,6 +146,7 @@ FOLDERS = {
     "images": None,
 }
 BACKUP = "unfinished.npz"  # in the folder of a run that --resume can go on with
+ANSWERS = "answers.npy"  # of its teacher, there too
 
 # What TensorFlow makes of a full disk, a read-only folder, a lost one, a file in its place.
 STORAGE_ERRORS = (
@@ -123,11 +166,12 @@ def train(args):
     settings = {**describe(args, recipe), "classes": classes}
     if args.resume:
         check_same(folder, settings)
-    steps = math.ceil(len(training[0]) / recipe.batch_size)
     shown = (*test, held_out)[0][0]
 
-    with devices(args, recipe, training[0], held_out[0]).scope():
-        model = build(args, recipe, len(classes), steps)
+    strategy = devices(args, recipe, training[0], held_out[0])
+    with strategy.scope():
+        model = recipe.network(args.transformer, image_size=args.image_size, classes=len(classes))
+        prepare(model, recipe, args.epochs * steps_per_epoch(recipe, training))
     backup, log = folder / BACKUP, folder / "history.csv"
     done = resume.restore(backup, model) if backup.exists() else 0  # epochs
     if done:
@@ -135,24 +179,21 @@ def train(args):
     note(args, settings, model, folder, log_dir)
     announce(args, settings, model, done)
 
-    batches = pipeline.training_batches(
-        *training,
-        batch_size=recipe.batch_size,
-        seed=args.seed,
-        flip=recipe.flip,
-        crop=recipe.crop,
-        first_epoch=done,
-    )
+    answers = folder / ANSWERS
+    if recipe.teacher_epochs(args.epochs):
+        if not answers.exists():
+            teach(args, recipe, training, held_out, strategy, answers)
+        training = training[0], np.load(answers)
     best = max(-math.inf, *history.read(log)["val_accuracy"]) if done else -math.inf
     with resume.finishing_epochs() as interruption:
-        model.fit(
-            batches,
+        fit(
+            model,
+            recipe,
+            training,
+            held_out,
+            seed=args.seed,
             epochs=args.epochs,
-            initial_epoch=done,
-            steps_per_epoch=steps,
-            shuffle=False,  # the batches are shuffled already
-            validation_data=pipeline.evaluation_batches(*held_out, batch_size=EVALUATED),
-            verbose=1 if sys.stdout.isatty() else 2,
+            done=done,
             callbacks=[
                 callbacks.Throughput(len(training[0])),
                 *(
@@ -175,6 +216,7 @@ def train(args):
     plots.save(plots.curves({args.run: found}), folder / "curves.png")
     for figure in callbacks.draw(model, shown[:8]).values():
         plots.save(figure, folder / "warps.png")
+    answers.unlink(missing_ok=True)
     backup.unlink()  # the run is finished
     conclude(args, found, folder)
 
@@ -201,22 +243,58 @@ def devices(args, recipe, images, held_out):
     return strategy
 
 
-def build(args, recipe, classes, steps):
-    """The compiled model; `steps` an epoch."""
-    model = models.cifar10_stn(
-        args.transformer,
-        image_size=args.image_size,
-        classes=classes,
-        spatial_dropout=recipe.spatial_dropout,
-        dropout=recipe.dropout,
-        gradient_scale=recipe.gradient_scale,
-    )
+def prepare(model, recipe, steps):
+    """Prepares the model for so many steps of training, on one-hot labels."""
     model.compile(
-        optimizer=recipe.optimizer(args.epochs * steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        optimizer=recipe.optimizer(steps),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    return model
+
+
+def steps_per_epoch(recipe, training):
+    return math.ceil(len(training[0]) / recipe.batch_size)
+
+
+def fit(model, recipe, training, held_out, *, seed, epochs, done=0, callbacks=()):
+    """Trains the model from epoch `done` on."""
+    model.fit(
+        pipeline.training_batches(
+            *training,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            flip=recipe.flip,
+            crop=recipe.crop,
+            first_epoch=done,
+        ),
+        epochs=epochs,
+        initial_epoch=done,
+        steps_per_epoch=steps_per_epoch(recipe, training),
+        shuffle=False,  # the batches are shuffled already
+        validation_data=pipeline.evaluation_batches(*held_out, batch_size=EVALUATED),
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=callbacks,
+    )
+
+
+def teach(args, recipe, training, held_out, strategy, path):
+    """Trains a better network and saves its answers to all views of the training images."""
+    epochs = recipe.teacher_epochs(args.epochs)
+    keras.utils.set_random_seed(args.seed)  # the same with and without a transformer
+    with strategy.scope():
+        teacher = models.cifar10_teacher(image_size=args.image_size, classes=held_out[1].shape[1])
+        prepare(teacher, TEACHER, epochs * steps_per_epoch(TEACHER, training))
+    print(
+        f"First its teacher, {teacher.count_params():,} parameters, whose answers it will learn",
+        flush=True,
+    )
+    fit(teacher, TEACHER, training, held_out, seed=args.seed, epochs=epochs)
+    print(f"Its answers to {pipeline.VIEWS} views of each image", flush=True)
+    answers = distillation.soft_labels(
+        teacher, *training, crop=recipe.crop, temperature=recipe.temperature, trust=recipe.trust
+    )
+    with files.replacing(path) as temporary:
+        np.save(temporary, answers)
 
 
 def note(args, settings, model, folder, log_dir):
@@ -255,7 +333,7 @@ def conclude(args, found, folder):
 
 
 def load(args):
-    """Training and validation images with their labels, a list of test images, the classes.
+    """Training and validation images with one-hot labels, a list of test images, the classes.
 
     The last training images are held out: they choose the best epoch, and settings. The test
     images choose nothing; of pictures of one's own there are none.
@@ -277,7 +355,11 @@ def load(args):
             f"--validation-images must be less than the {len(images)} images there are. "
             f"Received: {args.validation_images}"
         )
-    return (images[:rest], labels[:rest]), (images[rest:], labels[rest:]), test, classes
+    splits = (images[:rest], labels[:rest]), (images[rest:], labels[rest:]), *test
+    training, held_out, *test = (
+        (images, keras.utils.to_categorical(labels, len(classes))) for images, labels in splits
+    )
+    return training, held_out, test, classes
 
 
 def check_even(devices, batch_size, images):

@@ -5,10 +5,10 @@ images. From the repository's root:
 
     python -m benchmarks.training
 
-Ours is what `train.py` does by default: `model.fit` with the recipe `tuned` on the tf.data
-pipeline that shuffles, flips and crops. PyTorch has it easier: its images lie in memory,
-normalized, shuffled and float32, nothing augments them and no metric is computed. Each
-configuration lives in a process of its own, all take turns round by round, and the images are
+Ours is what `train.py` does by default once its teacher has answered: `model.fit` with the recipe
+`tuned` on the tf.data pipeline that shuffles, flips and crops. PyTorch has it easier: its images
+lie in memory, normalized, shuffled and float32, nothing augments them and no metric is computed.
+Each configuration lives in a process of its own, all take turns round by round, and the images are
 noise, which costs the same. PyTorch is optional: `pip install torch`.
 
 Run it on a machine that does nothing else: where cores are shared, PyTorch's OpenMP threads wait
@@ -48,23 +48,17 @@ def ours(policy, batch_size):
     import keras
 
     import train
-    from stn_keras import models
     from stn_keras.data import pipeline
 
     keras.config.set_dtype_policy(policy)
     recipe = train.RECIPES["tuned"]
-    model = models.cifar10_stn(
-        spatial_dropout=recipe.spatial_dropout,
-        dropout=recipe.dropout,
-        gradient_scale=recipe.gradient_scale,
-    )
-    model.compile(
-        optimizer=recipe.optimizer(steps=20_000),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    model = recipe.network()
+    train.prepare(model, recipe, steps=20_000)
+    images, labels = noise(batch_size)
+    one_hot = keras.utils.to_categorical(labels, 10).astype("float32")
+    answers = np.repeat(one_hot[:, None], pipeline.VIEWS, axis=1)  # as a teacher would give them
     batches = pipeline.training_batches(
-        *noise(batch_size), batch_size=batch_size, seed=0, flip=recipe.flip, crop=recipe.crop
+        images, answers, batch_size=batch_size, seed=0, crop=recipe.crop
     )
 
     def fit(steps):

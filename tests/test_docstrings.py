@@ -25,6 +25,7 @@ MODULES = (
     "metrics",
     "regularizers",
     "optimizers",
+    "distillation",
     "callbacks",
     "plots",
     "history",

@@ -144,6 +144,24 @@ def test_stopped_where_there_is_little_or_everything(whole, place):
     assert_same_run(FOLDER, whole)
 
 
+@pytest.mark.slow
+def test_a_teacher_is_asked_once(monkeypatch):
+    short = train.dataclasses.replace(train.RECIPES["tuned"], teacher=0.5)
+    monkeypatch.setitem(train.RECIPES, "tuned", short)
+    assert run("--no-transformer", "--output-dir", "whole", "--log-dir", "whole/logs") == 0
+    for place in (
+        (train.distillation, "soft_labels"),
+        (train.callbacks.Throughput, "on_epoch_end"),
+    ):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+            patch.setattr(*place, stop)
+            resumed() if FOLDER.exists() else run("--no-transformer")
+    assert (FOLDER / "answers.npy").exists()
+    monkeypatch.setattr(train.models, "cifar10_teacher", stop)
+    assert resumed() == 0
+    assert_same_run(FOLDER, pathlib.Path("whole/a"))
+
+
 @pytest.fixture
 def begun(monkeypatch):
     """A run of two epochs that has only begun."""

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from stn_keras import callbacks
-from stn_keras.data import cifar10
+from stn_keras.data import cifar10, pipeline
 
 ROOT = pathlib.Path(train.__file__).parent
 CLASSES = 4
@@ -211,6 +211,46 @@ def test_validation_chooses_the_best_epoch_and_test_images_choose_nothing(monkey
     assert monitored == {"best.keras": "val_accuracy", "last.keras": None}
 
 
+@pytest.mark.parametrize(
+    "recipe, epochs, expected",
+    [("tuned", 50, 12), ("tuned", 5, 1), ("tuned", 4, 0), ("published", 50, 0)],
+)
+def test_how_long_a_teacher_is_trained(recipe, epochs, expected):
+    assert train.RECIPES[recipe].teacher_epochs(epochs) == expected
+
+
+def test_a_teacher_is_trained_first_and_its_answers_are_learnt(capsys, monkeypatch):
+    def ask(teacher, images, labels, **settings):
+        asked.append((teacher.name, int(teacher.optimizer.iterations), settings))
+        return np.broadcast_to(np.eye(10)[7], (len(images), pipeline.VIEWS, 10))
+
+    asked = []
+    monkeypatch.setattr(train.distillation, "soft_labels", ask)
+    short = train.dataclasses.replace(train.RECIPES["tuned"], teacher=0.5)
+    monkeypatch.setitem(train.RECIPES, "tuned", short)
+    assert run("--no-transformer", epochs=4) == 0
+    settings = {"crop": 3, "temperature": 2.0, "trust": 0.9}
+    assert asked == [("cifar10_teacher", 2 * 3, settings)]  # two epochs of three batches
+    folder = pathlib.Path("saved_models/a")
+    images = tiny()[1][0]
+    answers = keras.models.load_model(folder / "last.keras").predict(images, verbose=0)
+    assert np.argmax(answers, axis=-1).tolist() == [7] * len(images)
+    assert "unfinished" not in "".join(files(folder)) and "answers.npy" not in files(folder)
+    assert "428,266 parameters" in capsys.readouterr().out
+
+
+def test_the_teacher_is_the_same_without_a_transformer(monkeypatch):
+    def ask(teacher, images, labels, **settings):
+        weights.append(np.concatenate([weight.ravel() for weight in teacher.get_weights()]))
+        raise KeyboardInterrupt
+
+    weights = []
+    monkeypatch.setattr(train.distillation, "soft_labels", ask)
+    for name, flags in (("a", []), ("b", ["--no-transformer"])):
+        assert run("--run", name, *flags, epochs=5) == 130
+    np.testing.assert_array_equal(*weights)
+
+
 @pytest.mark.parametrize("recipe", train.RECIPES.values(), ids=train.RECIPES)
 def test_recipes_rise_to_their_peak_and_end(recipe):
     rate = recipe.optimizer(100)._learning_rate
@@ -229,7 +269,8 @@ def test_validation_images_are_the_last_ones_and_none_is_trained_on():
     (all_images, all_labels), all_test = tiny()
     assert len(images) == len(labels) == 260 and len(held_out[0]) == len(held_out[1]) == 40
     np.testing.assert_array_equal(np.concatenate([images, held_out[0]]), all_images)
-    np.testing.assert_array_equal(np.concatenate([labels, held_out[1]]), all_labels)
+    one_hot = np.concatenate([labels, held_out[1]])
+    np.testing.assert_array_equal(one_hot, np.eye(10)[all_labels])
     np.testing.assert_array_equal(test[0], all_test[0])
     assert classes == list(cifar10.CLASS_NAMES)
 
@@ -373,7 +414,7 @@ def test_a_real_interrupt(tmp_path):
     """SIGINT, as Ctrl-C sends it, to a process which has finished an epoch."""
     script = (
         "import sys, train; from tests import test_train; train.cifar10.load = test_train.tiny; "
-        "sys.exit(test_train.run('--no-transformer', epochs=100_000))"
+        "sys.exit(test_train.run('--recipe', 'published', '--no-transformer', epochs=100_000))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
