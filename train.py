@@ -272,9 +272,14 @@ def fit(model, recipe, training, held_out, *, seed, epochs, done=0, callbacks=()
         steps_per_epoch=steps_per_epoch(recipe, training),
         shuffle=False,  # the batches are shuffled already
         validation_data=pipeline.evaluation_batches(*held_out, batch_size=EVALUATED),
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=verbosity(),
         callbacks=callbacks,
     )
+
+
+def verbosity():
+    """Keras's: progress bars on a terminal, a line an epoch in a file."""
+    return 1 if sys.stdout.isatty() else 2
 
 
 def teach(args, recipe, training, held_out, strategy, path):
@@ -291,7 +296,12 @@ def teach(args, recipe, training, held_out, strategy, path):
     fit(teacher, TEACHER, training, held_out, seed=args.seed, epochs=epochs)
     print(f"Its answers to {pipeline.VIEWS} views of each image", flush=True)
     answers = distillation.soft_labels(
-        teacher, *training, crop=recipe.crop, temperature=recipe.temperature, trust=recipe.trust
+        teacher,
+        *training,
+        crop=recipe.crop,
+        temperature=recipe.temperature,
+        trust=recipe.trust,
+        verbose=verbosity(),
     )
     with files.replacing(path) as temporary:
         np.save(temporary, answers)

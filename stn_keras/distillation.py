@@ -5,15 +5,18 @@ same view, [Beyer et al., 2022](https://arxiv.org/abs/2106.05237). Asked once, b
 is trained, the teacher costs no time in its training.
 """
 
-import numpy as np
+import math
+
 import tensorflow as tf
 
 from stn_keras.data import pipeline
 
 __all__ = ["soft_labels"]
 
+BATCH = 500
 
-def soft_labels(teacher, images, labels, *, crop, temperature, trust):
+
+def soft_labels(teacher, images, labels, *, crop, temperature, trust, verbose=0):
     """What a teacher answers to each view of each image, mixed with the truth.
 
     Example:
@@ -30,17 +33,22 @@ def soft_labels(teacher, images, labels, *, crop, temperature, trust):
         crop: See `pipeline.view`.
         temperature: By which the logits are divided: above 1 answers become softer.
         trust: Share of the answers, from 0 to 1; the rest is the labels'.
+        verbose: 1 shows how far the teacher is, as in `keras.Model.predict`.
 
     Returns:
         float32 array `(n, pipeline.VIEWS, classes)`, for `pipeline.training_batches`.
     """
-    found = []
-    for number in range(pipeline.VIEWS):
-        views = (
-            tf.data.Dataset.from_tensor_slices(images)
-            .batch(500)
-            .map(lambda batch: pipeline.view(batch, tf.fill(tf.shape(batch)[:1], number), crop))
+    every = tf.data.Dataset.from_tensor_slices(images).batch(BATCH)
+
+    def seen(number):
+        return every.map(
+            lambda batch: pipeline.view(batch, tf.fill(tf.shape(batch)[:1], number), crop)
         )
-        answers = tf.nn.softmax(teacher.predict(views, verbose=0) / temperature).numpy()
-        found.append(np.float32(trust * answers + (1 - trust) * labels))
-    return np.stack(found, axis=1)
+
+    logits = teacher.predict(
+        tf.data.Dataset.range(pipeline.VIEWS, output_type=tf.int32).flat_map(seen),
+        steps=pipeline.VIEWS * math.ceil(len(images) / BATCH),
+        verbose=verbose,
+    )
+    answers = tf.nn.softmax(logits / temperature).numpy().reshape(pipeline.VIEWS, *labels.shape)
+    return (trust * answers + (1 - trust) * labels).swapaxes(0, 1).astype("float32")

@@ -229,7 +229,7 @@ def test_a_teacher_is_trained_first_and_its_answers_are_learnt(capsys, monkeypat
     short = train.dataclasses.replace(train.RECIPES["tuned"], teacher=0.5)
     monkeypatch.setitem(train.RECIPES, "tuned", short)
     assert run("--no-transformer", epochs=4) == 0
-    settings = {"crop": 3, "temperature": 2.0, "trust": 0.9}
+    settings = {"crop": 3, "temperature": 2.0, "trust": 0.9, "verbose": 2}
     assert asked == [("cifar10_teacher", 2 * 3, settings)]  # two epochs of three batches
     folder = pathlib.Path("saved_models/a")
     images = tiny()[1][0]
