@@ -213,7 +213,7 @@ def test_validation_chooses_the_best_epoch_and_test_images_choose_nothing(monkey
 
 @pytest.mark.parametrize(
     "recipe, epochs, expected",
-    [("tuned", 50, 12), ("tuned", 5, 1), ("tuned", 4, 0), ("published", 50, 0)],
+    [("tuned", 50, 12), ("tuned", 5, 1), ("tuned", 4, 0), ("untaught", 50, 0)],
 )
 def test_how_long_a_teacher_is_trained(recipe, epochs, expected):
     assert train.RECIPES[recipe].teacher_epochs(epochs) == expected
@@ -286,7 +286,7 @@ def test_validation_images_are_the_last_ones_and_none_is_trained_on():
         (["--seed", "-1"], "--seed: must be a whole number from 0 to 4294967295: '-1'"),
         (["--seed", "4294967296"], "--seed: must be"),
         (["--validation-images", "0"], "--validation-images: must be"),
-        (["--recipe", "foo"], "'published', 'tuned'"),
+        (["--recipe", "foo"], "'published', 'untaught', 'tuned'"),
         (["--precision", "foo"], "'auto', 'float32', 'mixed_bfloat16', 'mixed_float16'"),
     ],
     ids=" ".join,
