@@ -45,8 +45,9 @@ def soft_labels(teacher, images, labels, *, crop, temperature, trust, verbose=0)
             lambda batch: pipeline.view(batch, tf.fill(tf.shape(batch)[:1], number), crop)
         )
 
+    views = tf.data.Dataset.range(pipeline.VIEWS, output_type=tf.int32).flat_map(seen)
     logits = teacher.predict(
-        tf.data.Dataset.range(pipeline.VIEWS, output_type=tf.int32).flat_map(seen),
+        views.with_options(pipeline.UNTUNED),
         steps=pipeline.VIEWS * math.ceil(len(images) / BATCH),
         verbose=verbose,
     )

@@ -151,6 +151,14 @@ def test_targets_stay_with_the_views():
     assert {*found[:, 0]} == {*targets.flat}
 
 
+def test_no_iterator_waits_for_a_tuning_thread():
+    for batches in (
+        training_batches(IMAGES, LABELS, batch_size=5, seed=0).take(1),
+        evaluation_batches(IMAGES, LABELS, batch_size=5),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 def test_evaluation_keeps_the_order_and_the_last_partial_batch():
     batches = evaluation_batches(IMAGES, LABELS, batch_size=10)
     for _ in range(2):  # the second time from its cache

@@ -5,6 +5,10 @@ import tensorflow as tf
 __all__ = ["evaluation_batches", "training_batches", "view"]
 
 VIEWS = 18  # of each image, see `view`
+# TensorFlow's thread that tunes a pipeline wakes ever more rarely, and an iterator that is done
+# waits for it: up to a minute at the end of a training.
+UNTUNED = tf.data.Options()
+UNTUNED.autotune.enabled = False
 
 
 def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, first_epoch=0):
@@ -58,6 +62,7 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
         .flat_map(epoch)
         .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(UNTUNED)
     )
 
 
@@ -81,6 +86,7 @@ def evaluation_batches(images, labels, *, batch_size):
         .batch(batch_size)
         .cache()
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(UNTUNED)
     )
 
 
