@@ -31,6 +31,8 @@ def grid_sample(
 ):
     """Samples each image at its grid's points, differentiable in both.
 
+    On JAX in reverse mode, and the gradient in any: `jax.hessian` works, `jax.jvp` does not.
+
     The sampler of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 5, with
     the numbers of PyTorch's and ONNX's function of the same name.
 

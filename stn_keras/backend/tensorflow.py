@@ -3,6 +3,8 @@ import functools
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
+from stn_keras.backend.dots import dots
+
 floor = tf.floor
 _jit = functools.partial(tf.function, jit_compile=True, autograph=False)
 
@@ -28,7 +30,11 @@ def blend(rows, neighbours, coordinates, to_rows=None):
             return tf.reshape(total, tf.shape(rows))
 
         def gradient(upstream):
-            to_coordinates = dots(upstream, rows, indices, slopes(neighbours, coordinates))
+            wide = functools.partial(gather, dtype=upstream.dtype)
+            derivatives = slopes(neighbours, coordinates)
+            to_coordinates = dots(
+                upstream, rows, indices, derivatives, mix=mix, gather=wide, sums=sums
+            )
             total = scatter(upstream) if to_rows is None else to_rows(upstream, scatter)
             return tf.cast(total, rows.dtype), *(
                 tf.cast(found, coordinate.dtype)
@@ -61,15 +67,6 @@ def slopes(neighbours, coordinates):
 
 def gather(rows, indices, dtype):
     return tf.cast(tf.gather_nd(rows, indices[..., None], batch_dims=1), dtype)
-
-
-def dots(upstream, rows, indices, weights):
-    """The upstream times the mix by each list of weights, summed over channels."""
-    if rows.shape[-1] <= len(indices):
-        return sums([upstream * mix(rows, indices, axis) for axis in weights])
-    # Many channels: fewer products if those with the pixels come first, then their mixes.
-    by_tap = sums([upstream * gather(rows, index, upstream.dtype) for index in indices])
-    return [sum(weight * dot for weight, dot in zip(axis, by_tap)) for axis in weights]
 
 
 @_jit
