@@ -66,6 +66,8 @@ class ConvMuon(keras.optimizers.SGD):
 def orthogonal(matrix):
     """A matrix of the same singular vectors, its singular values brought to 0.7 … 1.2.
 
+    Those below 0.0015 of its norm stay smaller.
+
     Five steps of the Newton–Schulz iteration with Muon's coefficients.
     """
     tall = matrix.shape[0] > matrix.shape[1]

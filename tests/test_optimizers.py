@@ -19,9 +19,9 @@ def steps(optimizer, start, gradients, name="kernel"):
 
 @pytest.mark.parametrize("shape", [(75, 8), (8, 75), (12, 12)])
 def test_an_orthogonal_matrix_of_the_same_singular_vectors(rng, shape):
-    matrix = rng.normal(size=shape).astype("float32")
-    left, _, right = np.linalg.svd(matrix, full_matrices=False)
-    scaled = autodiff.float64(orthogonal(ops.convert_to_tensor(matrix)))
+    left, _, right = np.linalg.svd(rng.normal(size=shape), full_matrices=False)
+    matrix = left * rng.uniform(0.05, 1, min(shape)) @ right
+    scaled = autodiff.float64(orthogonal(ops.convert_to_tensor(matrix, "float32")))
     mixed = left.T @ scaled @ right.T
     values = np.diag(mixed)
     assert_allclose(mixed, np.diag(values), atol=1e-4)
