@@ -283,6 +283,6 @@ def check_images(shape, fill_value, data_format, ranks=(4,)):
         )
     if len(fill_value) not in (1, channels):
         raise ValueError(
-            "`fill_value` must be one number or one per channel. "
+            "`fill_value` must be one number or one per channel of `images`. "
             f"Received: fill_value={fill_value} for {channels} channels"
         )

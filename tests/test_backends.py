@@ -41,7 +41,8 @@ import stn_keras
 loaded = set(sys.modules) - before
 packages = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
 assert packages == {"stn_keras"}, packages
-here = {name for name in loaded if name.startswith("stn_keras.backend.")}
+backends = {f"stn_keras.backend.{name}" for name in ("tensorflow", "jax", "torch")}
+here = backends & loaded
 assert here == {f"stn_keras.backend.{keras.backend.backend()}"}, here
 on_demand = {f"stn_keras.{name}" for name in ("callbacks", "data", "plots", "precision")}
 assert not on_demand & loaded, on_demand & loaded

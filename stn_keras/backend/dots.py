@@ -1,3 +1,6 @@
+"""What the gradients that are written by hand, TensorFlow's and JAX's, have in common."""
+
+
 def dots(upstream, rows, indices, weights, *, mix, gather, sums):
     """The upstream times the mix by each list of weights, summed over channels.
 
