@@ -15,7 +15,8 @@ def blend(rows, neighbours, coordinates, to_rows=None):
     def rows_gradient(rows, coordinates, upstream):
         def scatter(upstream):
             indices, weights = neighbours(*coordinates)
-            return jax.linear_transpose(lambda rows: mix(rows, indices, weights), rows)(upstream)[0]
+            wide = jax.ShapeDtypeStruct(rows.shape, upstream.dtype)
+            return jax.linear_transpose(lambda rows: mix(rows, indices, weights), wide)(upstream)[0]
 
         return scatter(upstream) if to_rows is None else to_rows(upstream, scatter)
 
