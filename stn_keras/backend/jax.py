@@ -1,7 +1,7 @@
 import jax
 from jax import lax
 
-from stn_keras.backend.dots import dots
+from stn_keras.dots import dots
 
 floor = jax.numpy.floor
 

@@ -3,7 +3,7 @@ import functools
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from stn_keras.backend.dots import dots
+from stn_keras.dots import dots
 
 floor = tf.floor
 _jit = functools.partial(tf.function, jit_compile=True, autograph=False)
