@@ -9,6 +9,7 @@ gradient takes a fraction of the time (benchmarks/README.md).
 
 import functools
 import itertools
+import math
 
 from keras import ops
 
@@ -38,11 +39,19 @@ def gather_to_images(upstream, scatter, *, matrix, input_size):
     too_small = [ops.logical_not(reach <= side / 2) for side in WINDOWS]  # so is each, for NaN
     settings = {"matrix": matrix, "input_size": input_size}
     gathers = [functools.partial(gather, side=side, **settings) for side in WINDOWS]
-    return ops.switch(ops.sum(ops.cast(too_small, "int32")), [*gathers, scatter], upstream)
+    channels = upstream.shape[-1]
+
+    def scattered(upstream):
+        return ops.reshape(scatter(upstream), (-1, *input_size, channels))
+
+    choice = ops.sum(ops.cast(too_small, "int32"))
+    # Images inside, rows outside: XLA's loop over rows would find each one's place in the image.
+    images = ops.switch(choice, [*gathers, scattered], upstream)
+    return ops.reshape(images, (-1, math.prod(input_size), channels))
 
 
 def gather(upstream, matrix, side, input_size):
-    """`gather_to_images` with a window of `side` samples."""
+    """`gather_to_images` with a window of `side` samples: `(batch, *input_size, channels)`."""
     _, height, width, channels = ops.shape(upstream)
     (a, b, x), (c, d, y) = elements(matrix)
     x = from_middle(input_size[1], matrix.dtype) - x
@@ -62,8 +71,7 @@ def gather(upstream, matrix, side, input_size):
         weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
         indices.append(row * width + column)
         weights.append(ops.cast(weight, upstream.dtype))
-    mixed = backend.mix(ops.reshape(upstream, (-1, height * width, channels)), indices, weights)
-    return ops.reshape(mixed, (-1, input_size[0] * input_size[1], channels))
+    return backend.mix(ops.reshape(upstream, (-1, height * width, channels)), indices, weights)
 
 
 def window(centre, length, side):

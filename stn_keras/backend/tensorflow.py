@@ -19,29 +19,30 @@ def blend(rows, neighbours, coordinates, to_rows=None):
     """
 
     @tf.custom_gradient
-    def blended(rows, *coordinates):
-        indices, weights = neighbours(*coordinates)
-
+    def blended(*inputs):
         def scatter(upstream):
+            rows, *coordinates = inputs
             total = tf.zeros_like(tf.reshape(rows, (-1, rows.shape[-1])), upstream.dtype)
-            for index, weight in zip(indices, weights):
+            for index, weight in zip(*neighbours(*coordinates)):
                 updates = tf.reshape(weight[..., None] * upstream, (-1, rows.shape[-1]))
                 total = tf.tensor_scatter_nd_add(total, in_batch(index, rows), updates)
             return tf.reshape(total, tf.shape(rows))
 
         def gradient(upstream):
+            # Without the barrier XLA would share the pixels with the forward pass, and for that
+            # write them down.
+            upstream, rows, *coordinates = apart([upstream, *inputs])
+            indices, _ = neighbours(*coordinates)
+            weights = slopes(neighbours, coordinates)
             wide = functools.partial(gather, dtype=upstream.dtype)
-            derivatives = slopes(neighbours, coordinates)
-            to_coordinates = dots(
-                upstream, rows, indices, derivatives, mix=mix, gather=wide, sums=sums
-            )
+            found = dots(upstream, rows, indices, weights, mix=mix, gather=wide, sums=sums)
             total = scatter(upstream) if to_rows is None else to_rows(upstream, scatter)
             return tf.cast(total, rows.dtype), *(
-                tf.cast(found, coordinate.dtype)
-                for found, coordinate in zip(to_coordinates, coordinates)
+                tf.cast(dot, coordinate.dtype) for dot, coordinate in zip(found, coordinates)
             )
 
-        return mix(rows, indices, weights), gradient
+        rows, *coordinates = inputs
+        return mix(rows, *neighbours(*coordinates)), gradient
 
     return blended(rows, *coordinates)
 
@@ -67,6 +68,13 @@ def slopes(neighbours, coordinates):
 
 def gather(rows, indices, dtype):
     return tf.cast(tf.gather_nd(rows, indices[..., None], batch_dims=1), dtype)
+
+
+@_jit
+@tf.custom_gradient
+def apart(tensors):
+    """The same tensors, behind XLA's optimization barrier."""
+    return xla.optimization_barrier(*tensors), lambda *upstream: upstream
 
 
 @_jit
