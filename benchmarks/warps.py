@@ -106,8 +106,6 @@ def on_tensorflow(warp, arrays):
     tensors = [tf.constant(array) for array in arrays]
     device = tf.config.list_logical_devices()[-1].device_type
 
-    # XLA makes `map_coordinates` far faster. It has no `affine_transform`; ours brings its own.
-    @tf.function(autograph=False, jit_compile=warp is map_coordinates)
     def do(job, images, theta, upstream):
         inputs = [(images, theta)[k] for k in JOBS[job]]
         with tf.GradientTape() as tape:
@@ -115,8 +113,14 @@ def on_tensorflow(warp, arrays):
             warped = warp(images, theta)
         return warped, *tape.gradient(warped, inputs, upstream)
 
+    jit = warp is not affine_transform  # which XLA has not
+    compiled = {
+        job: tf.function(functools.partial(do, job), autograph=False, jit_compile=jit)
+        for job in JOBS
+    }
+
     def run(job):
-        result = do(job, *tensors)
+        result = compiled[job](*tensors)
         if device != "CPU":
             tf.test.experimental.sync_devices()
         return result
