@@ -39,15 +39,14 @@ def gather_to_images(upstream, scatter, *, matrix, input_size):
     too_small = [ops.logical_not(reach <= side / 2) for side in WINDOWS]  # so is each, for NaN
     settings = {"matrix": matrix, "input_size": input_size}
     gathers = [functools.partial(gather, side=side, **settings) for side in WINDOWS]
-    channels = upstream.shape[-1]
 
     def scattered(upstream):
-        return ops.reshape(scatter(upstream), (-1, *input_size, channels))
+        return ops.reshape(scatter(upstream), (-1, *input_size, upstream.shape[-1]))
 
     choice = ops.sum(ops.cast(too_small, "int32"))
     # Images inside, rows outside: XLA's loop over rows would find each one's place in the image.
     images = ops.switch(choice, [*gathers, scattered], upstream)
-    return ops.reshape(images, (-1, math.prod(input_size), channels))
+    return ops.reshape(images, (-1, math.prod(input_size), images.shape[-1]))
 
 
 def gather(upstream, matrix, side, input_size):
