@@ -165,6 +165,19 @@ def test_augmented_images_are_distorted_too(rng, name):
     assert images.shape == distort(blots(rng, 4), name, (0, 0)).shape
 
 
+@pytest.mark.parametrize("deviation", [0.5, 1.0])
+def test_elastic_images_bend_afresh_by_so_many_pixels(deviation, monkeypatch):
+    monkeypatch.setitem(distortions.DISTORTIONS, "R", lambda images, seed: images)
+    ramp = np.tile(9 * np.arange(28, dtype="uint8")[:, None], (1000, 28, 1, 1))
+    batches = training_batches(ramp, np.zeros(1000), "R", batch_size=500, seed=0, elastic=deviation)
+    first, second = (
+        (batch.numpy() - 9.0 * np.arange(28)[:, None]) / 9 for batch, _ in batches.take(2)
+    )
+    assert_allclose(first[:, 9, 9].std(), deviation, rtol=0.2)  # one of the 16 points
+    assert abs(first[:, 9, 9].mean()) < deviation / 5
+    assert np.abs(first - second)[:, 9, 9].mean() > deviation / 2
+
+
 def test_an_unknown_distortion_is_named():
     with pytest.raises(ValueError, match="Received: name='S'"):
         distort(np.zeros((1, 28, 28, 1), "uint8"), "S", (0, 0))

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from autodiff import float64
+from autodiff import float64, gradients
 from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -11,6 +11,7 @@ from stn_keras import SpatialTransformer
 from stn_keras.models import (
     CIFAR10_MEAN,
     CIFAR10_STD,
+    WarpedConv2D,
     cifar10_stn,
     cifar10_teacher,
     mnist_stn,
@@ -159,6 +160,32 @@ def test_the_mnist_classifier_sees_28_by_28_pixels(rng, uncompiled, size):
     pixels = np.full((2, size, size, 1), 255, "uint8")
     warped = keras.Model(model.input, transformer.output)(pixels)
     assert_allclose(float64(warped)[:, 2:-2, 2:-2], 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("size, seen", [(28, 8), (42, 4), (60, 9)])
+def test_the_localization_network_sees_large_mnist_canvases_at_half_their_size(size, seen):
+    localization = mnist_stn("cnn", size=size).get_layer("transformer").localization
+    assert localization.layers[-3].input.shape[1:] == (seen, seen, 20)
+
+
+@pytest.mark.parametrize("shape, kernel", [((28, 28, 1), (9, 9)), ((12, 16, 3), (5, 4))])
+def test_a_convolution_behind_a_warp_has_the_numbers_of_any_other(rng, shape, kernel):
+    layer, plain = (
+        kind(7, kernel, dtype="float64") for kind in (WarpedConv2D, keras.layers.Conv2D)
+    )
+    images = rng.normal(size=(2, *shape))
+    maps = plain(images)
+    layer(images)
+    layer.set_weights(plain.get_weights())
+    tensors = images, rng.normal(size=plain.kernel.shape), rng.normal(size=7)
+
+    def call(of):
+        return lambda images, *weights: of.stateless_call(weights, [], images)[0]
+
+    upstream = rng.normal(size=maps.shape)
+    assert_allclose(float64(layer(images)), float64(maps), atol=1e-12)
+    for found, wanted in zip(*(gradients(call(of), tensors, upstream) for of in (layer, plain))):
+        assert_allclose(float64(found), float64(wanted), atol=1e-12)
 
 
 def is_conv(layer):

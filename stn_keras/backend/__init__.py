@@ -2,8 +2,9 @@
 
 A backend's file has `mix(rows, indices, weights)`, which gathers and mixes pixels; `blend`, which
 does so at coordinates and has a gradient; `compile(function)`, its compiler around a function of
-tensors; and `floor(tensor)`, which Keras's own rounds to float32 on JAX and PyTorch. Everything
-else is written with `keras.ops`.
+tensors; `floor(tensor)`, which Keras's own rounds to float32 on JAX and PyTorch; and
+`convolve(images, kernel)`, a convolution behind a warp. Everything else is written with
+`keras.ops`.
 """
 
 import functools
@@ -22,6 +23,7 @@ _active = importlib.import_module(f"stn_keras.backend.{keras.backend.backend()}"
 blend = _active.blend
 mix = _active.mix
 floor = _active.floor
+convolve = _active.convolve
 
 
 def compiled(function):

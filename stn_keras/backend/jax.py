@@ -1,9 +1,11 @@
 import jax
 from jax import lax
+from keras import ops
 
 from stn_keras.dots import dots
 
 floor = jax.numpy.floor
+convolve = ops.conv
 
 
 def blend(rows, neighbours, coordinates, to_rows=None):

@@ -1,6 +1,8 @@
 import torch
+from keras import ops
 
 floor = torch.floor
+convolve = ops.conv
 
 
 def blend(rows, neighbours, coordinates, to_rows=None):

@@ -42,11 +42,10 @@ def distort(images, name, seed):
     """
     if name not in DISTORTIONS:
         raise ValueError(f"`name` must be one of {tuple(DISTORTIONS)}. Received: name={name!r}")
-    distorted = DISTORTIONS[name](tf.cast(images, "float32"), seed)
-    return tf.cast(tf.round(distorted), "uint8")
+    return to_uint8(DISTORTIONS[name](tf.cast(images, "float32"), seed))
 
 
-def training_batches(images, labels, name, *, batch_size, seed, **augmentation):
+def training_batches(images, labels, name, *, batch_size, seed, elastic=0.0, **augmentation):
     """`pipeline.training_batches`, each batch distorted afresh by `seed`.
 
     Example:
@@ -60,6 +59,8 @@ def training_batches(images, labels, name, *, batch_size, seed, **augmentation):
         name: See `distort`.
         batch_size: Images a batch; the last one of an epoch may be smaller.
         seed: Integer that fixes order, augmentation and distortion of every epoch.
+        elastic: Pixels by which 16 points of each image are moved before it is distorted, the
+            deviation of a normal distribution; a thin-plate spline bends what lies between.
         **augmentation: `flip`, `crop` and `first_epoch` of `pipeline.training_batches`.
 
     Returns:
@@ -71,7 +72,11 @@ def training_batches(images, labels, name, *, batch_size, seed, **augmentation):
 
     def distorted(step, batch):
         images, labels = batch
-        return distort(images, name, tf.stack([seed, step])), labels
+        drawn = tf.stack([seed, step])
+        if elastic:
+            grid = spline(images, tf.random.experimental.stateless_fold_in(drawn, 1), elastic)
+            images = to_uint8(grid_sample(tf.cast(images, "float32"), grid))
+        return distort(images, name, drawn), labels
 
     return batches.enumerate().map(distorted, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
@@ -135,9 +140,7 @@ def bend(images, seed):
     """E: a scale of 0.75 to 1 and a thin-plate spline; 16 points move, normally by 1.5 pixels."""
     size, jitter = split(seed, 2)
     scale = uniform(images, size, 0.75, 1)[:, None, None, None]
-    aside = tf.reshape(normal(images, jitter, pixels=1.5, points=16), (-1, 32))
-    grid = transforms.ThinPlateSpline((4, 4)).grid(aside, images.shape[1:3])
-    return grid_sample(images, grid / scale)
+    return grid_sample(images, spline(images, jitter, 1.5) / scale)
 
 
 def translate_clutter(images, seed):
@@ -178,6 +181,12 @@ def lay(images, canvas, angle, scale, shift):
     return grid_sample(images, geometry.affine_grid(theta, (canvas, canvas)))
 
 
+def spline(images, seed, deviation):
+    """Where a thin-plate spline looks; 16 points move, normally by so many pixels."""
+    aside = tf.reshape(normal(images, seed, pixels=deviation, points=16), (-1, 32))
+    return transforms.ThinPlateSpline((4, 4)).grid(aside, images.shape[1:3])
+
+
 def homography(points, targets):
     """The `theta` of `Projective` that sends four points `(4, 2)` to targets `(batch, 4, 2)`.
 
@@ -215,6 +224,10 @@ def normal(images, seed, pixels, points):
     """`(batch, points, 2)` offsets in normalised units, of a deviation given in pixels."""
     deviation = 2 * pixels / images.shape[1]
     return tf.random.stateless_normal([tf.shape(images)[0], points, 2], seed, 0, deviation)
+
+
+def to_uint8(images):
+    return tf.cast(tf.round(images), "uint8")
 
 
 def split(seed, count):
