@@ -17,6 +17,14 @@ from stn_keras import files, plots
 
 FOLDER = pathlib.Path(__file__).parent
 MNIST, CIFAR10 = FOLDER / "distorted_mnist", FOLDER / "distorted_cifar10"
+PEAK = "peak of the learning rate"
+MNIST_RECIPE = {
+    "epochs, fcn": ("fcn", "epochs"),
+    "epochs, cnn": ("cnn", "epochs"),
+    PEAK: ("", "peak"),
+    "digits bent before, pixels": ("", "elastic"),
+}
+CIFAR10_RECIPE = {"epochs": ("", "epochs"), PEAK: ("", "peak")}
 BEGIN, END = "<!-- from here: python -m results.distorted -->", "<!-- to here -->"
 VARIANTS = {
     "cnn": "no transformer, a larger dense layer",
@@ -137,6 +145,17 @@ def mnist_verdict(cells, paper):
     )
 
 
+def recipes(cells, names, lines):
+    """How each column was trained; a line's value: part of the models' names, and a field."""
+
+    def values(part, field, name):
+        rows = [row for key in cells if key[1] == name and part in key[0] for row in cells[key]]
+        return ", ".join(unique(row.get(field) or "0" for row in rows))
+
+    rows = [[text, *(values(*line, name) for name in names)] for text, line in lines.items()]
+    return table(["recipe", *names], rows)
+
+
 def listed(title, items):
     return f" {title}, in points: {'; '.join(items)}." if items else ""
 
@@ -168,10 +187,9 @@ def settings(cells):
 
     seconds = [float(row["seconds"]) for row in rows]
     return (
-        f"Epochs {values('epochs')}; batches of {values('batch_size')}; peak of the learning rate "
-        f"{values('peak')}; {values('precision')}; TensorFlow {values('tensorflow')}, Keras "
-        f"{values('keras')}; {min(seconds):.0f} to {max(seconds):.0f} seconds a cell, threads: "
-        f"{values('threads') or 'one per core'}."
+        f"Batches of {values('batch_size')}; {values('precision')}; TensorFlow "
+        f"{values('tensorflow')}, Keras {values('keras')}; {min(seconds):.0f} to "
+        f"{max(seconds):.0f} seconds a cell, threads: {values('threads') or 'one per core'}."
     )
 
 
@@ -188,6 +206,7 @@ def sections():
             "`python -m examples.distorted_mnist` computes the cells.",
             mnist_table(cells, paper),
             mnist_verdict(cells, paper),
+            recipes(cells, unique(name for _, name in paper), MNIST_RECIPE),
             settings(cells),
             "![Test errors beside the paper's](distorted_mnist/errors.png)",
             "![Test images, and what the affine transformer of a CNN makes of them]"
@@ -202,6 +221,7 @@ def sections():
             "Test accuracy in %, mean ± standard deviation (number of seeds). "
             "`python -m examples.distorted_cifar10` computes the cells, and says what they are.",
             cifar10_table(cells),
+            recipes(cells, unique(name for _, name in cells), CIFAR10_RECIPE),
             settings(cells),
             "![Test images, and what the transformer makes of them](distorted_cifar10/warps.png)",
         ]
