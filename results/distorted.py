@@ -40,7 +40,8 @@ def read(folder):
     for path in sorted(folder.glob("*-[0-9].csv")):
         with path.open() as file:
             (row,) = csv.DictReader(file)
-        found[row["model"], row["distortion"]].append(row)
+        # Cells from before digits were bent don't say that they weren't.
+        found[row["model"], row["distortion"]].append({"elastic": "0", **row})
     return dict(found)
 
 
@@ -148,12 +149,16 @@ def mnist_verdict(cells, paper):
 def recipes(cells, names, lines):
     """How each column was trained; a line's value: part of the models' names, and a field."""
 
-    def values(part, field, name):
+    def cell(part, field, name):
         rows = [row for key in cells if key[1] == name and part in key[0] for row in cells[key]]
-        return ", ".join(unique(row.get(field) or "0" for row in rows))
+        return values(rows, field)
 
-    rows = [[text, *(values(*line, name) for name in names)] for text, line in lines.items()]
+    rows = [[text, *(cell(*line, name) for name in names)] for text, line in lines.items()]
     return table(["recipe", *names], rows)
+
+
+def values(rows, field):
+    return ", ".join(unique(row[field] for row in rows))
 
 
 def listed(title, items):
@@ -181,15 +186,11 @@ def cifar10_table(cells):
 def settings(cells):
     """What all cells of a table have in common, or between which bounds they differ."""
     rows = [row for group in cells.values() for row in group]
-
-    def values(name):
-        return ", ".join(unique(row[name] for row in rows))
-
     seconds = [float(row["seconds"]) for row in rows]
     return (
-        f"Batches of {values('batch_size')}; {values('precision')}; TensorFlow "
-        f"{values('tensorflow')}, Keras {values('keras')}; {min(seconds):.0f} to "
-        f"{max(seconds):.0f} seconds a cell, threads: {values('threads') or 'one per core'}."
+        f"Batches of {values(rows, 'batch_size')}; {values(rows, 'precision')}; TensorFlow "
+        f"{values(rows, 'tensorflow')}, Keras {values(rows, 'keras')}; {min(seconds):.0f} to "
+        f"{max(seconds):.0f} seconds a cell, threads: {values(rows, 'threads') or 'one per core'}."
     )
 
 

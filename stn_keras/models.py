@@ -142,8 +142,8 @@ def mnist_stn(
 
     `"fcn"`: two dense layers of equally many units. `"cnn"`: conv 9×9×32 – pool – conv 7×7×64 –
     pool – dense. The transformer comes first, with the paper's localization networks; from
-    canvases above 28×28, which it sees at half their size, it cuts 28×28, averaged over 2×2
-    samples a pixel, for the classifier.
+    canvases above 28×28, which the CNN's sees at half their size, it cuts 28×28, averaged over
+    2×2 samples a pixel, for the classifier.
 
     Example:
 
