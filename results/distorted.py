@@ -76,8 +76,13 @@ def unique(names):
     return list(dict.fromkeys(names))
 
 
+def distortions_of(keys):
+    """The distortions of `(model, distortion)` keys, each once."""
+    return unique(name for _, name in keys)
+
+
 def mnist_table(cells, paper):
-    distortions = unique(name for _, name in paper)
+    distortions = distortions_of(paper)
     means = mean_errors(cells)
 
     def cell(model, name):
@@ -166,7 +171,7 @@ def listed(title, items):
 
 
 def cifar10_table(cells):
-    distortions = unique(name for _, name in cells)
+    distortions = distortions_of(cells)
 
     def accuracy(variant, name):
         rows = cells.get((variant, name))
@@ -207,7 +212,7 @@ def sections():
             "`python -m examples.distorted_mnist` computes the cells.",
             mnist_table(cells, paper),
             mnist_verdict(cells, paper),
-            recipes(cells, unique(name for _, name in paper), MNIST_RECIPE),
+            recipes(cells, distortions_of(paper), MNIST_RECIPE),
             settings(cells),
             "![Test errors beside the paper's](distorted_mnist/errors.png)",
             "![Test images, and what the affine transformer of a CNN makes of them]"
@@ -222,7 +227,7 @@ def sections():
             "Test accuracy in %, mean ± standard deviation (number of seeds). "
             "`python -m examples.distorted_cifar10` computes the cells, and says what they are.",
             cifar10_table(cells),
-            recipes(cells, unique(name for _, name in cells), CIFAR10_RECIPE),
+            recipes(cells, distortions_of(cells), CIFAR10_RECIPE),
             settings(cells),
             "![Test images, and what the transformer makes of them](distorted_cifar10/warps.png)",
         ]
@@ -239,7 +244,7 @@ def replace(readme, text):
 
 def error_bars(cells, paper):
     """A panel for each distortion: our mean and range over seeds, and the paper's figure."""
-    models, distortions = unique(m for m, _ in paper), unique(name for _, name in paper)
+    models, distortions = unique(m for m, _ in paper), distortions_of(paper)
     figure = Figure(figsize=(13, 3.6), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(distortions), sharey=True)
     for panel, name in zip(panels, distortions):
@@ -288,7 +293,7 @@ def main():
     paper, cells = read_paper(), read(MNIST)
     plots.save(error_bars(cells, paper), MNIST / "errors.png")
     for folder, model in ((MNIST, "st-cnn-affine"), (CIFAR10, "images")):
-        saved = pictures(folder, model, unique(name for _, name in paper))
+        saved = pictures(folder, model, distortions_of(paper))
         if saved:
             plots.save(rows_of_images(saved, ("images", "warped")), folder / "warps.png")
             means = rows_of_images(saved, ("mean_images", "mean_warped"))
