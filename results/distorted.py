@@ -7,6 +7,7 @@ tables between the marks in `results/README.md`, and saves the figures beside th
 
 import collections
 import csv
+import fnmatch
 import pathlib
 import statistics
 
@@ -18,13 +19,16 @@ from stn_keras import files, plots
 FOLDER = pathlib.Path(__file__).parent
 MNIST, CIFAR10 = FOLDER / "distorted_mnist", FOLDER / "distorted_cifar10"
 PEAK = "peak of the learning rate"
+# Patterns of models, and what a table says of those.
 MNIST_RECIPE = {
-    "epochs, fcn": ("fcn", "epochs"),
-    "epochs, cnn": ("cnn", "epochs"),
-    PEAK: ("", "peak"),
-    "digits bent before, pixels": ("", "elastic"),
+    "epochs, fcn": ("*fcn*", "epochs"),
+    "epochs, cnn": ("*cnn*", "epochs"),
+    f"{PEAK}, fcn": ("fcn", "peak"),
+    f"{PEAK}, cnn": ("cnn", "peak"),
+    f"{PEAK}, with a transformer": ("st-*", "peak"),
+    "digits bent before, pixels": ("*", "elastic"),
 }
-CIFAR10_RECIPE = {"epochs": ("", "epochs"), PEAK: ("", "peak")}
+CIFAR10_RECIPE = {"epochs": ("*", "epochs"), PEAK: ("*", "peak")}
 BEGIN, END = "<!-- from here: python -m results.distorted -->", "<!-- to here -->"
 VARIANTS = {
     "cnn": "no transformer, a larger dense layer",
@@ -152,11 +156,11 @@ def mnist_verdict(cells, paper):
 
 
 def recipes(cells, names, lines):
-    """How each column was trained; a line's value: part of the models' names, and a field."""
+    """How each column was trained; a line's value: a pattern of models, and a field."""
 
-    def cell(part, field, name):
-        rows = [row for key in cells if key[1] == name and part in key[0] for row in cells[key]]
-        return values(rows, field)
+    def cell(models, field, name):
+        keys = [key for key in cells if key[1] == name and fnmatch.fnmatchcase(key[0], models)]
+        return values([row for key in keys for row in cells[key]], field)
 
     rows = [[text, *(cell(*line, name) for name in names)] for text, line in lines.items()]
     return table(["recipe", *names], rows)
