@@ -23,9 +23,8 @@ PEAK = "peak of the learning rate"
 MNIST_RECIPE = {
     "epochs, fcn": ("*fcn*", "epochs"),
     "epochs, cnn": ("*cnn*", "epochs"),
-    f"{PEAK}, fcn": ("fcn", "peak"),
-    f"{PEAK}, cnn": ("cnn", "peak"),
-    f"{PEAK}, with a transformer": ("st-*", "peak"),
+    f"{PEAK}, without a transformer": ("[!s]*", "peak"),
+    f"{PEAK}, with one": ("st-*", "peak"),
     "digits bent before, pixels": ("*", "elastic"),
 }
 CIFAR10_RECIPE = {"epochs": ("*", "epochs"), PEAK: ("*", "peak")}

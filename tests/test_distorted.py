@@ -168,8 +168,8 @@ def test_tables_say_how_many_seeds_and_what_misses(results):
     assert "Above it, in points: st-cnn-affine on R by 0.10." in text
     assert "run too: 1; below it: 0." in text
     assert "**" not in text  # none is both
-    assert "| peak of the learning rate, cnn | 1 |  |  |  |  |" in text
-    assert "| peak of the learning rate, with a transformer | 1 |  |  | 1 |  |" in text  # R and E
+    assert "| peak of the learning rate, without a transformer | 1 |  |  |  |  |" in text
+    assert "| peak of the learning rate, with one | 1 |  |  | 1 |  |" in text  # R and E
     assert "| epochs, fcn |  |  |  |  |  |" in text
     assert "Not below it, in points: st-cnn-affine on R by 0.10." in text
     assert "| no transformer, a larger dense layer | 400,000 | 70.00 ± 0.00 (2) |" in text
