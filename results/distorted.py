@@ -44,7 +44,7 @@ def read(folder):
         with path.open() as file:
             (row,) = csv.DictReader(file)
         # Cells from before digits were bent don't say that they weren't.
-        found[row["model"], row["distortion"]].append({"elastic": "0", **row})
+        found[row["model"], row["distortion"]].append({"elastic": "0.0", **row})
     return dict(found)
 
 
