@@ -26,7 +26,7 @@ FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_mnist"
 HELD_OUT = 5_000
 TRANSFORMS = ("affine", "projective", "thin_plate_spline")
 BATCH_SIZE, WARM_UP, WEIGHT_DECAY = 128, 0.2, 0.01
-# Of the learning rate: the lower one for long trainings, where they get as far.
+# Of the learning rate: the lower one where a training has steps enough for it.
 PEAK = {"R": 0.001, "RTS": 0.001, "P": 0.001, "E": 0.003, "TC": 0.003}
 PLAIN_PEAK = {**PEAK, "RTS": 0.003}  # without a transformer
 # An epoch of the CNN takes five times as long on the canvas of 60×60 as on 28×28, one of dense
