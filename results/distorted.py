@@ -29,6 +29,7 @@ MNIST_RECIPE = {
 }
 CIFAR10_RECIPE = {"epochs": ("*", "epochs"), PEAK: ("*", "peak")}
 BEGIN, END = "<!-- from here: python -m results.distorted -->", "<!-- to here -->"
+ERRORS = (0.5, 1, 2, 5, 10, 20)  # in %, along the axis of the figure
 VARIANTS = {
     "cnn": "no transformer, a larger dense layer",
     "frozen": "transformer frozen at the identity",
@@ -249,7 +250,7 @@ def error_bars(cells, paper):
     """A panel for each distortion: our mean and range over seeds, and the paper's figure."""
     models, distortions = unique(m for m, _ in paper), distortions_of(paper)
     figure = Figure(figsize=(13, 3.6), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(distortions), sharey=True)
+    panels = figure.subplots(1, len(distortions), sharex=True, sharey=True)
     for panel, name in zip(panels, distortions):
         for height, model in enumerate(reversed(models)):
             if (model, name) in paper:
@@ -259,7 +260,9 @@ def error_bars(cells, paper):
                 color = plots.COLORS["st-" in model]
                 panel.plot([min(values), max(values)], [height, height], color=color)
                 panel.plot(statistics.mean(values), height, "o", color=color)
-        panel.set(title=name, xlabel="test error, %", xlim=(0, None))
+        panel.set(title=name, xlabel="test error, %", xscale="log")
+        panel.set_xticks(ERRORS, ERRORS)
+        panel.minorticks_off()
         panel.grid(axis="x", color="#dddddd", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(models)), reversed(models))
