@@ -29,7 +29,6 @@ MNIST_RECIPE = {
 }
 CIFAR10_RECIPE = {"epochs": ("*", "epochs"), PEAK: ("*", "peak")}
 BEGIN, END = "<!-- from here: python -m results.distorted -->", "<!-- to here -->"
-ERRORS = (0.5, 1, 2, 5, 10, 20)  # in %, along the axis of the figure
 VARIANTS = {
     "cnn": "no transformer, a larger dense layer",
     "frozen": "transformer frozen at the identity",
@@ -260,11 +259,13 @@ def error_bars(cells, paper):
                 color = plots.COLORS["st-" in model]
                 panel.plot([min(values), max(values)], [height, height], color=color)
                 panel.plot(statistics.mean(values), height, "o", color=color)
-        panel.set(title=name, xlabel="test error, %", xscale="log")
-        panel.set_xticks(ERRORS, ERRORS)
-        panel.minorticks_off()
+        panel.set(title=name, xlabel="test error, %")
         panel.grid(axis="x", color="#dddddd", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
+    ticks = (0.5, 1, 2, 5, 10, 20)
+    panels[0].set_xscale("log")
+    panels[0].set_xticks(ticks, ticks)
+    panels[0].minorticks_off()
     panels[0].set_yticks(range(len(models)), reversed(models))
     panels[0].plot([], [], "|", color="black", markersize=14, label="paper")
     panels[0].plot([], [], "o-", color=plots.COLORS[1], label="with a transformer")
