@@ -27,18 +27,17 @@ import numpy as np
 import tensorflow as tf
 
 import stn_keras
-from stn_keras import (
+from stn_keras import models, plots
+from stn_keras.data import cifar10, pictures, pipeline
+from stn_keras.training import (
     callbacks,
     distillation,
     files,
     history,
-    models,
     optimizers,
-    plots,
     precision,
     resume,
 )
-from stn_keras.data import cifar10, pictures, pipeline
 
 
 def one_cycle(peak, warmup, steps):

@@ -23,7 +23,8 @@ import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from stn_keras import export, layers, models, sampling
+from stn_keras import layers, models, sampling
+from stn_keras.serving import export
 
 
 def model():

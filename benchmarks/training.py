@@ -31,7 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from stn_keras import precision
+from stn_keras.training import precision
 
 PARAMETERS = 473_120
 WARM_UP = 20  # steps

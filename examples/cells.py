@@ -23,8 +23,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import callbacks, files, precision
+from stn_keras import observe
 from stn_keras.data import distortions, pipeline
+from stn_keras.training import files, precision
 from train import environment
 
 # Of the distortions of held-out and of test images: the same for all models and seeds of training.
@@ -149,7 +150,7 @@ def save_pictures(path, model, images, labels):
     low, high = seen.min(), seen.max()
 
     def pixels(images):
-        return np.round(255 * callbacks.grey_or_rgb(images, low, high)).astype("uint8")
+        return np.round(255 * observe.grey_or_rgb(images, low, high)).astype("uint8")
 
     def means(images):
         return np.stack([images[labels == label].mean(axis=0) for label in np.unique(labels)])

@@ -8,7 +8,8 @@ import collections
 import pathlib
 import statistics
 
-from stn_keras import history, plots
+from stn_keras import plots
+from stn_keras.training import history
 
 FOLDER = pathlib.Path(__file__).parent / "cifar10"
 

@@ -14,7 +14,8 @@ import statistics
 import numpy as np
 from matplotlib.figure import Figure
 
-from stn_keras import files, plots
+from stn_keras import plots
+from stn_keras.training import files
 
 FOLDER = pathlib.Path(__file__).parent
 MNIST, CIFAR10 = FOLDER / "distorted_mnist", FOLDER / "distorted_cifar10"

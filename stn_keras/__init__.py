@@ -1,9 +1,12 @@
 """Spatial transformers for Keras."""
 
-from stn_keras import localization, metrics, models, optimizers, regularizers, transforms
+import importlib
+
+from stn_keras import localization, metrics, models, regularizers, transforms
 from stn_keras.geometry import affine_grid
 from stn_keras.layers import SpatialTransformer
 from stn_keras.sampling import grid_sample
+from stn_keras.training import optimizers
 
 __all__ = [
     "SpatialTransformer",
@@ -17,3 +20,25 @@ __all__ = [
     "transforms",
 ]
 __version__ = "0.1.0"
+
+# Imported on demand, since some need the packages of an extra.
+_ON_DEMAND = {
+    "callbacks": "training.callbacks",
+    "data": "data",
+    "distillation": "training.distillation",
+    "export": "serving.export",
+    "files": "training.files",
+    "history": "training.history",
+    "observe": "observe",
+    "plots": "plots",
+    "precision": "training.precision",
+    "predict": "serving.predict",
+    "resume": "training.resume",
+    "saved": "serving.saved",
+}
+
+
+def __getattr__(name):
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}")

@@ -4,8 +4,8 @@ import argparse
 import pathlib
 import sys
 
-from stn_keras import export
-from stn_keras.saved import LoadError, load
+from stn_keras.serving import export
+from stn_keras.serving.saved import LoadError, load
 
 
 def main(arguments=None):
@@ -27,8 +27,8 @@ def export_model(args):
 
 def predict(args):
     try:
-        from stn_keras import predict
         from stn_keras.data.pictures import PictureError
+        from stn_keras.serving import predict
     except ImportError as error:
         raise ValueError(f"{error}; pip install -r requirements.txt") from error
     model = load(args.model)

@@ -20,7 +20,6 @@ import operator
 import re
 
 import keras
-import numpy as np
 from keras import ops
 
 __all__ = ["affine_grid", "compose", "invert", "transform_points"]
@@ -118,51 +117,6 @@ def projective_pixels(matrix, input_size, output_size, align_corners):
         coordinate / depth + middle(length, matrix.dtype)
         for coordinate, length in zip((x, y), reversed(input_size))
     ]
-
-
-def spline_pixels(offsets, control_points, input_size, output_size, align_corners):
-    """Pixel coordinates `(x, y)` in the input of thin-plate splines.
-
-    `offsets`, `(batch, rows · columns, 2)`, are normalised; the displacement of every pixel is a
-    fixed linear function of them.
-    """
-    dtype = offsets.dtype
-    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in control_points), indexing="ij")
-    centres = np.stack([columns.ravel(), rows.ravel()], axis=-1)  # (n, 2)
-    weights = spline_weights(centres)  # (n + 3, n)
-
-    identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype)
-    x, y = (axis[0] for axis in affine_map(identity, (2, 2), output_size, align_corners))
-    kernels = [bend((x - a) ** 2 + (y - b) ** 2) for a, b in centres.tolist()]
-    basis = ops.stack([*kernels, ops.ones_like(x), x, y], axis=-1)  # (height, width, n + 3)
-    basis = ops.reshape(basis, (-1, len(weights)))
-    influence = ops.transpose(basis @ ops.convert_to_tensor(weights, dtype=dtype))  # (n, pixels)
-    undisplaced = affine_pixels(identity, input_size, output_size, align_corners)
-    coordinates = []
-    for axis, (still, length) in enumerate(zip(undisplaced, reversed(input_size))):
-        half = as_float(extent(length, align_corners), dtype) / 2
-        moved = ops.reshape(offsets[:, :, axis] @ influence, (-1, *output_size))
-        coordinates.append(still + moved * half)
-    return coordinates
-
-
-def spline_weights(centres):
-    """`(n + 3, n)`: offsets of n centres → weights of their kernels, and of 1, x and y.
-
-    [Bookstein, 1989](https://doi.org/10.1109/34.24792), the inverse of his matrix L.
-    """
-    count = len(centres)
-    squares = ((centres[:, None] - centres[None]) ** 2).sum(-1)
-    system = np.zeros((count + 3, count + 3))
-    system[:count, :count] = squares * np.log(np.where(squares > 0, squares, 1))
-    system[:count, count:] = np.column_stack([np.ones(count), centres])
-    system[count:, :count] = system[:count, count:].T
-    return np.linalg.inv(system)[:, :count]
-
-
-def bend(squares):
-    """The kernel `r² log r²` of the squares of distances; 0 at 0."""
-    return squares * ops.log(squares + 1e-30)
 
 
 def compose(first, second):

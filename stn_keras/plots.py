@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
-from stn_keras.files import replacing
+from stn_keras.training.files import replacing
 
 __all__ = ["curves", "outline", "pixels", "save", "warps"]
 

@@ -43,7 +43,7 @@ packages = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
 assert packages == {"stn_keras"}, packages
 here = {name for name in loaded if name.startswith("stn_keras.backend.")}
 assert here == {f"stn_keras.backend.{keras.backend.backend()}"}, here
-on_demand = {f"stn_keras.{name}" for name in ("callbacks", "data", "plots", "precision")}
+on_demand = {f"stn_keras.{place}" for place in stn_keras._ON_DEMAND.values()}
 assert not on_demand & loaded, on_demand & loaded
 """
 

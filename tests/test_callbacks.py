@@ -11,11 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
 from stn_keras import SpatialTransformer
-from stn_keras.callbacks import (
+from stn_keras.observe import decompose, grey_or_rgb
+from stn_keras.training.callbacks import (
     Throughput,
     TransformerSummary,
-    decompose,
-    grey_or_rgb,
     write_graph,
     write_settings,
 )

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from stn_keras.data.pipeline import VIEWS, view
-from stn_keras.distillation import soft_labels
+from stn_keras.training.distillation import soft_labels
 
 
 def test_soft_labels_are_the_answers_to_each_view_mixed_with_the_labels(rng):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import train
-from stn_keras import history
+from stn_keras.training import history
 
 pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(train.__file__).parent

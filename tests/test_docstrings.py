@@ -24,16 +24,17 @@ MODULES = (
     "models",
     "metrics",
     "regularizers",
-    "optimizers",
-    "distillation",
-    "callbacks",
+    "training.optimizers",
+    "training.distillation",
+    "training.callbacks",
+    "observe",
     "plots",
-    "history",
-    "resume",
-    "precision",
-    "saved",
-    "predict",
-    "export",
+    "training.history",
+    "training.resume",
+    "training.precision",
+    "serving.saved",
+    "serving.predict",
+    "serving.export",
     "data.cifar10",
     "data.mnist",
     "data.pictures",
@@ -83,15 +84,16 @@ def given(tmp_path, monkeypatch, rng):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    names = {"stn_keras": stn_keras, "keras": keras, "np": np, "pytest": pytest}
+    names = {"stn_keras": stn_keras, "keras": keras, "ops": keras.ops, "np": np, "pytest": pytest}
     return names | {"images": images, "labels": rng.integers(0, 10, 8), "model": model}
 
 
 @public
 def test_examples_run(module, name, given):
-    """With the names of their module, and those given."""
+    """With the names of their module and its package, and those given."""
     thing = getattr(module, name)
-    scope = given | vars(module) | {"transforms": stn_keras.transforms}
+    names = vars(inspect.getmodule(thing)) | vars(module)
+    scope = given | names | {"transforms": stn_keras.transforms}
     examples = doctest.DocTestParser().get_doctest(thing.__doc__, scope, name, module.__file__, 0)
     assert examples.examples, f"{name} has no example"
     said = []

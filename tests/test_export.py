@@ -12,8 +12,9 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 import stn_keras
-from stn_keras import SpatialTransformer, export, layers, sampling, transforms
+from stn_keras import SpatialTransformer, layers, sampling, transforms
 from stn_keras.models import cifar10_stn
+from stn_keras.serving import export
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from stn_keras.files import clear, replacing
+from stn_keras.training.files import clear, replacing
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from stn_keras import SpatialTransformer, predict
+from stn_keras import SpatialTransformer
 from stn_keras.__main__ import main
 from stn_keras.data.pictures import read
+from stn_keras.serving import predict
 
 
 @pytest.fixture

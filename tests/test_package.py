@@ -10,6 +10,8 @@ import zipfile
 
 import pytest
 
+import stn_keras
+
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,6 +32,17 @@ def test_a_wheel_holds_the_library_and_its_licence_alone(tmp_path):
     information = {name for name in held if ".dist-info/" in name}
     assert held - information == library | {"stn_keras/py.typed"}
     assert any(name.endswith("/LICENSE") for name in information)
+
+
+@pytest.mark.parametrize("name", stn_keras._ON_DEMAND)
+def test_modules_of_the_wings_are_imported_on_demand(name):
+    module = getattr(stn_keras, name)
+    assert module.__name__ == f"stn_keras.{stn_keras._ON_DEMAND[name]}"
+
+
+def test_an_unknown_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="'stn_keras' has no attribute 'warp'"):
+        stn_keras.warp
 
 
 def test_requirements_are_those_of_the_package_its_training_and_its_tests():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import train
-from stn_keras import history, resume
+from stn_keras.training import history, resume
 from tests.test_train import UNFINISHED, clean, files, refused, run, tiny  # noqa: F401
 
 ROOT = pathlib.Path(train.__file__).parent

@@ -17,8 +17,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from stn_keras import callbacks
+from stn_keras import observe
 from stn_keras.data import cifar10, pipeline
+from stn_keras.training import callbacks
 
 ROOT = pathlib.Path(train.__file__).parent
 CLASSES = 4
@@ -194,7 +195,7 @@ def test_the_published_recipe_without_transformer():
     assert found["learning_rate"] == pytest.approx([0.01, 0.01])
     assert found["loss"][1] < found["loss"][0]
     model = keras.models.load_model(folder / "last.keras")
-    assert model.count_params() == 424_698 and not callbacks.transformers(model)
+    assert model.count_params() == 424_698 and not observe.transformers(model)
     assert "curves.png" in files(folder) and "warps.png" not in files(folder)
 
 

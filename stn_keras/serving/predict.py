@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from stn_keras import callbacks, plots
+from stn_keras import observe, plots
 from stn_keras.data import pictures
 
 __all__ = ["Classifier", "class_names", "describe"]
@@ -51,8 +51,8 @@ class Classifier:
                 f"`classes` must be {count} names, as many as the model's outputs. "
                 f"Received: {len(self.classes)} names"
             )
-        self.transformers = callbacks.transformers(model)
-        self._observe = self.transformers and callbacks.observer(model, self.transformers)
+        self.transformers = observe.transformers(model)
+        self._observe = self.transformers and observe.observer(model, self.transformers)
 
     def read(self, path):
         """A picture as a batch of one float32 image; raises `pictures.PictureError`."""
@@ -73,7 +73,7 @@ class Classifier:
         on the images."""
         if not self.transformers:
             return {}
-        return callbacks.figures(self.transformers, self._observe(images))
+        return observe.figures(self.transformers, self._observe(images))
 
 
 def class_names(model_path, count):

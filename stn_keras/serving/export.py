@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from stn_keras import layers, sampling
-from stn_keras.files import replacing
 from stn_keras.geometry import to_grid
+from stn_keras.training.files import replacing
 from stn_keras.transforms import MatrixTransform
 
 __all__ = ["ExportError", "save"]

@@ -1,0 +1,1 @@
+"""Saved models: loaded, asked about pictures and exported."""

@@ -1,0 +1,1 @@
+"""Training: callbacks, optimizers, and what a run leaves behind and resumes from."""

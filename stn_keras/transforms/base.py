@@ -1,0 +1,137 @@
+"""What all transforms have in common."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from stn_keras import geometry
+
+register = keras.saving.register_keras_serializable("stn_keras")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Base of all transforms: frozen, so that equal settings mean equal, hashable instances.
+
+    Attributes:
+        num_parameters: How many numbers a localization network regresses per image.
+        identity: 1-D array of these numbers for which a warp returns its input.
+
+    Example:
+
+    >>> transform = transforms.get("thin_plate_spline")
+    >>> transform.num_parameters
+    32
+    >>> transform.grid(transform.identity[None], (28, 28)).shape == (1, 28, 28, 2)
+    True
+    """
+
+    @property
+    def num_parameters(self) -> int:
+        return len(self.identity)
+
+    @property
+    def identity(self) -> np.ndarray:
+        raise NotImplementedError
+
+    def grid(self, theta, output_size, align_corners=False):
+        """Normalised sampling grid of an output of `(height, width)`.
+
+        Where angles are concerned the input is taken to have the output's aspect ratio.
+
+        Args:
+            theta: `(batch, num_parameters)`.
+            output_size: `(height, width)`.
+            align_corners: See `stn_keras.geometry`.
+
+        Returns:
+            `(batch, height, width, 2)`, last axis `(x, y)`; float64 if `theta` is, else float32.
+
+        Raises:
+            ValueError: if `theta` is not of the transform's shape, or `output_size` not two
+                positive integers.
+        """
+        size = geometry.as_size(output_size, "output_size")
+        coordinates = self.pixels(theta, size, size, align_corners)
+        return geometry.to_grid(coordinates, size, align_corners)
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
+        raise NotImplementedError
+
+    def between_pixels(self, theta, input_size, output_size, align_corners):
+        """Of an affine transform `(batch, 2, 3)`, from output to input pixels, both counted from
+        the middles, and of others `None`. Whoever overrides `pixels` overrides this too."""
+        return None
+
+    def parameters(self, theta):
+        """`theta` as a `(batch, num_parameters)` tensor of coordinates' dtype.
+
+        Raises:
+            ValueError: if it is of another shape.
+        """
+        theta = geometry.as_coordinates(theta)
+        if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
+            raise ValueError(
+                f"`theta` must have shape (batch, {self.num_parameters}) for {self}. "
+                f"Received: theta.shape={tuple(theta.shape)}"
+            )
+        return theta
+
+    def get_config(self):
+        return dict(vars(self))
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+class MatrixTransform(Transform):
+    """A transform of homogeneous coordinates; `geometry.compose` and `invert` take its matrix.
+
+    A new one says what its matrix is:
+
+    Example:
+
+    >>> class Zoom(MatrixTransform):
+    ...     identity = np.ones(1, "float32")
+    ...
+    ...     def matrix(self, theta, size=(1, 1)):
+    ...         scale = self.parameters(theta)[:, :, None]
+    ...         return scale * ops.diag([1.0, 1.0, 0.0]) + ops.diag([0.0, 0.0, 1.0])
+    >>> np.array(Zoom().grid([[0.5]], (1, 2)))[0, 0]
+    array([[-0.25,  0.  ],
+           [ 0.25,  0.  ]], dtype=float32)
+    """
+
+    def matrix(self, theta, size=(1, 1)):
+        """Matrices `(batch, 3, 3)`, from output to input, in normalised units.
+
+        `size` is the `(height, width)` of the input, in whose pixels angles are angles.
+
+        Raises:
+            ValueError: if `theta` is not of the transform's shape.
+        """
+        raise NotImplementedError
+
+    def matrix_in(self, theta, input_size, align_corners):
+        """`matrix` for an input of that size in pixels."""
+        theta = geometry.as_coordinates(theta)
+        units = [geometry.positive_extent(n, align_corners, theta.dtype) for n in input_size]
+        return self.matrix(theta, units)
+
+    @property
+    def closure(self):
+        """A family that the compositions of these transforms belong to, with `from_matrix`."""
+        from stn_keras.transforms.matrices import Affine  # which imports this module
+
+        return Affine()
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        matrix = self.matrix_in(theta, input_size, align_corners)
+        return geometry.affine_pixels(matrix[:, :2], input_size, output_size, align_corners)
+
+    def between_pixels(self, theta, input_size, output_size, align_corners):
+        matrix = self.matrix_in(theta, input_size, align_corners)
+        return geometry.between_pixels(matrix[:, :2], input_size, output_size, align_corners)

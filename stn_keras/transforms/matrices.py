@@ -1,0 +1,242 @@
+"""Transforms whose `theta` gives a matrix."""
+
+import math
+import numbers
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from stn_keras import geometry
+from stn_keras.transforms.base import MatrixTransform, register
+
+
+@register
+@dataclass(frozen=True)
+class Translation(MatrixTransform):
+    """A shift: `theta` is `(batch, 2)`, x and y.
+
+    Example:
+
+    >>> np.array(Translation().matrix([[0.5, 0.0]]))[0, 0]  # a quarter of the width to the right
+    array([1. , 0. , 0.5], dtype=float32)
+    """
+
+    @property
+    def identity(self):
+        return np.zeros(2, "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        x, y = ops.unstack(self.parameters(theta), axis=1)
+        return from_rows([[1, 0, x], [0, 1, y], [0, 0, 1]])
+
+
+@register
+@dataclass(frozen=True)
+class Attention(MatrixTransform):
+    """A scale and a shift: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
+
+    [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 2.
+
+    Example:
+
+    >>> np.array(Attention().matrix([[0.5, 0.0, -0.5]]))[0, :2]  # the middle of the upper half
+    array([[ 0.5,  0. ,  0. ],
+           [ 0. ,  0.5, -0.5]], dtype=float32)
+    """
+
+    @property
+    def identity(self):
+        return np.array([1, 0, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        scale, x, y = ops.unstack(self.parameters(theta), axis=1)
+        return from_rows([[scale, 0, x], [0, scale, y], [0, 0, 1]])
+
+
+@register
+@dataclass(frozen=True)
+class Rigid(MatrixTransform):
+    """A rotation and a shift: `theta` is `(batch, 3)`, angle, x and y.
+
+    Example:
+
+    >>> quarter = Rigid().matrix([[math.pi / 2, 0.0, 0.0]], size=(20, 40))
+    >>> np.array(quarter)[0, :2].round(3) + 0.0  # in an image twice as wide as high
+    array([[ 0. , -0.5,  0. ],
+           [ 2. ,  0. ,  0. ]], dtype=float32)
+
+    Args:
+        max_rotation: Bound of the angle in radians, never reached; None for no bound.
+
+    Raises:
+        ValueError: if the bound is not positive.
+    """
+
+    max_rotation: float | None = None
+
+    def __post_init__(self):
+        check_max_rotation(self.max_rotation)
+
+    @property
+    def identity(self):
+        return np.zeros(3, "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        angle, x, y = ops.unstack(self.parameters(theta), axis=1)
+        return rotation(bounded(angle, self.max_rotation), 1, x, y, size)
+
+
+@register
+@dataclass(frozen=True)
+class Similarity(MatrixTransform):
+    """Rotation, scale and shift: `theta` is `(batch, 4)`, angle, scale, x and y.
+
+    Example:
+
+    >>> bounded_similarity = Similarity(max_rotation=math.pi / 4, scale=(0.5, 2.0))
+    >>> bounded_similarity.identity
+    array([0., 1., 0., 0.], dtype=float32)
+
+    Args:
+        max_rotation: Bound of the angle in radians, never reached; None for no bound.
+        scale: Bounds of the scale around 1, never reached; None for no bounds.
+
+    Raises:
+        ValueError: if a bound of the angle is not positive, or those of the scale not two
+            numbers around 1.
+    """
+
+    max_rotation: float | None = None
+    scale: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        check_max_rotation(self.max_rotation)
+        if self.scale is None:
+            return
+        if isinstance(self.scale, list):  # as JSON has it
+            object.__setattr__(self, "scale", tuple(self.scale))
+        try:
+            least, most = self.scale
+            good = 0 <= least < 1 < most < math.inf
+        except (ValueError, TypeError):
+            good = False
+        if not good:
+            raise ValueError(
+                "`scale` must be two bounds, one from 0 to below 1 and one above 1. "
+                f"Received: scale={self.scale}"
+            )
+
+    @property
+    def identity(self):
+        return np.array([0, 1, 0, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        angle, scale, x, y = ops.unstack(self.parameters(theta), axis=1)
+        if self.scale is not None:
+            least, most = self.scale
+            change = scale - 1
+            smaller, larger = bounded(change, 1 - least), bounded(change, most - 1)
+            scale = 1 + ops.where(change < 0, smaller, larger)
+        return rotation(bounded(angle, self.max_rotation), scale, x, y, size)
+
+
+@register
+@dataclass(frozen=True)
+class Affine(MatrixTransform):
+    """Any linear map and shift: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
+
+    [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 1.
+
+    Example:
+
+    >>> mirrored = Affine().grid([[-1.0, 0.0, 0.0, 0.0, 1.0, 0.0]], (1, 2))
+    >>> np.array(mirrored)[0, 0]
+    array([[ 0.5,  0. ],
+           [-0.5,  0. ]], dtype=float32)
+    """
+
+    @property
+    def identity(self):
+        return np.array([1, 0, 0, 0, 1, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        theta = geometry.as_affine(theta)
+        last_row = ops.zeros_like(theta[:, :1]) + ops.cast([0.0, 0.0, 1.0], theta.dtype)
+        return ops.concatenate([theta, last_row], axis=1)
+
+    def from_matrix(self, matrix):
+        """The `theta` of `(batch, 3, 3)` matrices."""
+        return ops.reshape(matrix[:, :2], (-1, 6))
+
+    def grid(self, theta, output_size, align_corners=False):
+        return geometry.affine_grid(theta, output_size, align_corners=align_corners)
+
+
+@register
+@dataclass(frozen=True)
+class Projective(MatrixTransform):
+    """Any homography but those that send the output's middle to infinity.
+
+    `theta` is `(batch, 8)`: the matrix row-major, without its last element, which is 1. Points
+    are `(x, y) / depth`; where the depth is 0, on the horizon, samples are outside the image.
+
+    Example:
+
+    >>> tilted = Projective().grid([[1, 0, 0, 0, 1, 0, 0.5, 0]], (1, 2))  # depth 1 + x / 2
+    >>> np.array(tilted)[0, 0, :, 0].round(3)
+    array([-0.667,  0.4  ], dtype=float32)
+    """
+
+    @property
+    def identity(self):
+        return np.array([1, 0, 0, 0, 1, 0, 0, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        a, b, c, d, e, f, g, h = ops.unstack(self.parameters(theta), axis=1)
+        return from_rows([[a, b, c], [d, e, f], [g, h, 1]])
+
+    @property
+    def closure(self):
+        return self
+
+    def from_matrix(self, matrix):
+        """The `theta` of `(batch, 3, 3)` matrices, whatever their last element."""
+        elements = ops.reshape(matrix, (-1, 9))
+        return elements[:, :8] / elements[:, 8:]
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        return geometry.projective_pixels(
+            self.matrix(theta), input_size, output_size, align_corners
+        )
+
+    def between_pixels(self, theta, input_size, output_size, align_corners):
+        return None
+
+
+def rotation(angle, scale, x, y, size):
+    """A rotation by angles of an image of `(height, width)`, a scale, and a shift."""
+    height, width = (geometry.as_float(length, x.dtype) for length in size)
+    cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
+    return from_rows(
+        [[cosine, -sine * (height / width), x], [sine * (width / height), cosine, y], [0, 0, 1]]
+    )
+
+
+def bounded(value, bound):
+    """Smoothly within ±bound; near 0 the same value, and exactly 0 at 0."""
+    return value if bound is None else bound * ops.tanh(value / bound)
+
+
+def from_rows(rows):
+    """Matrices `(batch, 3, 3)` from rows of numbers and `(batch,)` tensors."""
+    like = next(x for row in rows for x in row if ops.is_tensor(x))
+    full = [x if ops.is_tensor(x) else ops.full_like(like, x) for row in rows for x in row]
+    return ops.reshape(ops.stack(full, axis=-1), (-1, 3, 3))
+
+
+def check_max_rotation(bound):
+    if bound is not None and not (isinstance(bound, numbers.Real) and 0 < float(bound) < math.inf):
+        raise ValueError(
+            f"`max_rotation` must be a positive angle or None. Received: max_rotation={bound}"
+        )
