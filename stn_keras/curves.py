@@ -18,7 +18,7 @@ STYLES: tuple[
     {"linewidth": 1.8},
     {"linewidth": 1.3, "linestyle": "-."},
 )
-TRAINING: dict[str, Any] = {"linewidth": 1, "linestyle": "--", "alpha": 0.7}
+TRAINING: dict[str, Any] = {"linewidth": 1, "linestyle": "--"}
 NAMES = {"val": "validation"}
 
 
@@ -56,7 +56,7 @@ def curves(
     prefixes = [evaluation] if isinstance(evaluation, str) else evaluation
     for color, (name, runs) in zip(_cycle(len(seeds)), seeds.items(), strict=True):
         for axis, column in ((loss, "loss"), (accuracy, "accuracy")):
-            _draw(axis, runs, column, color=color, **TRAINING)
+            _draw(axis, runs, column, color=color, alpha=0.7, **TRAINING)
             for prefix, style in zip(prefixes, STYLES):
                 label = name if prefix == prefixes[0] else None
                 _draw(axis, runs, f"{prefix}_{column}", color=color, label=label, **style)
