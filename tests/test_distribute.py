@@ -65,7 +65,7 @@ def test_two_devices_end_with_the_weights_and_the_history_of_one(tmp_path):
         timeout=600,
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    assert "a batch of 1 images can't be divided evenly among 2 devices" in process.stderr
+    assert "a batch of 1 image can't be divided evenly among 2 devices" in process.stderr
     for one, two in zip(weights(tmp_path, "one"), weights(tmp_path, "two"), strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5)
     one, two = (

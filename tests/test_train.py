@@ -480,7 +480,8 @@ def test_a_second_interrupt_says_what_is_lost_and_ends_at_once():
     )
     assert status == 130 and "val_loss" not in printed
     assert message.endswith("resume it with: python train.py --run a --resume\n")
-    assert files(pathlib.Path("saved_models/a")) == ["config.json", "unfinished.npz"]
+    left = files(pathlib.Path("saved_models/a"))
+    assert left == ["config.json", "history.csv", "unfinished.npz"]
 
 
 @pytest.mark.slow

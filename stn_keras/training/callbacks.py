@@ -134,7 +134,7 @@ class Throughput(keras.callbacks.Callback):
         logs["learning_rate"] = (self._rate + self._learning_rate()) / 2
 
     def _learning_rate(self):
-        return float(keras.ops.convert_to_tensor(self.model.optimizer.learning_rate))
+        return float(keras.ops.cast(self.model.optimizer.learning_rate, "float32"))
 
 
 class Evaluation(keras.callbacks.Callback):

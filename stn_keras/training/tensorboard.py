@@ -38,7 +38,7 @@ class MetricsSummary(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if batch % self.update_freq == 0:
-            step = int(keras.ops.convert_to_tensor(self.model.optimizer.iterations))
+            step = int(keras.ops.cast(self.model.optimizer.iterations, "int32"))
             self._write("train", {f"batch_{name}": value for name, value in logs.items()}, step)
 
     def on_epoch_end(self, epoch, logs=None):
