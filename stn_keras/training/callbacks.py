@@ -8,6 +8,7 @@ into the folder itself.
 
 import math
 import os
+import statistics
 import time
 
 import keras
@@ -104,8 +105,8 @@ class Throughput(keras.callbacks.Callback):
     the progress bar come last and always do.
 
     Speed is that of training: the clock stops when validation starts. The first epoch's includes
-    tracing and compiling. The learning rate of an epoch is the mean of the rate at its beginning
-    and the rate at its end.
+    tracing and compiling. The learning rate is the mean over the epoch's steps, of about 20 of them
+    where there are more.
 
     Args:
         images_per_epoch: how many images an epoch trains on.
@@ -123,7 +124,12 @@ class Throughput(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start, self._stop = time.perf_counter(), None
-        self._rate = self._learning_rate()
+        self._rates: list[float] = []
+        self._every = max(1, ((self.params or {}).get("steps") or 0) // 20)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch % self._every == 0:
+            self._rates.append(self._learning_rate())
 
     def on_test_begin(self, logs=None):
         self._stop = time.perf_counter()
@@ -131,7 +137,7 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         seconds = (self._stop or time.perf_counter()) - self._start
         logs["images_per_second"] = self.images_per_epoch / seconds
-        logs["learning_rate"] = (self._rate + self._learning_rate()) / 2
+        logs["learning_rate"] = statistics.fmean(self._rates or [self._learning_rate()])
 
     def _learning_rate(self):
         return float(keras.ops.cast(self.model.optimizer.learning_rate, "float32"))
