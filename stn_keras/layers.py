@@ -1,6 +1,5 @@
 """The spatial transformer as a Keras layer."""
 
-import functools
 import math
 import numbers
 import operator
@@ -9,18 +8,17 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras import backend, transforms
-from stn_keras.adjoint import gather_to_images
-from stn_keras.geometry import as_coordinates, as_size, compose
-from stn_keras.sampling import (
-    as_fill,
-    check_batch,
+from stn_keras import transforms
+from stn_keras.geometry import as_affine, as_coordinates, as_size, compose
+from stn_keras.images import (
+    as_options,
     check_images,
-    check_options,
+    fill_tensor,
     from_channels_last,
-    sample,
+    same_batch,
     to_channels_last,
 )
+from stn_keras.warp import warp
 
 __all__ = ["SpatialTransformer"]
 
@@ -89,8 +87,7 @@ class SpatialTransformer(keras.Layer):
     ):
         # Keras would cast `theta` to the compute dtype: bfloat16 has too few digits for it.
         super().__init__(autocast=False, **kwargs)
-        data_format = keras.config.image_data_format() if data_format is None else data_format
-        check_options(interpolation, fill_mode, data_format)
+        options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
         if localization is not None and not isinstance(localization, keras.Layer):
             raise ValueError(
                 "`localization` must be a Keras layer or model, or None. "
@@ -99,11 +96,11 @@ class SpatialTransformer(keras.Layer):
         self.localization = localization
         self.transform = transforms.get(transform)
         self.output_size = None if output_size is None else as_size(output_size, "output_size")
-        self.interpolation = interpolation
-        self.fill_mode = fill_mode
-        self.fill_value = as_fill(fill_value)
-        self.align_corners = bool(align_corners)
-        self.data_format = data_format
+        self.interpolation = options["interpolation"]
+        self.fill_mode = options["fill_mode"]
+        self.fill_value = options["fill_value"]
+        self.align_corners = options["align_corners"]
+        self.data_format = options["data_format"]
         self.antialias = as_count(antialias, "antialias")
         if self.antialias > 1 and self.align_corners:
             raise ValueError(
@@ -134,7 +131,8 @@ class SpatialTransformer(keras.Layer):
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
-        check_batch(images, "theta", theta)
+        if self.localization is None:
+            images, theta = same_batch(images, theta, "theta")
         return self._warp(images, theta, self.output_size, self.antialias)
 
     def theta(self, images):
@@ -162,25 +160,29 @@ class SpatialTransformer(keras.Layer):
     @property
     def warped_by(self):
         """The transform whose parameters `theta(images)` gives."""
-        return self.transform if self.iterations == 1 else self.transform.closure
+        return self.transform if self.iterations == 1 else transforms.get(self.transform.closure)
 
     def grid(self, theta, size):
         """The normalised sampling grid `(batch, height, width, 2)` of `theta`, of that size."""
         return self.warped_by.grid(theta, size, align_corners=self.align_corners)
 
     def _warp(self, images, theta, output_size, antialias=1):
-        return warp(
-            ops.cast(images, self.compute_dtype),
+        images = to_channels_last(ops.cast(images, self.compute_dtype), self.data_format)
+        if isinstance(self.warped_by, transforms.Affine):
+            theta = ops.reshape(as_affine(theta), (-1, 6))
+        warped = warp(
+            images,
             theta,
+            fill_tensor(self.fill_value, images, theta),
             transform=self.warped_by,
             output_size=output_size,
+            antialias=antialias,
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,
-            fill_value=self.fill_value,
+            filled=any(self.fill_value),
             align_corners=self.align_corners,
-            data_format=self.data_format,
-            antialias=antialias,
         )
+        return from_channels_last(warped, self.data_format)
 
     def _input_size(self, images):
         shape = ops.shape(images)
@@ -232,41 +234,6 @@ class SpatialTransformer(keras.Layer):
                 f"`theta` must hold {self.transform.num_parameters} numbers per image for "
                 f"transform={self.transform}. Received: theta.shape={tuple(shape)}"
             )
-
-
-@backend.compiled
-def warp(
-    images, theta, *, transform, output_size, align_corners, data_format, antialias, **options
-):
-    """Images of `output_size`, sampled where `theta` says; the fused counterpart of
-    `grid_sample(images, transform.grid(theta, output_size))`, in pixel units throughout."""
-    dtype, images = images.dtype, to_channels_last(images, data_format)
-    input_size = ops.shape(images)[1:3]
-    fine_size = [length * antialias for length in output_size or input_size]
-    where = theta, input_size, fine_size, align_corners
-    matrix = to_images = None
-    if (options["interpolation"], options["fill_mode"]) == ("bilinear", "constant"):
-        matrix = transform.between_pixels(*where)
-    if matrix is not None:
-        to_images = functools.partial(gather_to_images, matrix=matrix, input_size=input_size)
-    samples = sample(
-        images,
-        transform.pixels(*where),
-        align_corners=align_corners,
-        to_images=to_images,
-        **options,
-    )
-    warped = ops.cast(mean_of_blocks(samples, antialias), dtype)
-    return from_channels_last(warped, data_format)
-
-
-def mean_of_blocks(images, side):
-    """Each square block of pixels of `(batch, height, width, channels)` averaged to one."""
-    if side == 1:
-        return images
-    _, height, width, channels = ops.shape(images)
-    blocks = (-1, height // side, side, width // side, side, channels)
-    return ops.sum(ops.reshape(images, blocks), axis=(2, 4)) / side**2
 
 
 def scale_gradient(tensor, scale):

@@ -12,7 +12,7 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 import stn_keras
-from stn_keras import SpatialTransformer, layers, sampling, transforms
+from stn_keras import SpatialTransformer, layers, taps, transforms
 from stn_keras.models import cifar10_stn
 from stn_keras.serving import export
 
@@ -122,7 +122,7 @@ def test_onnx_carries_every_transform(rng, tmp_path, uncompiled, transform):
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(
     "interpolation, fill_mode",
-    [*itertools.product(sampling.INTERPOLATIONS, sampling.FILL_MODES)],
+    [*itertools.product(taps.INTERPOLATIONS, export.PADDING_MODES)],
 )
 def test_onnx_carries_every_sampler(
     rng, tmp_path, uncompiled, interpolation, fill_mode, align_corners

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from autodiff import float64
 from keras import layers
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, localization, transforms
 
@@ -89,10 +89,12 @@ def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path
     images = rng.uniform(-1, 1, (4, 8, 12, 3)).astype("float32")
     model, cropping = parallel_transformers()
     upper_left, upper_right, lower_left, lower_right = map(float64, cropping(images))
-    assert_array_equal(upper_left, images[:, :4, :6])
-    assert_array_equal(upper_right, images[:, :4, 6:])
-    assert_array_equal(lower_left, images[:, 4:, :6])
-    assert_array_equal(lower_right, images[:, 4:, 6:])
+    # Exact but on PyTorch, whose own sampler takes a rounded grid.
+    digits = 1e-6 if keras.backend.backend() == "torch" else 0
+    assert_allclose(upper_left, images[:, :4, :6], 0, digits)
+    assert_allclose(upper_right, images[:, :4, 6:], 0, digits)
+    assert_allclose(lower_left, images[:, 4:, :6], 0, digits)
+    assert_allclose(lower_right, images[:, 4:, 6:], 0, digits)
 
     model.compile(
         keras.optimizers.SGD(0.1),
