@@ -1,15 +1,13 @@
-"""The benchmarks: really run on tiny images, and their arithmetic."""
+"""The sampler's benchmark: really run on tiny images, and its arithmetic."""
 
 import csv
 import importlib.util
-import pathlib
 import re
-import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
+from printed import BACKEND, run, tables
 
 from benchmarks import rounds, sampler
 from benchmarks.contenders import PEERS, can, contenders, prepare, values
@@ -18,31 +16,8 @@ from benchmarks.warps import CELLS, SHAPES
 
 pytestmark = pytest.mark.slow
 
-ROOT = pathlib.Path(sampler.__file__).parents[1]
-BACKEND = keras.backend.backend()
 OURS = f"ours, {WAYS[BACKEND][-1]}"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-
-
-def tables(text):
-    """The Markdown tables of `text` by the line above them, as lists of dictionaries."""
-    found, title = {}, None
-    for block in text.split("\n\n"):
-        if block.startswith("|"):
-            lines = block.strip().splitlines()
-            rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-            assert set(rows[1]) == {"---"}
-            found[title] = [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
-        title = block.strip().rstrip(":")
-    return found
-
-
-def run(*command):
-    """The tables that a benchmark prints."""
-    command = [sys.executable, "-m", *command, f"--backend={BACKEND}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return tables(done.stdout)
 
 
 def tiny(name):
