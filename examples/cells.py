@@ -26,7 +26,7 @@ import tensorflow as tf
 from stn_keras import observe
 from stn_keras.data import distortions, pipeline
 from stn_keras.training import files, precision
-from train import environment
+from stn_keras.training.runs import environment
 
 # Of the distortions of held-out and of test images: the same for all models and seeds of training.
 VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002

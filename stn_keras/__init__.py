@@ -25,7 +25,6 @@ __version__ = "0.1.0"
 _ON_DEMAND = {
     "callbacks": "training.callbacks",
     "data": "data",
-    "distillation": "training.distillation",
     "export": "serving.export",
     "files": "training.files",
     "history": "training.history",
@@ -33,6 +32,7 @@ _ON_DEMAND = {
     "plots": "plots",
     "precision": "training.precision",
     "predict": "serving.predict",
+    "recipes": "training.recipes",
     "resume": "training.resume",
     "saved": "serving.saved",
 }

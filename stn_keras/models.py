@@ -9,7 +9,7 @@ from stn_keras import backend, localization
 from stn_keras.layers import SpatialTransformer
 from stn_keras.transforms import Transform
 
-__all__ = ["cifar10_stn", "cifar10_teacher", "mnist_stn"]
+__all__ = ["cifar10_stn", "mnist_stn"]
 
 # Of the training images, per channel (red, green, blue), with pixels in 0 … 1.
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
@@ -81,42 +81,6 @@ def cifar10_stn(
     x = layers.Dropout(dropout)(x)
     logits = layers.Dense(classes, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="cifar10_stn" if transformer else "cifar10_cnn")
-
-
-def cifar10_teacher(*, image_size: int = 32, classes: int = 10, width: int = 32) -> keras.Model:
-    """A plain convolutional network that knows more than `cifar10_stn`, at twenty times its work.
-
-    Six convolutions 3×3 with batch normalization, of one, two and four times `width` filters:
-    428,266 parameters. On images from 64×64 the first one has a stride, which keeps the work small.
-
-    Example:
-
-    >>> model = cifar10_teacher()
-    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0).shape
-    (1, 10)
-
-    Args:
-        image_size: Height and width of the images, at least 8.
-        classes: How many the network tells apart.
-        width: Filters of the first convolution.
-
-    Returns:
-        A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255 to
-        `(batch, classes)` float32 logits.
-    """
-    images = keras.Input((image_size, image_size, 3), name="images")
-    x = normalization()(images)
-    strides = max(1, image_size // 32)
-    for factor, pooled in ((1, False), (2, True), (2, False), (4, True), (4, False), (4, True)):
-        x = layers.Conv2D(factor * width, 3, strides, padding="same", use_bias=False)(x)
-        strides = 1
-        if pooled:
-            x = layers.MaxPooling2D(2)(x)
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.ReLU()(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
-    return keras.Model(images, logits, name="cifar10_teacher")
 
 
 def normalization():

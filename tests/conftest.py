@@ -31,9 +31,11 @@ else:
             "pipeline",
             "plots",
             "precision",
+            "recipes",
             "resume",
             "saved",
             "several_machines",
+            "splits",
             "tensorboard",
             "train",
         )

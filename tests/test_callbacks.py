@@ -8,11 +8,17 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
+from tensorboard.plugins.hparams.metadata import (
+    parse_experiment_plugin_data,
+    parse_session_start_info_plugin_data,
+)
 
 from stn_keras import SpatialTransformer
 from stn_keras.observe import decompose, grey_or_rgb
 from stn_keras.training.callbacks import (
+    Evaluation,
+    MetricsSummary,
+    ProgressBar,
     Throughput,
     TransformerSummary,
     write_graph,
@@ -215,11 +221,11 @@ def test_throughput_reaches_history_csv_and_tensorboard(tmp_path):
     callbacks = [
         Throughput(len(IMAGES)),
         keras.callbacks.CSVLogger(tmp_path / "history.csv"),
-        keras.callbacks.TensorBoard(tmp_path / "logs"),
+        MetricsSummary(tmp_path / "logs"),
     ]
     model = tiny(learning_rate=schedule)
     history = fit(model, callbacks, epochs=2, validation_data=(IMAGES, LABELS)).history
-    assert_allclose(history["learning_rate"], [0.2, 0.0], atol=1e-7)  # two steps an epoch
+    assert_allclose(history["learning_rate"], [0.3, 0.1], atol=1e-7)  # 0.4, 0.2 and 0 between
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for name in ("images_per_second", "learning_rate"):
@@ -243,18 +249,65 @@ def test_learning_rate_under_loss_scaling():
     model = tiny()
     schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 4, end_learning_rate=0)
     model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule))
-    assert fit(model, [Throughput(4)]).history["learning_rate"] == [0.25]  # after 2 of 4 steps
+    assert fit(model, [Throughput(4)]).history["learning_rate"] == [0.375]  # from 0.5 to 0.25
+
+
+def test_metrics_of_three_sets_are_three_runs_counted_in_epochs_done(tmp_path):
+    test = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(2)
+    callbacks = [Evaluation(test, "test"), MetricsSummary(tmp_path)]
+    history = fit(tiny(), callbacks, epochs=2, validation_data=(IMAGES, LABELS)).history
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "validation", "test"}
+    for run, prefix in (("train", ""), ("validation", "val_"), ("test", "test_")):
+        for name in ("loss", "accuracy"):
+            written = scalars(tmp_path / run, f"epoch_{name}")
+            assert list(written) == [1, 2]
+            assert_allclose(list(written.values()), history[prefix + name], rtol=1e-6)
+
+
+def test_the_first_batch_is_seen_before_the_epoch_ends(tmp_path):
+    def look(epoch, logs):
+        seen.append(scalars(tmp_path / "train", "batch_loss"))
+
+    seen = []
+    early = keras.callbacks.LambdaCallback(on_epoch_end=look)
+    fit(tiny(), [early, MetricsSummary(tmp_path, update_freq=2)], epochs=2)
+    assert [list(found) for found in seen] == [[1], [1, 3]]  # two steps an epoch
 
 
 def test_settings_are_text_and_hparams(tmp_path):
-    write_settings(tmp_path, {"batch_size": 128, "peak": 0.03, "flip": True, "size": (32, 32)})
+    settings = {"batch_size": 128, "peak": 0.03, "flip": True, "size": (32, 32), "seed": 0}
+    write_settings(tmp_path, settings, columns=["batch_size", "peak", "flip", "size"])
     found = events(tmp_path)
     text = tf.make_ndarray(found.Tensors("settings")[0].tensor_proto).item().decode()
     assert "| batch_size | 128 |" in text and text.startswith("| setting | value |\n|---|---|\n")
+    assert "| seed | 0 |" in text
     metadata = found.SummaryMetadata("_hparams_/session_start_info")
-    values = parse_session_start_info_plugin_data(metadata.plugin_data.content).hparams
-    assert values["batch_size"].number_value == 128 and values["peak"].number_value == 0.03
+    info = parse_session_start_info_plugin_data(metadata.plugin_data.content)
+    values = info.hparams
+    assert values["batch_size"].string_value == "128" and values["peak"].number_value == 0.03
     assert values["flip"].bool_value is True and values["size"].string_value == "(32, 32)"
+    assert "seed" not in values and info.group_name == tmp_path.name
+
+
+def test_hparams_list_the_test_accuracy_first(tmp_path):
+    write_settings(tmp_path, {"seed": 0})
+    metadata = events(tmp_path).SummaryMetadata("_hparams_/experiment")
+    experiment = parse_experiment_plugin_data(metadata.plugin_data.content)
+    first = experiment.metric_infos[0]
+    assert (first.display_name, first.name.group, first.name.tag) == (
+        "test accuracy",
+        "test",
+        "epoch_accuracy",
+    )
+    assert [info.name for info in experiment.hparam_infos] == ["seed"]
+
+
+def test_the_progress_bar_does_not_extrapolate_the_first_step(capsys):
+    fit(tiny(), [ProgressBar()])
+    model = tiny()
+    model.fit(IMAGES, LABELS, batch_size=1, verbose=1, callbacks=[ProgressBar()])
+    printed = capsys.readouterr().out
+    assert "4/4" in printed and "1/4" not in printed
 
 
 def test_graph_of_operations_and_of_layers(tmp_path):
@@ -265,5 +318,7 @@ def test_graph_of_operations_and_of_layers(tmp_path):
         node.op for function in graph.library.function for node in function.node_def
     }
     assert {"MatMul", "BiasAdd", "Mean"} <= operations
+    boxes = {node.name.partition("/")[0] for node in graph.node if "/" in node.name}
+    assert len(boxes) > 2 and not any(model.name in box for box in boxes)
     fit(model, [keras.callbacks.TensorBoard(tmp_path)])
     assert "keras" in events(tmp_path / "train").Tags()["tensors"]

@@ -13,7 +13,6 @@ from stn_keras.models import (
     CIFAR10_STD,
     WarpedConv2D,
     cifar10_stn,
-    cifar10_teacher,
     mnist_stn,
 )
 
@@ -125,13 +124,6 @@ def test_a_saved_model_predicts_the_same(rng, tmp_path, uncompiled, transformer)
     pixels = random_pixels(rng)
     assert_array_equal(float64(again(pixels)), float64(model(pixels)))
     assert again.name == ("cifar10_stn" if transformer else "cifar10_cnn")
-
-
-@pytest.mark.parametrize("size, last", [(8, 1), (32, 4), (64, 4), (224, 4)])
-def test_a_teacher_of_any_size_looks_at_few_positions(size, last):
-    model = cifar10_teacher(image_size=size)
-    assert model.count_params() == 428_266 and model.output_shape == (None, 10)
-    assert model.layers[-3].output.shape == (None, last, last, 128)
 
 
 @pytest.mark.parametrize("classifier", ["fcn", "cnn"])

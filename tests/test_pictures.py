@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from stn_keras.data.pictures import PictureError, load, read
+from stn_keras.data.pictures import PictureError, load, read, split_folders
 
 
 @pytest.fixture
@@ -109,9 +109,50 @@ def test_folders_that_are_none_of_classes(tmp_path, pixels):
         load(tmp_path / "nowhere", 6)
     save(tmp_path / "a.png", pixels)
     save(tmp_path / "only" / "a.png", pixels)
-    with pytest.raises(PictureError, match="(?s)1 sub-folders.*pictures/dog/1.jpg"):
+    with pytest.raises(PictureError, match=r"(?s)1 sub-folder\. .*pictures/dog/1.jpg"):
         load(tmp_path, 6)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "b.png").write_text("no picture")
     with pytest.raises(PictureError, match="(?s)none has no picture.*b.png can't be read"):
         load(tmp_path, 6)
+
+
+def test_the_classes_of_another_folder(tmp_path, pixels):
+    save(tmp_path / "dog" / "a.png", pixels)
+    images, labels, classes, _ = load(tmp_path, 6, classes=["cat", "dog"])
+    assert images.shape == (1, 6, 6, 3) and labels.tolist() == [1] and classes == ["cat", "dog"]
+    with pytest.raises(PictureError, match="dog is none of the classes to train on: cat, cow"):
+        load(tmp_path, 6, classes=["cat", "cow"])
+    (tmp_path / "dog" / "a.png").write_text("no picture")
+    with pytest.raises(PictureError, match="no picture that can be read"):
+        load(tmp_path, 6, classes=["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    "names, splits",
+    [
+        (["train", "val", "test"], ["train", "val", "test"]),
+        (["train", "validation"], ["train", "val"]),
+        (["train", "valid", ".cache"], ["train", "val"]),
+        (["train", "test"], ["train", "test"]),
+        (["car", "train"], []),
+        (["test", "val"], []),
+        ([], []),
+    ],
+    ids=lambda names: " ".join(names),
+)
+def test_folders_of_a_split(tmp_path, names, splits):
+    for name in names:
+        (tmp_path / name).mkdir()
+    found = split_folders(tmp_path)
+    assert {*found} == {*splits}
+    shown = {name for name in names if name[0] != "."} if splits else set()
+    assert {path.name for path in found.values()} == shown
+
+
+def test_a_split_beside_classes(tmp_path):
+    for name in ("train", "val", "cat"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(PictureError, match=r"\(train, val\) and others: cat"):
+        split_folders(tmp_path)
+    assert split_folders(tmp_path / "nowhere") == {}

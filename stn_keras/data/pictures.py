@@ -6,9 +6,14 @@ from concurrent import futures
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["PictureError", "load", "read"]
+__all__ = ["PictureError", "load", "read", "split_folders"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+WANTED = (
+    "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
+    "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
+)
 
 
 class PictureError(Exception):
@@ -62,7 +67,7 @@ def _eight_bits(image):
     return image
 
 
-def load(folder, size):
+def load(folder, size, classes=None):
     """The pictures of a folder with a sub-folder per class, held in memory.
 
     Example:
@@ -75,6 +80,8 @@ def load(folder, size):
         folder: Folder whose sub-folders' names are the classes; each holds the pictures of its
             class, in folders of its own or not. Hidden files and folders are passed over.
         size: Height and width to which all are stretched, in pixels.
+        classes: Names of the classes, where those of another folder count; a class may then have
+            no pictures here. Default: the sub-folders, two at least, each with a picture.
 
     Returns:
         `images, labels, classes, unreadable`: images uint8 `(n, size, size, 3)` in 0 … 255, in a
@@ -83,18 +90,74 @@ def load(folder, size):
         why each file that was skipped could not be read.
 
     Raises:
-        PictureError: if there are not two classes with a picture that can be read.
+        PictureError: if there are not two classes with a picture that can be read, or a sub-folder
+            is none of `classes`.
     """
     folder = pathlib.Path(folder)
-    wanted = (
-        "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
-        "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
-    )
     if not folder.is_dir():
-        raise PictureError(f"{folder} is not a folder. {wanted}")
-    classes = sorted(path.name for path in visible(folder.iterdir()) if path.is_dir())
-    if len(classes) < 2:
-        raise PictureError(f"{folder} has {len(classes)} sub-folders. {wanted}")
+        raise PictureError(f"{folder} is not a folder. {WANTED}")
+    names = classes or _class_names(folder)
+    unknown = [name for name in _sub_folders(folder) if name not in names]
+    if unknown:
+        raise PictureError(
+            f"{folder / unknown[0]} is none of the classes to train on: {', '.join(names)}"
+        )
+    images, labels, unreadable = _read_all(folder, names, size)
+    empty = [name for k, name in enumerate(names) if k not in labels]
+    if empty and (classes is None or len(empty) == len(names)):
+        raise PictureError(
+            f"{folder / empty[0]} has no picture that can be read. {WANTED}\n"
+            + "\n".join(unreadable[:5])
+        )
+    return images, labels, list(names), unreadable
+
+
+def split_folders(folder):
+    """The folders of a data set that is split already: `train/`, `val/` and `test/`.
+
+    Example:
+
+    >>> split_folders("pets")  # its sub-folders, cat and dog, are classes
+    {}
+
+    Args:
+        folder: Folder with a sub-folder `train` and one of `val` (or `valid`, `validation`) and
+            `test`, or both, and no others; each has a sub-folder per class.
+
+    Returns:
+        Dictionary from "train", "val" and "test" to the folders that there are; empty for any
+        other folder, whose sub-folders are classes.
+
+    Raises:
+        PictureError: if other folders lie beside those of a split.
+    """
+    folder = pathlib.Path(folder)
+    names = _sub_folders(folder) if folder.is_dir() else []
+    splits = {SPLITS[name]: folder / name for name in names if name in SPLITS}
+    if "train" not in splits or len(splits) < 2:
+        return {}
+    others = [name for name in names if name not in SPLITS]
+    if others:
+        raise PictureError(
+            f"{folder} has the sub-folders of a split ({', '.join(sorted(splits))}) and others: "
+            f"{', '.join(others)}. Wanted are either train, val and test, or a sub-folder per class"
+        )
+    return splits
+
+
+def _sub_folders(folder):
+    return sorted(path.name for path in visible(folder.iterdir()) if path.is_dir())
+
+
+def _class_names(folder):
+    names = _sub_folders(folder)
+    if len(names) < 2:
+        plural = "" if len(names) == 1 else "s"
+        raise PictureError(f"{folder} has {len(names)} sub-folder{plural}. {WANTED}")
+    return names
+
+
+def _read_all(folder, classes, size):
     files = [sorted(visible((folder / name).rglob("*"), folder)) for name in classes]
     files = [[path for path in paths if path.is_file()] for paths in files]
     mixed = _mixed([len(paths) for paths in files])
@@ -103,13 +166,8 @@ def load(folder, size):
     good = [k for k, result in enumerate(results) if isinstance(result, np.ndarray)]
     unreadable = [str(result) for result in results if not isinstance(result, np.ndarray)]
     labels = np.array([mixed[k][0] for k in good], "int64")
-    empty = [name for k, name in enumerate(classes) if k not in labels]
-    if empty:
-        raise PictureError(
-            f"{folder / empty[0]} has no picture that can be read. {wanted}\n"
-            + "\n".join(unreadable[:5])
-        )
-    return np.stack([results[k] for k in good]), labels, classes, unreadable
+    images = np.array([results[k] for k in good], "uint8").reshape(-1, size, size, 3)
+    return images, labels, unreadable
 
 
 def visible(paths, root=None):

@@ -1,26 +1,29 @@
-"""What `model.fit` shows on TensorBoard beyond Keras's own callbacks.
+"""Callbacks of `model.fit`, and what else TensorBoard shows of a training.
 
-Keras's `TensorBoard` writes loss, metrics, learning rate and the graph of layers into `train` and
-`validation` under its `log_dir`. Given the same folder, what is here adds a run `transformer`
-(what the spatial transformers do to fixed images) and, in the folder itself, the settings and the
-graph of operations, which Keras 3 leaves out.
+`MetricsSummary` writes loss and metrics into the runs `train`, `validation` and `test` under its
+`log_dir`. Given the same folder, `TransformerSummary` adds a run `transformer` (what the spatial
+transformers do to fixed images), and `write_settings` and `write_graph` write settings and graph
+into the folder itself.
 """
 
+import math
 import os
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
 from stn_keras import plots
 from stn_keras.observe import as_arrays, decompose, draw, draw_warps, observer, transformers
 from stn_keras.training.files import replacing
+from stn_keras.training.tensorboard import MetricsSummary, write_graph, write_settings
 
 __all__ = [
     "Checkpoint",
     "Evaluation",
+    "MetricsSummary",
+    "ProgressBar",
     "Throughput",
     "TransformerSummary",
     "decompose",
@@ -101,7 +104,8 @@ class Throughput(keras.callbacks.Callback):
     the progress bar come last and always do.
 
     Speed is that of training: the clock stops when validation starts. The first epoch's includes
-    tracing and compiling. The learning rate is the one that the next step would use.
+    tracing and compiling. The learning rate of an epoch is the mean of the rate at its beginning
+    and the rate at its end.
 
     Args:
         images_per_epoch: how many images an epoch trains on.
@@ -119,6 +123,7 @@ class Throughput(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start, self._stop = time.perf_counter(), None
+        self._rate = self._learning_rate()
 
     def on_test_begin(self, logs=None):
         self._stop = time.perf_counter()
@@ -126,7 +131,10 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         seconds = (self._stop or time.perf_counter()) - self._start
         logs["images_per_second"] = self.images_per_epoch / seconds
-        logs["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        logs["learning_rate"] = (self._rate + self._learning_rate()) / 2
+
+    def _learning_rate(self):
+        return float(keras.ops.cast(self.model.optimizer.learning_rate, "float32"))
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -152,6 +160,21 @@ class Evaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         metrics = self.model.evaluate(self.data, verbose=0, return_dict=True)
         logs.update({f"{self.prefix}_{name}": value for name, value in metrics.items()})
+
+
+class ProgressBar(keras.callbacks.ProgbarLogger):
+    """Keras's progress bar without the first step's estimate of the time left.
+
+    The first step compiles the network: it takes seconds, where the others take milliseconds.
+
+    Example:
+        >>> history = model.fit(images, labels, callbacks=[ProgressBar()], verbose=0)
+    """
+
+    def on_train_batch_end(self, batch, logs=None):
+        # `interval` is the time that must pass before the bar is drawn again.
+        self.progbar.interval = math.inf if batch == 0 else 0.05
+        super().on_train_batch_end(batch, logs)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -190,46 +213,3 @@ def write_scalars(name, seen):
     for quantity, values in quantities.items():
         tf.summary.scalar(f"{name}/{quantity}_mean", values.mean())
         tf.summary.scalar(f"{name}/{quantity}_std", values.std())
-
-
-def write_settings(log_dir, settings):
-    """Write a run's settings to TensorBoard: a table under Text and a row under HParams.
-
-    HParams lists with them the last value of every scalar in `log_dir` and the folders in it, so
-    the row has the metrics that Keras's `TensorBoard(log_dir)` writes, too.
-
-    Args:
-        log_dir: the `log_dir` of Keras's `TensorBoard` callback.
-        settings: dict from names to values; all but numbers and booleans are written as strings.
-
-    Example:
-        >>> write_settings("logs/seed0", {"batch_size": 128, "peak": 0.03})
-    """
-    rows = [f"| {name} | {value} |" for name, value in settings.items()]
-    with tf.summary.create_file_writer(str(log_dir)).as_default(step=0):
-        tf.summary.text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]))
-        hparams.hparams(
-            {
-                name: value if isinstance(value, (bool, int, float)) else str(value)
-                for name, value in settings.items()
-            }
-        )
-
-
-def write_graph(log_dir, model):
-    """Write the graph of operations of `model`'s forward pass to TensorBoard.
-
-    Keras 3's `TensorBoard(write_graph=True)` writes the graph of layers only (the tag `keras`).
-
-    Example:
-        >>> write_graph("logs/seed0", model)
-
-    Args:
-        log_dir: the `log_dir` of Keras's `TensorBoard` callback.
-        model: a functional or sequential model.
-    """
-    signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
-    forward = tf.function(lambda inputs: model(inputs, training=False))
-    graph = forward.get_concrete_function(signature[0] if len(signature) == 1 else signature).graph
-    with tf.summary.create_file_writer(str(log_dir)).as_default():
-        tf.summary.graph(graph)

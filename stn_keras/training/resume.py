@@ -115,7 +115,9 @@ def state(model):
 def finishing_epochs():
     """Lets Ctrl-C end training only after its epoch; a second one does at once.
 
-    It handles SIGINT inside its block, so it belongs in the main thread.
+    It handles SIGINT inside its block, so it belongs in the main thread. A message says what a
+    second Ctrl-C would lose. Where the epoch is the last one, the training is complete and nothing
+    is raised.
 
     Example:
         >>> with finishing_epochs() as interruption:
@@ -123,25 +125,41 @@ def finishing_epochs():
         ...     log = model.fit(images, labels, callbacks=callbacks, verbose=0)
 
     Yields:
-        A callback that raises the `KeyboardInterrupt`; put it last.
-    """
-    interrupted = []
+        A callback for `fit`.
 
-    def remember(number, frame):
-        interrupted.append(True)
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, at the end of the block.
+    """
+    interruption = _Interruption()
+
+    def stop_after_epoch(number, frame):
         signal.signal(signal.SIGINT, before)
+        interruption.requested = True
         print(
-            "\nStopping after this epoch. Ctrl-C again stops now and loses it.",
+            f"\nStopping after epoch {interruption.epoch}. Ctrl-C again stops now and loses what "
+            f"epoch {interruption.epoch} has learnt so far.",
             file=sys.stderr,
             flush=True,
         )
 
-    def stop(epoch, logs):
-        if interrupted:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, remember)
+    before = signal.signal(signal.SIGINT, stop_after_epoch)
     try:
-        yield keras.callbacks.LambdaCallback(on_epoch_end=stop)
+        yield interruption
     finally:
         signal.signal(signal.SIGINT, before)
+    if interruption.stopped:
+        raise KeyboardInterrupt
+
+
+class _Interruption(keras.callbacks.Callback):
+    """Ends training after the epoch in which that was requested."""
+
+    epoch = 1  # counted from 1
+    requested = stopped = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.requested and self.epoch < self.params["epochs"]:
+            self.stopped = self.model.stop_training = True
