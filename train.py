@@ -217,6 +217,7 @@ def begin(args, recipe, folder, log_dir):
     if not args.resume:
         create(folder)
         create(log_dir)
+    keras.config.set_image_data_format("channels_last")  # as the data are
     keras.utils.set_random_seed(args.seed)
     keras.config.set_dtype_policy(precision.choose(args.precision))
     if args.resume:

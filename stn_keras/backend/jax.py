@@ -1,3 +1,5 @@
+import functools
+
 import jax
 from jax import lax
 from keras import ops
@@ -5,7 +7,7 @@ from keras import ops
 from stn_keras.dots import dots
 
 floor = jax.numpy.floor
-convolve = ops.conv
+convolve = functools.partial(ops.conv, data_format="channels_last")
 
 
 def blend(rows, neighbours, coordinates, to_rows=None):

@@ -1,8 +1,10 @@
+import functools
+
 import torch
 from keras import ops
 
 floor = torch.floor
-convolve = ops.conv
+convolve = functools.partial(ops.conv, data_format="channels_last")
 
 
 def blend(rows, neighbours, coordinates, to_rows=None):
