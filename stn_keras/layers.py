@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras import transforms
+from stn_keras import networks, sharing, transforms
 from stn_keras.geometry import as_affine, as_coordinates, as_size, compose
 from stn_keras.images import (
     as_options,
@@ -39,7 +39,9 @@ class SpatialTransformer(keras.Layer):
 
     Args:
         localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`.
-            Without one the layer is called on `[images, theta]`.
+            Without one the layer is called on `[images, theta]`. A network of several inputs
+            sees them all, such as a moving and a fixed image, and the first one is warped. One
+            network may belong to several layers.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         output_size: `(height, width)` of the warped images; `None` keeps the input's.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`; see `stn_keras.grid_sample`.
@@ -58,8 +60,9 @@ class SpatialTransformer(keras.Layer):
             training from lurching; it changes nothing under Adam, which divides it out again.
 
     Call arguments:
-        inputs: Images `(batch, height, width, channels)` (`data_format` permitting), or
-            `[images, theta]`.
+        inputs: Images `(batch, height, width, channels)` (`data_format` permitting);
+            `[images, theta]` without a network; `[images, ...]`, all that a network of several
+            inputs takes.
 
     Returns:
         The warped images, in the layer's compute dtype. Coordinates are float32 or wider under
@@ -93,6 +96,8 @@ class SpatialTransformer(keras.Layer):
                 "`localization` must be a Keras layer or model, or None. "
                 f"Received: localization={localization!r}"
             )
+        if localization is not None:
+            networks.check_format(localization, data_format)
         self.localization = localization
         self.transform = transforms.get(transform)
         self.output_size = None if output_size is None else as_size(output_size, "output_size")
@@ -121,39 +126,45 @@ class SpatialTransformer(keras.Layer):
     def build(self, input_shape):
         images_shape = self._images_shape(input_shape)
         check_images(images_shape, self.fill_value, self.data_format)
-        if self.localization is not None:
-            if not self.localization.built:
-                self.localization.build(images_shape)
-            self._check_theta(self.localization.compute_output_shape(images_shape))
-        else:
+        if self.localization is None:
             self._check_theta(input_shape[1])
+        else:
+            several = networks.is_list(input_shape)
+            seen = [tuple(shape) for shape in input_shape] if several else images_shape
+            self._check_theta(networks.built_for(seen, self.localization))
 
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
+        images = images_of(images)
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")
         return self._warp(images, theta, self.output_size, self.antialias)
 
-    def theta(self, images):
+    def theta(self, inputs):
         """The parameters of each image's warp, `(batch, num_parameters)`.
 
-        What the localization network regresses; with several `iterations` those of the composed
-        matrices, which belong to `warped_by`.
+        What the localization network regresses from the inputs of a call; with several
+        `iterations` those of the composed matrices, which belong to `warped_by`.
 
         Raises:
             ValueError: if the layer has no localization network.
         """
         if self.localization is None:
             raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")
-        theta = self.localization(images)
+        images, *others = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        for position, other in enumerate(others, 1):
+            check_batch(images, f"inputs[{position}]", other)
+        theta = self.localization(inputs)
         if self.iterations == 1:
             return theta
         settings = self._input_size(images), self.align_corners
         matrix = self.transform.matrix_in(theta, *settings)
         for _ in range(self.iterations - 1):
             seen = self._warp(images, self.warped_by.from_matrix(matrix), output_size=None)
-            step = self.transform.matrix_in(self.localization(seen), *settings)
+            others = [ops.convert_to_tensor(other) for other in others]
+            theta = self.localization([seen, *others] if others else seen)
+            step = self.transform.matrix_in(theta, *settings)
             matrix = compose(matrix, step)
         return self.warped_by.from_matrix(matrix)
 
@@ -199,7 +210,7 @@ class SpatialTransformer(keras.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "localization": keras.saving.serialize_keras_object(self.localization),
+            "localization": sharing.serialize(self.localization, self),
             "transform": keras.saving.serialize_keras_object(self.transform),
             "output_size": self.output_size,
             "interpolation": self.interpolation,
@@ -214,19 +225,23 @@ class SpatialTransformer(keras.Layer):
 
     @classmethod
     def from_config(cls, config):
-        localization = keras.saving.deserialize_keras_object(config["localization"])
-        return cls(**{**config, "localization": localization})
+        return cls(**{**config, "localization": sharing.deserialize(config["localization"])})
 
     def _images_shape(self, input_shape):
-        """The images' shape out of `input_shape`, which also holds theta's without a network."""
-        pair = len(input_shape) == 2 and all(isinstance(s, (tuple, list)) for s in input_shape)
-        if pair != (self.localization is None):
-            wanted = "[images, theta]" if self.localization is None else "images alone"
+        """The images' shape out of `input_shape`, which may hold shapes of other inputs too."""
+        given = len(input_shape) if networks.is_list(input_shape) else None  # images alone
+        if self.localization is None:
+            wanted, right = "[images, theta]", given == 2
+        else:
+            count = networks.inputs_of(self.localization)
+            wanted = f"a list of {count} inputs" if count and count > 1 else "images alone"
+            right = count is None or given == (None if count == 1 else count)
+        if not right:
             raise ValueError(
                 f"This `SpatialTransformer` must be called on {wanted}, because "
                 f"localization={self.localization}. Received: input_shape={input_shape}"
             )
-        return tuple(input_shape[0] if pair else input_shape)
+        return tuple(input_shape[0] if given else input_shape)
 
     def _check_theta(self, shape):
         if None in shape[1:] or math.prod(shape[1:]) != self.transform.num_parameters:
@@ -234,6 +249,11 @@ class SpatialTransformer(keras.Layer):
                 f"`theta` must hold {self.transform.num_parameters} numbers per image for "
                 f"transform={self.transform}. Received: theta.shape={tuple(shape)}"
             )
+
+
+def images_of(inputs):
+    """The images that are warped, out of the inputs of a layer with a localization network."""
+    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
 
 
 def scale_gradient(tensor, scale):

@@ -90,6 +90,14 @@ def set_policy():
 
 
 @pytest.fixture
+def set_format():
+    """`keras.config.set_image_data_format`, undone after the test."""
+    data_format = keras.config.image_data_format()
+    yield keras.config.set_image_data_format
+    keras.config.set_image_data_format(data_format)
+
+
+@pytest.fixture
 def uncompiled():
     """Runs what JAX would compile operation by operation; TensorFlow compiles nothing eagerly."""
     if BACKEND == "jax":

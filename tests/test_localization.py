@@ -28,6 +28,28 @@ def test_a_fresh_cnn_answers_the_identity(rng):
     assert network.count_params() == 48_422
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["argument", "setting"])
+def test_a_cnn_has_the_same_weights_and_numbers_in_both_formats(rng, set_format, given):
+    last = localization.cnn()
+    set_format("channels_last" if given else "channels_first")
+    first = localization.cnn(data_format="channels_first" if given else None)
+    images = rng.uniform(size=(2, 20, 30, 3)).astype("float32")
+    last.build(images.shape)
+    first.build(images.transpose(0, 3, 1, 2).shape)
+    assert [weight.shape for weight in first.weights] == [weight.shape for weight in last.weights]
+    for weight in last.weights:
+        weight.assign_add(rng.normal(0, 0.05, weight.shape))
+    first.set_weights(last.get_weights())
+    theta = float64(last(images))
+    assert np.ptp(theta, axis=0).max() > 0
+    assert_allclose(float64(first(images.transpose(0, 3, 1, 2))), theta, rtol=1e-5, atol=1e-5)
+
+
+def test_an_unknown_format_of_a_cnn_is_refused():
+    with pytest.raises(ValueError, match="data_format.*nhwc"):
+        localization.cnn(data_format="NHWC")
+
+
 @pytest.mark.parametrize("make", [localization.head, localization.cnn, localization.Identity])
 def test_an_unknown_transform_is_refused(make):
     with pytest.raises(ValueError, match="`transform` must be.*Received: transform='afine'"):

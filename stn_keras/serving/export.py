@@ -8,7 +8,7 @@ import pathlib
 import keras
 from keras import ops
 
-from stn_keras import layers, sampling
+from stn_keras import layers, sampling, sharing
 from stn_keras.geometry import to_grid
 from stn_keras.training.files import replacing
 from stn_keras.warp import mean_of_blocks
@@ -74,11 +74,14 @@ def save(model, path, format):
 def in_float32(model):
     """The model itself where it computes in float32 or wider, else a copy that does."""
     config = model.get_config()
-    wide = _widened(config)
-    if wide == config:
+    if _widened(config) == config:
         return model
-    copy = type(model).from_config(wide)
-    copy.set_weights(model.get_weights())
+    try:
+        with sharing.scope():
+            copy = type(model).from_config(_widened(model.get_config()))
+        copy.set_weights(model.get_weights())
+    except ValueError as error:
+        raise ExportError(f"The model can't be rebuilt in float32: {error}") from error
     return copy
 
 
