@@ -90,6 +90,16 @@ def check_points(images, name, points, interpolation):
         raise ValueError(f"`{name}` must have shape {wanted} for such images. Received: {shapes}")
 
 
+def check_batch(images, name, tensor):
+    """Raises a ValueError where it is known that a tensor is not of as many images."""
+    sizes = images.shape[0], tensor.shape[0]
+    if None not in sizes and sizes[0] != sizes[1]:
+        raise ValueError(
+            f"`images` and `{name}` must have the same batch size. "
+            f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(tensor.shape)}"
+        )
+
+
 def same_batch(images, tensor, name):
     """Both with one batch size: a single image or a single element of `tensor` serves all."""
     sizes = images.shape[0], tensor.shape[0]

@@ -12,6 +12,7 @@ from stn_keras import networks, sharing, transforms
 from stn_keras.geometry import as_affine, as_coordinates, as_size, compose
 from stn_keras.images import (
     as_options,
+    check_batch,
     check_images,
     fill_tensor,
     from_channels_last,
