@@ -98,7 +98,7 @@ class SpatialTransformer(keras.Layer):
                 f"Received: localization={localization!r}"
             )
         if localization is not None:
-            networks.check_format(localization, data_format)
+            networks.check_format(localization, options["data_format"])
         self.localization = localization
         self.transform = transforms.get(transform)
         self.output_size = None if output_size is None else as_size(output_size, "output_size")
