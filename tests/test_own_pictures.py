@@ -66,7 +66,7 @@ def test_a_run_on_pictures_of_ones_own(shades, capsys):
     settings = json.loads((folder / "config.json").read_text())
     assert settings["classes"] == ["dark", "light"] and settings["image_size"] == 40
     assert settings["validation_images"] == 8  # a fifth of 39, rounded up
-    assert settings["recipe"] == "tuned" and settings["batch_size"] == 8
+    assert settings["recipe"] == "tuned" and settings["batch_size"] == 16
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 and not any(name.startswith("test") for name in rows[0])

@@ -29,7 +29,7 @@ def test_the_published_recipe_is_plain_sgd_and_the_tuned_one_muon():
 
 @pytest.mark.parametrize(
     "images, size",
-    [(48_000, 128), (4_000, 128), (3_968, 64), (1_000, 32), (73, 8), (1, 8)],
+    [(48_000, 128), (3_000, 128), (2_944, 64), (800, 32), (736, 16), (73, 16), (1, 16)],
 )
 def test_few_images_come_in_small_batches(images, size):
     assert RECIPES["tuned"].batch_size_for(images) == size

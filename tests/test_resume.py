@@ -108,7 +108,7 @@ def whole(tmp_path_factory):
 @pytest.mark.slow
 def test_killed_in_mid_epoch_and_again_in_mid_save(whole):
     flags = ["--no-transformer", "--validation-images", "40", "--epochs", "3"]
-    killed(*flags, batch=50)  # of 33 an epoch
+    killed(*flags, batch=25)  # of 17 an epoch
     assert files(FOLDER) == UNFINISHED
     killed("--resume", name=".npz")
     assert list(FOLDER.glob(".*.part.npz"))

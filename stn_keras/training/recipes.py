@@ -10,8 +10,8 @@ from stn_keras.training import optimizers
 
 __all__ = ["RECIPES", "Recipe", "one_cycle"]
 
-STEPS_PER_EPOCH = 32  # at least, as far as SMALLEST_BATCH allows
-SMALLEST_BATCH = 8
+STEPS_PER_EPOCH = 24  # at least, as far as SMALLEST_BATCH allows
+SMALLEST_BATCH = 16
 
 
 def one_cycle(peak, warmup, steps):
@@ -76,7 +76,7 @@ class Recipe:
     def batch_size_for(self, images):
         """The batch size for that many training images.
 
-        It is the recipe's, halved until an epoch has 32 steps, but not below 8.
+        It is the recipe's, halved until an epoch has 24 steps, but not below 16.
         """
         size = self.batch_size
         while size > SMALLEST_BATCH and math.ceil(images / size) < STEPS_PER_EPOCH:

@@ -167,9 +167,8 @@ def saved_flags(run):
     """The flags that an unfinished run was started with, for `--resume`.
 
     Example:
-        >>> saved_flags(Run("nothing", "saved_models", "logs"))
-        Traceback (most recent call last):
-        stn_keras.training.runs.UsageError: --resume: there is no run in saved_models/nothing; ...
+        >>> with pytest.raises(UsageError, match="there is no run in saved_models/seed0"):
+        ...     saved_flags(Run("seed0", "saved_models", "logs"))
 
     Args:
         run: The `Run` to resume.
