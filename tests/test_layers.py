@@ -863,16 +863,15 @@ def test_compute_output_shape(output_size, wanted):
 
 
 @pytest.mark.slow
-def test_the_fused_warp_compiles_to_the_plain_one(rng):
-    inputs = random_images(rng), random_theta(rng)
+def test_the_fused_warp_compiles_to_the_plain_one(rng, fused):
+    inputs = random_images(rng), random_theta(rng), np.array([0.5])
     settings = {
         "transform": transforms.Affine(),
         "output_size": (4, 12),
         "interpolation": "bilinear",
         "fill_mode": "constant",
-        "fill_value": (0.5,),
+        "filled": True,
         "align_corners": False,
-        "data_format": "channels_last",
         "antialias": 2,
     }
     results = []

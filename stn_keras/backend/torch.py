@@ -70,12 +70,20 @@ def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, ali
     `plain(images, grid)` is the same in operations that PyTorch differentiates twice. The images
     that `unchanged`, `(batch,)`, marks come back bit for bit: they are warped by the identity.
     """
-    far = 2.0**20  # PyTorch would read anywhere where it is not finite
-    grid = grid.clamp(-far, far).nan_to_num(-far).to(torch.promote_types(images.dtype, grid.dtype))
+    grid = finite(grid, images.shape[1:-1], fill_mode, align_corners)
+    grid = grid.to(torch.promote_types(images.dtype, grid.dtype))
     mode, padding = MODES.index(interpolation), list(PADDING).index(fill_mode)
     return Sampler.apply(
         images.to(grid.dtype), grid, unchanged, plain, (mode, padding, align_corners)
     )
+
+
+def finite(grid, size, fill_mode, align_corners, far=2.0**20):
+    """A grid of finite points: where it is not finite PyTorch would read anywhere."""
+    if fill_mode != "reflect":
+        return grid.clamp(-far, far).nan_to_num(-far)
+    first = [-1.0 if align_corners else 1 / length - 1 for length in reversed(size)]
+    return torch.where(grid.abs() < far, grid, grid.new_tensor(first))
 
 
 class Sampler(torch.autograd.Function):
