@@ -878,7 +878,7 @@ def test_the_fused_warp_compiles_to_the_plain_one(rng, fused):
     for warp in (layers.warp, layers.warp.__wrapped__):
         tensors = [ops.convert_to_tensor(x) for x in inputs]
         found = gradients(lambda *inputs, warp=warp: warp(*inputs, **settings), tensors, 1)
-        results.append([warp(*tensors, **settings), *found])
+        results.append([warp(*tensors, **settings), *found[:2]])
     for compiled, plain in zip(*results):
         assert_allclose(float64(compiled), float64(plain), rtol=1e-5, atol=1e-4)
 
