@@ -40,6 +40,7 @@ def train(flags):
     if flags.resume:
         flags = train_flags.parse(flags.arguments, **runs.saved_flags(run))
     recipe = recipes.RECIPES[flags.recipe]
+    keras.config.set_image_data_format("channels_last")  # as the data are
     keras.utils.set_random_seed(flags.seed)
     keras.config.set_dtype_policy(precision.choose(flags.precision))
     settings = runs.settings(flags, recipe)

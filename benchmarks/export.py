@@ -55,7 +55,7 @@ def contenders(network, folder):
     plain = mock.patch.multiple(
         export,
         _onnx_warp=layers.warp.__wrapped__,
-        _onnx_grid_sample=sampling._grid_sample.__wrapped__,
+        _onnx_at_points=sampling.at_points.__wrapped__,
     )
     with plain:
         yield "ONNX, gathers", *onnx(network, folder / "gathers.onnx")

@@ -58,6 +58,7 @@ def main(module, description, folder, cells, train, arguments=None):
                 continue
             print(name, flush=True)
             keras.backend.clear_session()
+            keras.config.set_image_data_format("channels_last")  # as the data are
             keras.config.set_dtype_policy(precision.choose(args.precision))
             keras.utils.set_random_seed(cells[name]["seed"])
             start = time.perf_counter()

@@ -49,15 +49,16 @@ def cifar10_stn(
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
-        A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255 to
-        `(batch, classes)` float32 logits.
+        A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255, or
+        `(batch, 3, image_size, image_size)` where Keras's `image_data_format` says so, to
+        `(batch, classes)` float32 logits. The weights are the same in both formats.
 
     Raises:
         ValueError: if `warped` is neither.
     """
     if warped not in ("images", "features"):
         raise ValueError(f"`warped` must be 'images' or 'features'. Received: warped={warped!r}")
-    images = keras.Input((image_size, image_size, 3), name="images")
+    images = square_images(image_size, channels=3)
     last_pool = 2 * max(1, image_size // 32)
     x = normalization()(images)
     theta = None
@@ -83,9 +84,16 @@ def cifar10_stn(
     return keras.Model(images, logits, name="cifar10_stn" if transformer else "cifar10_cnn")
 
 
+def square_images(size, channels):
+    """The input of a model, in Keras's `image_data_format`."""
+    first = keras.config.image_data_format() == "channels_first"
+    return keras.Input((channels, size, size) if first else (size, size, channels), name="images")
+
+
 def normalization():
     """Of pixels in 0 … 255; its float32 keeps them exact under mixed precision until then."""
     return layers.Normalization(
+        axis=1 if keras.config.image_data_format() == "channels_first" else -1,
         mean=[255 * m for m in CIFAR10_MEAN],
         variance=[(255 * s) ** 2 for s in CIFAR10_STD],
         dtype="float32",
@@ -123,8 +131,9 @@ def mnist_stn(
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
-        A functional `keras.Model` from `(batch, size, size, 1)` pixels in 0 … 255 to
-        `(batch, 10)` float32 logits.
+        A functional `keras.Model` from `(batch, size, size, 1)` pixels in 0 … 255, or
+        `(batch, 1, size, size)` where Keras's `image_data_format` says so, to `(batch, 10)`
+        float32 logits. The weights are the same in both formats.
 
     Raises:
         ValueError: if there is no such classifier, or no units are left for it.
@@ -133,7 +142,7 @@ def mnist_stn(
         raise ValueError(
             f"`classifier` must be 'fcn' or 'cnn'. Received: classifier={classifier!r}"
         )
-    images = keras.Input((size, size, 1), name="images")
+    images = square_images(size, channels=1)
     x = layers.Rescaling(1 / 255, name="pixels")(images)
     if transform is not None:
         x = SpatialTransformer(
@@ -168,6 +177,8 @@ class WarpedConv2D(layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
+        if self.data_format == "channels_first":
+            return super().convolution_op(inputs, kernel)
         return backend.convolve(inputs, kernel)
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from stn_keras import plots
-from stn_keras.layers import SpatialTransformer
+from stn_keras.layers import SpatialTransformer, images_of
 from stn_keras.metrics import share_outside
 from stn_keras.sampling import to_channels_last
 
@@ -80,8 +80,8 @@ def observer(model, layers):
 def see(layer, inputs):
     """What `layer` does to its inputs, as a dict of float tensors, the batch first in each."""
     images, theta = inputs if layer.localization is None else (inputs, layer.theta(inputs))
-    warped = layer(inputs, training=False)
-    images, warped = (to_channels_last(x, layer.data_format) for x in (images, warped))
+    both = images_of(images), layer(inputs, training=False)
+    images, warped = (to_channels_last(x, layer.data_format) for x in both)
     grid = layer.grid(theta, tuple(warped.shape[1:3]))
     seen = {
         "images": ops.cast(images[:SHOWN], "float32"),

@@ -201,3 +201,44 @@ def test_feature_maps_are_warped_by_what_is_seen_in_the_images(rng, uncompiled):
     assert_array_equal(float64(seen[0]), float64(seen[2]))  # a fresh one is the identity
     with pytest.raises(ValueError, match="Received: warped='pixels'"):
         cifar10_stn(warped="pixels")
+
+
+MAKERS = {
+    "cifar10": lambda: cifar10_stn(units=32),
+    "cifar10, features": lambda: cifar10_stn(warped="features", units=32),
+    "cifar10, plain": lambda: cifar10_stn(False, units=32),
+    "mnist fcn": lambda: mnist_stn("fcn", parameters=60_000),
+    "mnist cnn": lambda: mnist_stn("cnn", size=42, parameters=150_000),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_models_have_the_same_weights_and_numbers_in_both_formats(
+    rng, uncompiled, set_format, make
+):
+    last = make()
+    set_format("channels_first")
+    first = make()
+    batch, *size, channels = last.input_shape
+    assert first.input_shape == (batch, channels, *size)
+    assert [weight.shape for weight in first.weights] == [weight.shape for weight in last.weights]
+    for weight in last.trainable_weights:
+        weight.assign_add(rng.normal(0, 0.02, weight.shape))
+    first.set_weights(last.get_weights())
+    pixels = rng.integers(0, 256, (2, *size, channels), "uint8")
+    logits = float64(last(pixels))
+    assert np.ptp(logits) > 0
+    assert_allclose(float64(first(pixels.transpose(0, 3, 1, 2))), logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("saved, setting", [("last", "first"), ("first", "last")])
+def test_a_saved_model_keeps_its_format_under_any_setting(
+    rng, tmp_path, uncompiled, set_format, saved, setting
+):
+    set_format(f"channels_{saved}")
+    model = mnist_stn("cnn", parameters=150_000)
+    model.save(tmp_path / "model.keras")
+    set_format(f"channels_{setting}")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    pixels = rng.integers(0, 256, (2, *model.input_shape[1:]), "uint8")
+    assert_array_equal(float64(again(pixels)), float64(model(pixels)))

@@ -8,16 +8,17 @@ import pathlib
 import keras
 from keras import ops
 
-from stn_keras import layers, sampling
+from stn_keras import layers, sampling, sharing
 from stn_keras.geometry import to_grid
 from stn_keras.training.files import replacing
-from stn_keras.transforms import MatrixTransform
+from stn_keras.warp import mean_of_blocks
 
 __all__ = ["ExportError", "save"]
 
 SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}  # a SavedModel is a folder
 ONNX_OPSET = 20  # the first with AffineGrid
 TF2ONNX_OPSET = 18  # the last that tf2onnx writes
+PADDING_MODES = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}
 STAND_IN = "stn_keras"  # domain of AffineGrid and GridSample until the opset has them
 
 
@@ -73,11 +74,14 @@ def save(model, path, format):
 def in_float32(model):
     """The model itself where it computes in float32 or wider, else a copy that does."""
     config = model.get_config()
-    wide = _widened(config)
-    if wide == config:
+    if _widened(config) == config:
         return model
-    copy = type(model).from_config(wide)
-    copy.set_weights(model.get_weights())
+    try:
+        with sharing.scope():
+            copy = type(model).from_config(_widened(model.get_config()))
+        copy.set_weights(model.get_weights())
+    except ValueError as error:
+        raise ExportError(f"The model can't be rebuilt in float32: {error}") from error
     return copy
 
 
@@ -99,7 +103,7 @@ def _litert(model, path):
     import tensorflow as tf
 
     built_in = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-    with _warping(layers.warp.__wrapped__, sampling._grid_sample.__wrapped__):
+    with _warping(layers.warp.__wrapped__, sampling.at_points.__wrapped__):
         try:
             model.export(path, format="litert", verbose=False, target_spec=built_in)
         except OSError:
@@ -109,14 +113,14 @@ def _litert(model, path):
 
 
 @contextlib.contextmanager
-def _warping(warp, grid_sample):
+def _warping(warp, at_points):
     """Inside, models that are traced warp and sample by these functions."""
-    before = layers.warp, sampling._grid_sample
-    layers.warp, sampling._grid_sample = warp, grid_sample
+    before = layers.warp, sampling.at_points
+    layers.warp, sampling.at_points = warp, at_points
     try:
         yield
     finally:
-        layers.warp, sampling._grid_sample = before
+        layers.warp, sampling.at_points = before
 
 
 def _onnx(model, path):
@@ -166,7 +170,7 @@ def _frozen(model):
     signature = keras.tree.map_structure(
         lambda x: tf.TensorSpec(x.shape, x.dtype, name=x.name), model.input
     )
-    with _warping(_onnx_warp, _onnx_grid_sample):
+    with _warping(_onnx_warp, _onnx_at_points):
         function = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
         frozen = convert_variables_to_constants_v2(function.get_concrete_function(signature))
     inputs = {x.name: x.op.name for x in frozen.inputs}
@@ -174,16 +178,14 @@ def _frozen(model):
     return frozen.graph.as_graph_def(), inputs, outputs
 
 
-def _onnx_warp(
-    images, theta, *, transform, output_size, align_corners, data_format, antialias, **options
-):
-    """The counterpart of `layers.warp`."""
-    images = sampling.to_channels_last(images, data_format)
+def _onnx_warp(images, theta, fill, *, transform, output_size, antialias, **options):
+    """The counterpart of `warp.warp`."""
+    align_corners = options["align_corners"]
     input_size = ops.shape(images)[1:3]
     size = [length * antialias for length in output_size or input_size]
+    matrix = transform.affine(theta, input_size, align_corners)
     # ONNX's AffineGrid divides by zero where one pixel has no extent.
-    if type(transform).pixels is MatrixTransform.pixels and not (align_corners and 1 in size):
-        matrix = transform.matrix_in(theta, input_size, align_corners)[:, :2]
+    if matrix is not None and not (align_corners and 1 in size):
         images_size = ops.stack([ops.shape(images)[0], images.shape[-1], *size])
         grid = _stand_in(
             "AffineGrid",
@@ -194,31 +196,32 @@ def _onnx_warp(
     else:
         coordinates = transform.pixels(theta, input_size, size, align_corners)
         grid = to_grid(coordinates, input_size, align_corners)
-    samples = _onnx_grid_sample(
-        images, grid, align_corners=align_corners, data_format="channels_last", **options
-    )
-    return sampling.from_channels_last(layers.mean_of_blocks(samples, antialias), data_format)
+    return mean_of_blocks(_onnx_at_points(images, grid, fill, name="grid", **options), antialias)
 
 
-def _onnx_grid_sample(
-    images, grid, *, interpolation, fill_mode, fill_value, align_corners, data_format
-):
-    """The counterpart of `sampling._grid_sample`."""
-    images = sampling.to_channels_last(images, data_format)
+def _onnx_at_points(images, points, fill, *, name, interpolation, fill_mode, filled, align_corners):
+    """The counterpart of `sampling.at_points`."""
+    if fill_mode not in PADDING_MODES:
+        raise ExportError(
+            f"ONNX's GridSample has the fill modes {tuple(PADDING_MODES)}. "
+            f"Received: fill_mode={fill_mode!r}"
+        )
+    if name == "coordinates":
+        axes = [points[..., axis] for axis in range(points.shape[-1])]
+        points = to_grid(axes, ops.shape(images)[1:-1], align_corners)
     # ONNX fills with zeros. Weights sum to 1: what is taken off before can be added afterwards.
-    shifted = fill_mode == "constant" and any(fill_value)
-    fill = ops.cast(fill_value, images.dtype) if shifted else None
-    images = images - fill if shifted else images
+    shifted = fill_mode == "constant" and filled
+    fill = ops.cast(fill, images.dtype)
     samples = _stand_in(
         "GridSample",
-        [ops.moveaxis(images, -1, 1), grid],
-        (images.shape[0], images.shape[-1], *grid.shape[1:-1]),
+        [ops.moveaxis(images - fill if shifted else images, -1, 1), points],
+        (images.shape[0], images.shape[-1], *points.shape[1:-1]),
         mode={"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[interpolation],
-        padding_mode={"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill_mode],
+        padding_mode=PADDING_MODES[fill_mode],
         align_corners=int(align_corners),
     )
     samples = ops.moveaxis(samples, 1, -1)
-    return sampling.from_channels_last(samples + fill if shifted else samples, data_format)
+    return samples + fill if shifted else samples
 
 
 def _stand_in(op, inputs, shape, **attributes):

@@ -1,6 +1,5 @@
 """The gradient of an affine warp's images, gathered: the transpose of sampling, term by term."""
 
-import functools
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ from autodiff import float64
 from keras import ops
 from numpy.testing import assert_allclose
 
-from stn_keras import adjoint, backend, geometry
+from stn_keras import backend, geometry, image_gradient
 
 INPUT, OUTPUT = (6, 9), (7, 5)
 
@@ -39,11 +38,8 @@ def transposed(upstream, matrix):
 
 def gather(upstream, matrix):
     """The gathered gradient; NaN where it was left to the scatter."""
-    return adjoint.gather_to_images(
-        ops.convert_to_tensor(upstream),
-        scatter,
-        matrix=ops.convert_to_tensor(matrix),
-        input_size=INPUT,
+    return image_gradient.gathered(
+        ops.convert_to_tensor(upstream), scatter, matrix=ops.convert_to_tensor(matrix), size=INPUT
     )
 
 
@@ -59,12 +55,10 @@ def test_gathering_is_the_transpose_of_sampling(rng, scale):
     assert_allclose(found, transposed(upstream, matrix), 0, 1e-12)
 
 
-@pytest.mark.parametrize("side", adjoint.WINDOWS)
-def test_a_window_is_wide_enough_for_what_it_is_chosen_for(rng, monkeypatch, side):
-    matrix = between_pixels(2 / side + 1e-9, 0, 0)
+def test_the_window_is_wide_enough_for_what_it_is_chosen_for(rng):
+    matrix = between_pixels(2 / image_gradient.SIDE + 1e-9, 0, 0)
     upstream = rng.normal(size=(3, *OUTPUT, 2))
     wanted = transposed(upstream, matrix)
-    monkeypatch.setattr(adjoint, "WINDOWS", (side,))
     assert_allclose(float64(gather(upstream, matrix)).reshape(wanted.shape), wanted)
 
 
@@ -82,9 +76,13 @@ def test_indices_and_weights_begin_at_the_same_sample(rng):
     matrix = [[0.93461716, -0.012961363, 8.7805252], [0.14934312, 0.87409347, 16.955946]]
     matrix = np.float32([matrix, matrix])
     upstream = np.float32(rng.normal(size=(2, 224, 224, 3)))
-    gather = functools.partial(adjoint.gather, side=4, input_size=(224, 224))
-    arrays = [upstream, matrix]
-    found = backend.compiled(gather)(*map(ops.convert_to_tensor, arrays))
+    arrays = [upstream, matrix.reshape(2, 6)]
+
+    def gather(upstream, matrix, constant=None):
+        matrix = ops.reshape(matrix, (-1, 2, 3))
+        return image_gradient.window_sum(upstream, matrix, (224, 224))
+
+    found = backend.compiled(gather)(*map(ops.convert_to_tensor, [*arrays, np.zeros(1)]))
     wanted = gather(*(ops.convert_to_tensor(np.float64(array)) for array in arrays))
     assert_allclose(float64(found), float64(wanted), 0, 1e-3)
 
