@@ -175,7 +175,7 @@ def train(args):
         if not answers.exists():
             teach(args, recipe, training, held_out, strategy, answers)
         training = training[0], np.load(answers)
-    best = max(-math.inf, *history.read(log)["val_accuracy"]) if done else -math.inf
+    best = max(history.read(log)["val_accuracy"]) if done else None
     with resume.finishing_epochs() as interruption:
         fit(
             model,
@@ -193,7 +193,9 @@ def train(args):
                     )
                     for split in test
                 ),
-                callbacks.Checkpoint(folder / "best.keras", monitor="val_accuracy", best=best),
+                callbacks.Checkpoint(
+                    folder / "best.keras", monitor="val_accuracy", initial_value_threshold=best
+                ),
                 callbacks.Checkpoint(folder / "last.keras"),
                 keras.callbacks.CSVLogger(log, append=done > 0),
                 keras.callbacks.TensorBoard(log_dir, write_graph=False),

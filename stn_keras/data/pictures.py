@@ -6,7 +6,9 @@ from concurrent import futures
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["PictureError", "load", "read"]
+from stn_keras.training.files import FIGURE
+
+__all__ = ["PictureError", "find", "load", "read"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 
@@ -62,6 +64,43 @@ def _eight_bits(image):
     return image
 
 
+def find(folder):
+    """The files of a folder and the folders in it that may be pictures.
+
+    Example:
+
+    >>> [str(path) for path in find("pets/cat")][:2]
+    ['pets/cat/0.png', 'pets/cat/1.png']
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Sorted list of paths. Hidden files and folders are passed over, and the figures that
+        `stn_keras.plots` has saved.
+
+    Raises:
+        PictureError: if there is no such folder.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is not a folder; check the path")
+    paths = sorted(path for path in _visible(folder.rglob("*"), folder) if path.is_file())
+    with futures.ThreadPoolExecutor() as pool:
+        drawn = list(pool.map(_is_figure, paths))
+    return [path for path, figure in zip(paths, drawn, strict=True) if not figure]
+
+
+def _is_figure(path):
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with Image.open(path) as file:
+            return FIGURE.items() <= file.info.items()
+    except Exception:  # `read` says what is wrong with it
+        return False
+
+
 def load(folder, size):
     """The pictures of a folder with a sub-folder per class, held in memory.
 
@@ -73,7 +112,7 @@ def load(folder, size):
 
     Args:
         folder: Folder whose sub-folders' names are the classes; each holds the pictures of its
-            class, in folders of its own or not. Hidden files and folders are passed over.
+            class, in folders of its own or not. See `find` for what is passed over.
         size: Height and width to which all are stretched, in pixels.
 
     Returns:
@@ -92,11 +131,11 @@ def load(folder, size):
     )
     if not folder.is_dir():
         raise PictureError(f"{folder} is not a folder. {wanted}")
-    classes = sorted(path.name for path in visible(folder.iterdir()) if path.is_dir())
+    classes = sorted(path.name for path in _visible(folder.iterdir(), folder) if path.is_dir())
     if len(classes) < 2:
-        raise PictureError(f"{folder} has {len(classes)} sub-folders. {wanted}")
-    files = [sorted(visible((folder / name).rglob("*"), folder)) for name in classes]
-    files = [[path for path in paths if path.is_file()] for paths in files]
+        found = "1 sub-folder" if classes else "no sub-folders"
+        raise PictureError(f"{folder} has {found}. {wanted}")
+    files = [find(folder / name) for name in classes]
     mixed = _mixed([len(paths) for paths in files])
     with futures.ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda at: _try(files[at[0]][at[1]], size), mixed))
@@ -112,11 +151,10 @@ def load(folder, size):
     return np.stack([results[k] for k in good]), labels, classes, unreadable
 
 
-def visible(paths, root=None):
+def _visible(paths, root):
     """Those whose names, below `root`, do not begin with a dot."""
     for path in paths:
-        parts = path.relative_to(root).parts if root else [path.name]
-        if not any(part.startswith(".") for part in parts):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 
 
