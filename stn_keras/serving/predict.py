@@ -107,8 +107,9 @@ def class_names(model_path, count):
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise FileError(f"{path} is damaged, its `classes` are no names; restore it or delete it")
     if len(classes) != count:
+        found = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
         raise FileError(
-            f"{path} belongs to another model, with {len(classes)} classes and not {count}; "
+            f"{path} belongs to another model, with {found} and not {count}; "
             "move the model to a folder of its own"
         )
     return classes

@@ -9,6 +9,7 @@ import contextlib
 import pathlib
 import signal
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -22,7 +23,8 @@ class Backup(keras.callbacks.Callback):
     """Saves all that training goes on from: before the first epoch and after each.
 
     That is every variable of the model, with the seeds of its dropout, and of the optimizer, with
-    its step and, under mixed_float16, its loss scale; and the number of epochs done.
+    its step and, under mixed_float16, its loss scale; and the number of epochs done. On PyTorch
+    give dropout a `seed`: without one Keras draws from PyTorch's generator, which is not saved.
 
     Put it behind the callbacks that write what a further training must find whole: what they
     wrote in an epoch that is not in the backup, that epoch writes again.
@@ -83,10 +85,11 @@ def restore(path, model):
     except OSError as error:
         raise BackupError(explain(error)) from error
     except Exception as error:  # what NumPy and zipfile make of damage is beyond listing
-        raise BackupError(f"{path} is damaged ({error}); {_REMEDY}") from error
+        cause = str(error).partition("\n")[0][:100]
+        raise BackupError(f"{path} is damaged ({cause}); {_REMEDY}") from error
     variables = state(model)
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-        raise BackupError(f"{path} belongs to another model or optimizer; {_REMEDY}")
+        raise BackupError(f"{path} belongs to another model, or to another optimizer; {_REMEDY}")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return epochs
@@ -97,6 +100,9 @@ _REMEDY = "restore it, or delete it and train from the start"
 
 def _read(file):
     """The number of epochs and the arrays of an `.npz` file."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("no .npz file")
+    file.seek(0)
     backup = np.load(file)
     epochs = int(backup["epochs"])
     arrays = [backup[str(number)] for number in range(len(backup.files) - 1)]
