@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import pathlib
 import sys
 
@@ -39,6 +40,8 @@ def load_keras():
         if not hasattr(stn_keras, "SpatialTransformer"):
             importlib.reload(stn_keras)  # registers every class that a saved model may hold
         keras.ops.zeros(())  # looks for GPUs
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def export_model(args):

@@ -162,6 +162,16 @@ def test_evaluation_reports_the_weights_at_the_end_of_each_epoch(model):
     assert history["val_loss"] != history["test_loss"]
 
 
+def test_evaluation_takes_arrays_as_validation_does(model):
+    halves = [1.0] * 3 + [0.0] * 3
+    for data in ((IMAGES, LABELS), (IMAGES, LABELS, np.array(halves))):
+        history = model.fit(
+            IMAGES, LABELS, validation_data=data, verbose=0, callbacks=[Evaluation(data, "test")]
+        ).history
+        for name in ("loss", "accuracy"):
+            assert_allclose(history[f"test_{name}"], history[f"val_{name}"], rtol=1e-6)
+
+
 def test_evaluation_trains_nothing(model):
     def weights(*callbacks):
         model.set_weights([np.ones((4, 3), "float32")])

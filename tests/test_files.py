@@ -91,6 +91,16 @@ def test_an_error_names_the_path_asked_for_and_the_remedy(tmp_path, path):
     assert sorted(os.listdir(tmp_path)) == ["full", "model.keras"]
 
 
+def test_what_can_not_be_written_is_said_before_the_work(path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    with pytest.raises(PermissionError) as caught, replacing(path):
+        pytest.fail("the block has begun")
+    assert caught.value.filename == str(path)
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_an_error_on_the_temporary_file_is_one_on_the_path(path, named):
     with pytest.raises(OSError) as caught, replacing(path) as temporary:

@@ -106,12 +106,12 @@ class Evaluation(keras.callbacks.Callback):
     Put it before the callbacks that should see them.
 
     Args:
-        data: what `model.evaluate` takes.
+        data: `(x, y)`, `(x, y, sample_weight)` or a data set, as Keras's `validation_data`.
         prefix: `"test"` gives `"test_loss"`, `"test_accuracy"` and so on.
 
     Example:
-        >>> test = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-        >>> history = model.fit(images, labels, callbacks=[Evaluation(test, "test")], verbose=0)
+        >>> test = Evaluation((images, labels), "test")
+        >>> history = model.fit(images, labels, callbacks=[test], verbose=0)
         >>> "test_accuracy" in history.history
         True
     """
@@ -121,7 +121,8 @@ class Evaluation(keras.callbacks.Callback):
         self.data, self.prefix = data, prefix
 
     def on_epoch_end(self, epoch, logs):
-        metrics = self.model.evaluate(self.data, verbose=0, return_dict=True)
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(self.data)
+        metrics = self.model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
         logs.update({f"{self.prefix}_{name}": value for name, value in metrics.items()})
 
 

@@ -28,7 +28,8 @@ def replacing(path):
     ...     model.save(path)
 
     Raises:
-        OSError: if `path` can't be written; its `filename` is `path`, not the temporary one.
+        OSError: if `path` can't be written; before the block, unless the disk fills up in it. Its
+            `filename` is `path`, not the temporary one.
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():
@@ -36,10 +37,12 @@ def replacing(path):
         raise OSError(kind, os.strerror(kind), str(path.parent))
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        temporary.touch()  # what can't be written is said before there is work to lose
+        temporary.unlink()
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(temporary):
+        if error.errno and str(error.filename or temporary) == str(temporary):
             error.filename, error.filename2 = str(path), None
         raise
     finally:
