@@ -208,8 +208,11 @@ def test_validation_chooses_the_best_epoch_and_test_images_choose_nothing(monkey
     monkeypatch.setattr(keras.Model, "fit", start)
     run("--no-transformer")
     checkpoints = [c for c in given if isinstance(c, callbacks.Checkpoint)]
-    monitored = {checkpoint.path.name: checkpoint.monitor for checkpoint in checkpoints}
-    assert monitored == {"best.keras": "val_accuracy", "last.keras": None}
+    monitored = {
+        pathlib.Path(checkpoint.filepath).name: checkpoint.save_best_only and checkpoint.monitor
+        for checkpoint in checkpoints
+    }
+    assert monitored == {"best.keras": "val_accuracy", "last.keras": False}
 
 
 @pytest.mark.parametrize(
