@@ -8,13 +8,15 @@ every run, and `python train.py --help` all flags.
 """
 
 import math
-import os
+import pathlib
+import runpy
 import signal
 import sys
 
 import train_flags
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Not by an import, which would load Keras, and say so, first.
+quiet = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/quiet.py"))["quiet"]
 EVALUATED = 500  # images a batch
 
 
@@ -101,7 +103,7 @@ def train(flags):
                 callbacks.Checkpoint(
                     run.folder / "best.keras",
                     monitor="val_accuracy",
-                    best=run.best("val_accuracy", epochs_done),
+                    initial_value_threshold=run.best("val_accuracy", epochs_done),
                 ),
                 callbacks.Checkpoint(run.folder / "last.keras"),
                 keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
@@ -129,8 +131,11 @@ def main(arguments=None):
     """Runs the command and returns its exit status."""
     flags = train_flags.parse(sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports silently
-    from stn_keras.training import messages
+    with quiet():
+        import keras
 
+        keras.ops.zeros(())  # looks for GPUs
+        from stn_keras.training import messages
     signal.signal(signal.SIGINT, before)
     try:
         train(flags)

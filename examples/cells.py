@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import observe
+from stn_keras import colours
 from stn_keras.data import distortions, pipeline
 from stn_keras.training import files, precision
 from stn_keras.training.runs import environment
@@ -151,7 +151,9 @@ def save_pictures(path, model, images, labels):
     low, high = seen.min(), seen.max()
 
     def pixels(images):
-        return np.round(255 * observe.grey_or_rgb(images, low, high)).astype("uint8")
+        return np.round(255 * colours.rescaled(colours.grey_or_rgb(images), low, high)).astype(
+            "uint8"
+        )
 
     def means(images):
         return np.stack([images[labels == label].mean(axis=0) for label in np.unique(labels)])

@@ -1,12 +1,15 @@
 """Spatial transformers for Keras."""
 
 import importlib
+import sys
 
-from stn_keras import localization, metrics, models, regularizers, transforms
-from stn_keras.geometry import affine_grid
-from stn_keras.layers import SpatialTransformer
-from stn_keras.sampling import grid_sample
-from stn_keras.training import optimizers
+# `python -m stn_keras --help` does not wait for Keras: `__main__` loads what follows.
+if sys.argv[:1] != ["-m"] or f"-m {__name__}" not in " ".join(sys.orig_argv):
+    from stn_keras import localization, metrics, models, regularizers, transforms
+    from stn_keras.geometry import affine_grid
+    from stn_keras.layers import SpatialTransformer
+    from stn_keras.sampling import grid_sample
+    from stn_keras.training import optimizers
 
 __all__ = [
     "SpatialTransformer",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
 from stn_keras.curves import curves
-from stn_keras.training.files import replacing
+from stn_keras.training.files import FIGURE, replacing
 
 __all__ = ["curves", "outline", "pixels", "save", "warps"]
 
@@ -53,7 +53,9 @@ def _half_a_pixel_further(grid, axis):
         return grid
     first, second = np.take(grid, [0], axis), np.take(grid, [1], axis)
     last, before = np.take(grid, [-1], axis), np.take(grid, [-2], axis)
-    return np.concatenate([1.5 * first - 0.5 * second, grid, 1.5 * last - 0.5 * before], axis)
+    with np.errstate(invalid="ignore"):  # infinite points have no direction either
+        ends = 1.5 * first - 0.5 * second, 1.5 * last - 0.5 * before
+    return np.concatenate([ends[0], grid, ends[1]], axis)
 
 
 def warps(images, warped, grid, titles=None, *, align_corners=False):
@@ -169,7 +171,8 @@ def save(figure, path):
     """Write `figure` to `path`, whole or not at all; the suffix gives the format.
 
     The file is written under a temporary name in the same folder and then renamed, so that a full
-    disk or a kill never leaves half a file at `path`.
+    disk or a kill never leaves half a file at `path`. A PNG file says that it is a figure, and
+    `data.pictures` passes over it.
 
     Example:
         >>> save(curves({"run": {"loss": [2.0, 1.6]}}), "curves.png")
@@ -182,4 +185,5 @@ def save(figure, path):
         OSError: if the file cannot be written; what was there before stays.
     """
     with replacing(path) as temporary:
-        figure.savefig(temporary)
+        mark = FIGURE if temporary.suffix.lower() == ".png" else None
+        figure.savefig(temporary, metadata=mark)

@@ -235,8 +235,11 @@ def test_validation_chooses_the_best_epoch_and_test_images_choose_nothing(monkey
     monkeypatch.setattr(keras.Model, "fit", start)
     run("--no-transformer")
     checkpoints = [c for c in given if isinstance(c, callbacks.Checkpoint)]
-    monitored = {checkpoint.path.name: checkpoint.monitor for checkpoint in checkpoints}
-    assert monitored == {"best.keras": "val_accuracy", "last.keras": None}
+    monitored = {
+        pathlib.Path(checkpoint.filepath).name: checkpoint.save_best_only and checkpoint.monitor
+        for checkpoint in checkpoints
+    }
+    assert monitored == {"best.keras": "val_accuracy", "last.keras": False}
 
 
 def test_flags_offer_what_there_is():
@@ -380,7 +383,7 @@ def cut_off(monkeypatch):
 @pytest.mark.parametrize(
     "count, error, status, words",
     [
-        (2, OSError(errno.ENOSPC, "No space left on device"), 1, ("No space left", "Make room")),
+        (2, OSError(errno.ENOSPC, "No space left on device"), 1, ("has no room left", "make room")),
         (3, KeyboardInterrupt(), 130, ("interrupted", "--run a --resume")),
     ],
     ids=["full disk", "Ctrl-C"],

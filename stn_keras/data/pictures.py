@@ -6,7 +6,9 @@ from concurrent import futures
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["PictureError", "load", "read", "split_folders"]
+from stn_keras.training.files import FIGURE
+
+__all__ = ["PictureError", "find", "load", "read", "split_folders"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -67,6 +69,43 @@ def _eight_bits(image):
     return image
 
 
+def find(folder):
+    """The files of a folder and the folders in it that may be pictures.
+
+    Example:
+
+    >>> [str(path) for path in find("pets/cat")][:2]
+    ['pets/cat/0.png', 'pets/cat/1.png']
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Sorted list of paths. Hidden files and folders are passed over, and the figures that
+        `stn_keras.plots` has saved.
+
+    Raises:
+        PictureError: if there is no such folder.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is not a folder; check the path")
+    paths = sorted(path for path in _visible(folder.rglob("*"), folder) if path.is_file())
+    with futures.ThreadPoolExecutor() as pool:
+        drawn = list(pool.map(_is_figure, paths))
+    return [path for path, figure in zip(paths, drawn, strict=True) if not figure]
+
+
+def _is_figure(path):
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with Image.open(path) as file:
+            return FIGURE.items() <= file.info.items()
+    except Exception:  # `read` says what is wrong with it
+        return False
+
+
 def load(folder, size, classes=None):
     """The pictures of a folder with a sub-folder per class, held in memory.
 
@@ -78,7 +117,7 @@ def load(folder, size, classes=None):
 
     Args:
         folder: Folder whose sub-folders' names are the classes; each holds the pictures of its
-            class, in folders of its own or not. Hidden files and folders are passed over.
+            class, in folders of its own or not. See `find` for what is passed over.
         size: Height and width to which all are stretched, in pixels.
         classes: Names of the classes, where those of another folder count; a class may then have
             no pictures here. Default: the sub-folders, two at least, each with a picture.
@@ -146,20 +185,19 @@ def split_folders(folder):
 
 
 def _sub_folders(folder):
-    return sorted(path.name for path in visible(folder.iterdir()) if path.is_dir())
+    return sorted(path.name for path in _visible(folder.iterdir(), folder) if path.is_dir())
 
 
 def _class_names(folder):
     names = _sub_folders(folder)
     if len(names) < 2:
-        plural = "" if len(names) == 1 else "s"
-        raise PictureError(f"{folder} has {len(names)} sub-folder{plural}. {WANTED}")
+        found = "1 sub-folder" if names else "no sub-folders"
+        raise PictureError(f"{folder} has {found}. {WANTED}")
     return names
 
 
 def _read_all(folder, classes, size):
-    files = [sorted(visible((folder / name).rglob("*"), folder)) for name in classes]
-    files = [[path for path in paths if path.is_file()] for paths in files]
+    files = [find(folder / name) if (folder / name).is_dir() else [] for name in classes]
     mixed = _mixed([len(paths) for paths in files])
     with futures.ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda at: _try(files[at[0]][at[1]], size), mixed))
@@ -170,11 +208,10 @@ def _read_all(folder, classes, size):
     return images, labels, unreadable
 
 
-def visible(paths, root=None):
+def _visible(paths, root):
     """Those whose names, below `root`, do not begin with a dot."""
     for path in paths:
-        parts = path.relative_to(root).parts if root else [path.name]
-        if not any(part.startswith(".") for part in parts):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 
 

@@ -1,30 +1,25 @@
-"""Callbacks of `model.fit`, and what else TensorBoard shows of a training.
+"""Callbacks of `model.fit` beyond Keras's own, on every backend.
 
-`MetricsSummary` writes loss and metrics into the runs `train`, `validation` and `test` under its
-`log_dir`. Given the same folder, `TransformerSummary` adds a run `transformer` (what the spatial
-transformers do to fixed images), and `write_settings` and `write_graph` write settings and graph
-into the folder itself.
+Their arguments have the names and meanings of those of Keras's callbacks.
 """
 
 import math
-import os
 import statistics
 import time
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from stn_keras import plots
-from stn_keras.observe import as_arrays, decompose, draw, draw_warps, observer, transformers
+from stn_keras.observe import decompose, draw, observe
 from stn_keras.training.files import replacing
 from stn_keras.training.tensorboard import MetricsSummary, write_graph, write_settings
+from stn_keras.training.transformer_summary import TransformerSummary
 
 __all__ = [
     "Checkpoint",
     "Evaluation",
     "MetricsSummary",
     "ProgressBar",
+    "TerminateOnNaNTheta",
     "Throughput",
     "TransformerSummary",
     "decompose",
@@ -34,68 +29,43 @@ __all__ = [
 ]
 
 
-class TransformerSummary(keras.callbacks.Callback):
-    """Writes to TensorBoard what a model's spatial transformers do to a few fixed images.
+class TerminateOnNaNTheta(keras.callbacks.Callback):
+    """Stops training when a spatial transformer's parameters are NaN or infinite.
 
-    Before training and after every epoch, for each `SpatialTransformer` among the layers of a
-    functional or sequential model: mean and standard deviation over the images of all that
-    `decompose` returns and of "outside", the share of samples (0 … 1) that fall outside the image.
-    Before training, every few epochs and when training ends: a figure of the first eight images.
-
-    Tags are `{layer name}/{quantity}_mean`, `{layer name}/{quantity}_std` and
-    `{layer name}/warps`; their step is the number of epochs done. Transforms that aren't matrices
-    have "outside" and the figure only. A model without a `SpatialTransformer` writes nothing.
+    Keras's `TerminateOnNaN` does not see that: such a transformer gives images of `fill_value`
+    alone, whose loss is finite, and can't recover. After every epoch the model runs once on a few
+    fixed images, and a sentence names the transformer at fault.
 
     Args:
-        log_dir: folder of the run's TensorBoard logs; the events go to its folder `transformer`.
-        images: array that the model can be called on, (batch, height, width, channels).
-        every: epochs between figures.
+        images: what the model is called on; a handful is enough.
+        raise_error: whether to raise a `RuntimeError`, which leaves `fit` at once, in place of
+            ending it after this epoch as if it had done all of them.
+
+    Raises:
+        RuntimeError: with `raise_error`; the message is the sentence.
 
     Example:
-        >>> summary = TransformerSummary("logs", images)
-        >>> history = model.fit(images, labels, callbacks=[summary], verbose=0)
+        >>> guard = TerminateOnNaNTheta(images[:4])
+        >>> history = model.fit(images, labels, callbacks=[guard], verbose=0)
     """
 
-    def __init__(self, log_dir, images, *, every=5):
+    def __init__(self, images, raise_error=False):
         super().__init__()
-        self.log_dir = os.path.join(log_dir, "transformer")
-        self.images = images
-        self.every = every
-
-    def on_train_begin(self, logs=None):
-        self._layers = transformers(self.model)
-        self._epoch = self._drawn = None
-        if self._layers:
-            self._observe = observer(self.model, self._layers)
-            self._writer = tf.summary.create_file_writer(self.log_dir)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._epoch is None:  # Here and not in `on_train_begin`, which isn't told the epoch.
-            self._write(epoch, draw=True)
+        self.images, self.raise_error = images, raise_error
 
     def on_epoch_end(self, epoch, logs=None):
-        self._write(epoch + 1, draw=(epoch + 1) % self.every == 0)
-
-    def on_train_end(self, logs=None):
-        if self._epoch != self._drawn:
-            self._write(self._epoch, draw=True, scalars=False)
-        if self._layers:
-            self._writer.close()
-
-    def _write(self, epoch, *, draw, scalars=True):
-        self._epoch, self._drawn = epoch, epoch if draw else self._drawn
-        if not self._layers:
+        seen = observe(self.model, self.images)
+        dead = [name for name, sight in seen.items() if sight.nonfinite.any()]
+        if not dead:
             return
-        observed = as_arrays(self._observe(self.images))
-        with self._writer.as_default(step=epoch):
-            for layer in self._layers:
-                seen = observed[layer.name]
-                if scalars:
-                    write_scalars(layer.name, seen)
-                if draw:
-                    figure = draw_warps(layer, seen)
-                    tf.summary.image(f"{layer.name}/warps", plots.pixels(figure)[np.newaxis])
-        self._writer.flush()
+        message = (
+            f"Epoch {epoch + 1}: training stops, since theta of the spatial transformer "
+            f"{dead[0]!r} is NaN or infinite; lower the learning rate, or its `gradient_scale`"
+        )
+        if self.raise_error:
+            raise RuntimeError(message)
+        print(message, flush=True)
+        self.model.stop_training = True
 
 
 class Throughput(keras.callbacks.Callback):
@@ -149,12 +119,12 @@ class Evaluation(keras.callbacks.Callback):
     Put it before the callbacks that should see them.
 
     Args:
-        data: what `model.evaluate` takes.
+        data: `(x, y)`, `(x, y, sample_weight)` or a data set, as Keras's `validation_data`.
         prefix: `"test"` gives `"test_loss"`, `"test_accuracy"` and so on.
 
     Example:
-        >>> test = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-        >>> history = model.fit(images, labels, callbacks=[Evaluation(test, "test")], verbose=0)
+        >>> test = Evaluation((images, labels), "test")
+        >>> history = model.fit(images, labels, callbacks=[test], verbose=0)
         >>> "test_accuracy" in history.history
         True
     """
@@ -164,7 +134,8 @@ class Evaluation(keras.callbacks.Callback):
         self.data, self.prefix = data, prefix
 
     def on_epoch_end(self, epoch, logs):
-        metrics = self.model.evaluate(self.data, verbose=0, return_dict=True)
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(self.data)
+        metrics = self.model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
         logs.update({f"{self.prefix}_{name}": value for name, value in metrics.items()})
 
 
@@ -183,16 +154,26 @@ class ProgressBar(keras.callbacks.ProgbarLogger):
         super().on_train_batch_end(batch, logs)
 
 
-class Checkpoint(keras.callbacks.Callback):
+class Checkpoint(keras.callbacks.ModelCheckpoint):
     """Saves the whole model after every epoch, or after the best ones, never half of it.
 
     Keras's `ModelCheckpoint` writes straight to the final name: a kill or a full disk leaves a
-    broken file there. This one renames a complete file into place.
+    broken file there. This one renames a complete file into place. Arguments mean what they mean
+    there, but that a `monitor` is enough to keep the best.
 
     Args:
-        path: a `.keras` file.
-        monitor: metric, the greater the better, that must rise for the model to be saved.
-        best: value that it must exceed, where training goes on: the best so far.
+        filepath: a `.keras` file; `{epoch}` and the names of the logs in braces are filled in.
+        monitor: name in the logs by which the best epoch is known; None stands for `"val_loss"`
+            where `save_best_only` is true.
+        save_best_only: whether only an epoch better than all before is saved; by default if
+            `monitor` is given.
+        mode: `"max"` if greater is better, `"min"` if less is, or `"auto"` to go by the metric.
+        initial_value_threshold: value that must be surpassed, where training goes on: the best
+            so far.
+
+    Raises:
+        ValueError: in training, if `mode="auto"` can't know which is better.
+        KeyError: in training, if the logs have no `monitor`.
 
     Example:
         >>> checkpoint = Checkpoint("best.keras", monitor="accuracy")
@@ -200,22 +181,40 @@ class Checkpoint(keras.callbacks.Callback):
         >>> best = keras.models.load_model("best.keras")
     """
 
-    def __init__(self, path, monitor=None, best=float("-inf")):
-        super().__init__()
-        self.path, self.monitor, self.best = path, monitor, best
+    async_safe = True  # nothing is done after a batch
+    best: float | None
 
-    def on_epoch_end(self, epoch, logs):
-        if self.monitor:
-            if not logs[self.monitor] > self.best:  # Also where it is NaN.
-                return
-            self.best = logs[self.monitor]
-        with replacing(self.path) as path:
+    def __init__(
+        self,
+        filepath,
+        monitor=None,
+        *,
+        save_best_only=None,
+        mode="auto",
+        initial_value_threshold=None,
+    ):
+        super().__init__(
+            filepath,
+            "val_loss" if monitor is None else monitor,
+            save_best_only=monitor is not None if save_best_only is None else save_best_only,
+            mode=mode,
+            initial_value_threshold=initial_value_threshold,
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        if self.save_best_only and not self._improves(logs):
+            return
+        with replacing(self._get_file_path(epoch, None, logs)) as path:
             self.model.save(path)
 
-
-def write_scalars(name, seen):
-    quantities = decompose(seen["theta"]) if "theta" in seen else {}
-    quantities["outside"] = seen["outside"]
-    for quantity, values in quantities.items():
-        tf.summary.scalar(f"{name}/{quantity}_mean", values.mean())
-        tf.summary.scalar(f"{name}/{quantity}_std", values.std())
+    def _improves(self, logs):
+        if self.monitor not in logs:
+            raise KeyError(f"monitor={self.monitor!r} is not among the logs {sorted(logs)}")
+        if self.monitor_op is None:
+            self._set_monitor_op()
+        value = float(logs[self.monitor])
+        if math.isnan(value) or not self._is_improvement(value, self.best):
+            return False
+        self.best = value
+        return True

@@ -7,7 +7,7 @@ import sys
 import tensorflow as tf
 
 from stn_keras.data import cifar10, pictures
-from stn_keras.training import resume, runs
+from stn_keras.training import files, runs
 
 FEW = 50  # pictures; a figure that rests on fewer is rough
 SHOWN = 6  # names of classes or files
@@ -20,7 +20,7 @@ STORAGE_ERRORS = (
     tf.errors.NotFoundError,
     tf.errors.FailedPreconditionError,
 )
-USER_ERRORS = (runs.UsageError, resume.BackupError, cifar10.DataError, pictures.PictureError)
+USER_ERRORS = (runs.UsageError, files.FileError, cifar10.DataError, pictures.PictureError)
 EXPECTED_ERRORS = (KeyboardInterrupt, *USER_ERRORS, *STORAGE_ERRORS)
 DEFAULT_FOLDERS = {
     "output_dir": pathlib.Path("saved_models"),
@@ -118,6 +118,8 @@ def print_error(error, flags):
     """Prints one of the `EXPECTED_ERRORS`, and how to resume the run; returns the exit status."""
     if isinstance(error, KeyboardInterrupt):
         message = f"interrupted. {how_to_resume(flags)}"
+    elif isinstance(error, OSError):
+        message = f"{files.explain(error)}. {how_to_resume(flags)}"
     elif isinstance(error, STORAGE_ERRORS):
         # TensorFlow puts the name of a node before the cause, and lines of detail after it.
         cause = str(error).partition("\n")[0].rpartition("}} ")[2]

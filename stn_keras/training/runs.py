@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import math
 import os
 import pathlib
 import platform
@@ -109,8 +108,8 @@ class Run:
         return epochs_done
 
     def best(self, metric, epochs_done):
-        """The greatest value of a metric in the epochs done; −∞ before the first."""
-        return max(history.read(self.history)[metric]) if epochs_done else -math.inf
+        """The greatest value of a metric in the epochs done; None before the first."""
+        return max(history.read(self.history)[metric]) if epochs_done else None
 
     def finish(self):
         """Marks the run as complete: it can't be resumed any more."""
@@ -139,7 +138,7 @@ class Run:
             raise UsageError(f"{folder} holds an earlier run; choose another name with --run")
 
     def _check_same(self, settings):
-        saved = read_settings(self.folder)
+        saved = files.read_settings(self.folder / "config.json")
         for name in settings:
             decisive = name in DECISIVE or name.startswith("recipe_")
             if decisive and settings[name] != saved.get(name):
@@ -157,10 +156,6 @@ def check_writable(folder):
         raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder))
     if not os.access(parent, os.W_OK):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-
-
-def read_settings(folder):
-    return json.loads((folder / "config.json").read_text())
 
 
 def saved_flags(run):
@@ -183,7 +178,7 @@ def saved_flags(run):
         raise UsageError(f"--resume: there is no run in {run.folder}; see --run and --output-dir")
     if not run.unfinished:
         raise UsageError(f"--resume: the run in {run.folder} is finished; nothing is left to do")
-    saved = read_settings(run.folder)
+    saved = files.read_settings(run.folder / "config.json")
     if saved["recipe"] not in RECIPES:
         raise UsageError(
             f"--resume: the run in {run.folder} was started by another version, with the recipe "
