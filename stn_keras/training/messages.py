@@ -6,8 +6,9 @@ import sys
 
 import tensorflow as tf
 
+from stn_keras import files
 from stn_keras.data import cifar10, pictures
-from stn_keras.training import files, runs
+from stn_keras.training import runs
 
 FEW = 50  # pictures; a figure that rests on fewer is rough
 SHOWN = 6  # names of classes or files
