@@ -120,7 +120,7 @@ def print_error(error, flags):
     if isinstance(error, KeyboardInterrupt):
         message = f"interrupted. {how_to_resume(flags)}"
     elif isinstance(error, OSError):
-        message = f"{files.explain(error)}. {how_to_resume(flags)}"
+        message = f"{files.explain(error)} (--output-dir, --log-dir). {how_to_resume(flags)}"
     elif isinstance(error, STORAGE_ERRORS):
         # TensorFlow puts the name of a node before the cause, and lines of detail after it.
         cause = str(error).partition("\n")[0].rpartition("}} ")[2]
