@@ -5,6 +5,7 @@ import statistics
 import numpy as np
 from matplotlib.figure import Figure
 
+from results import tables
 from stn_keras import curves
 
 
@@ -26,7 +27,8 @@ def error_bars(errors, paper):
                 values = errors[model, name]
                 color = curves.COLORS["st-" in model]
                 panel.plot([min(values), max(values)], [height, height], color=color)
-                panel.plot(statistics.mean(values), height, "o", color=color)
+                face = color if len(values) >= tables.SEEDS else "white"
+                panel.plot(statistics.mean(values), height, "o", color=color, markerfacecolor=face)
         panel.set(title=name, xlabel="test error, %")
         panel.grid(axis="x", color="#dddddd", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
@@ -38,7 +40,9 @@ def error_bars(errors, paper):
     panels[0].plot([], [], "|", color="black", markersize=14, label="paper")
     panels[0].plot([], [], "o-", color=curves.COLORS[1], label="with a transformer")
     panels[0].plot([], [], "o-", color=curves.COLORS[0], label="without")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    few = f"fewer than {tables.SEEDS} seeds"
+    panels[0].plot([], [], "o", color="black", markerfacecolor="white", label=few)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
