@@ -36,6 +36,10 @@ def as_numbers(values, name):
         tensor = ops.convert_to_tensor(values)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{wanted}. Received: {name}={values!r}") from error
+    if getattr(tensor.shape, "rank", 0) is None:  # TensorFlow's
+        raise ValueError(
+            f"`{name}` must have a known rank: call its `set_shape`. Received: {name}={tensor}"
+        )
     if not re.match("float|bfloat|u?int", keras.backend.standardize_dtype(tensor.dtype)):
         raise ValueError(f"{wanted}. Received: {name}.dtype={tensor.dtype}")
     return tensor

@@ -54,11 +54,11 @@ def sample(
     return samples
 
 
-def combined(coordinates, *, size, dtype, skip_zeros=False, **options):
+def combined(coordinates, *, size, dtype, **options):
     """All combinations of the axes' taps: a list of indices, of weights, and for each coordinate of
     slopes."""
     axes = [
-        taps(coordinate, length, skip_zeros=skip_zeros, **options)
+        taps(coordinate, length, **options)
         for coordinate, length in zip(reversed(coordinates), size)
     ]
     indices, weights = [], []
@@ -89,9 +89,8 @@ def mix(rows, coordinates, corners, size, matrix=None):
     axes = len(coordinates)
 
     def forward(rows, *inputs):
-        indices, weights, _ = corners(inputs[:axes], skip_zeros=True)
-        # Of a sample that lies outside all weights are 0, but what it reads may be infinite.
-        return backend.keep(weighted(rows, indices, weights), sum(map(ops.abs, weights)))
+        indices, weights, _ = corners(inputs[:axes])
+        return weighted(rows, indices, weights)
 
     def backward(wanted, upstream, rows, *inputs):
         coordinates, rest = inputs[:axes], inputs[axes:]
@@ -134,12 +133,16 @@ def by_coordinate(upstream, rows, coordinates, corners):
     # Many channels: fewer products if those with the pixels come first.
     pixels = [ops.cast(backend.gather(rows, index), upstream.dtype) for index in indices]
     by_tap = backend.channel_sums([upstream * tap for tap in pixels])
-    return [sum(slope * dot for slope, dot in zip(axis, by_tap)) for axis in slopes]
+    return [
+        sum(ops.where(slope != 0, slope * dot, 0) for slope, dot in zip(axis, by_tap))
+        for axis in slopes
+    ]
 
 
 def weighted(rows, indices, weights):
-    """Sum of `weights[k]` times the rows at `indices[k]`."""
-    return sum(
-        ops.expand_dims(weight, -1) * ops.cast(backend.gather(rows, index), weight.dtype)
-        for index, weight in zip(indices, weights)
-    )
+    """Sum of `weights[k]` times the rows at `indices[k]`; those of weight 0 may be NaN."""
+    total = 0
+    for index, weight in zip(indices, weights):
+        pixels = ops.cast(backend.gather(rows, index), weight.dtype)
+        total = total + ops.expand_dims(weight, -1) * backend.keep(pixels, weight)
+    return total

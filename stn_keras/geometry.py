@@ -57,7 +57,8 @@ def affine_grid(theta, output_size: Size, *, align_corners: bool = False):
     if is_symbolic(theta):
         return AffineGrid()(theta, output_size, align_corners=align_corners)
     theta = as_affine(theta, len(output_size))
-    if backend.affine_grid is not None and all(isinstance(n, int) for n in output_size):
+    known = theta.shape[0] != 0 and all(isinstance(n, int) for n in output_size)
+    if backend.affine_grid is not None and known:
         return backend.affine_grid(theta, output_size, align_corners)
     # From −1 to 1 it is 2.
     coordinates = affine_map(theta, [2] * len(output_size), output_size, align_corners)

@@ -18,12 +18,10 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
 
-def taps(coordinate, length, interpolation, fill_mode, align_corners, *, skip_zeros=False):
+def taps(coordinate, length, interpolation, fill_mode, align_corners):
     """The pixels that a sample mixes along an axis of `length`: a list of (index, weight, slope).
 
-    `coordinate` is a float tensor in pixels; index, weight and slope have its shape. With
-    `skip_zeros`, for a sample and not for its slopes, a tap of weight 0 names a pixel that another
-    tap reads anyway: what it would read may be infinite or NaN.
+    `coordinate` is a float tensor in pixels; index, weight and slope have its shape.
     """
     if interpolation == "bicubic":
         found = cubic(reduced(coordinate, length, fill_mode, align_corners))
@@ -33,9 +31,6 @@ def taps(coordinate, length, interpolation, fill_mode, align_corners, *, skip_ze
         found = linear(coordinate) if interpolation == "bilinear" else closest(coordinate)
         found = [(position, weight, slope * direction) for position, weight, slope in found]
         fold = wrap if fill_mode == "wrap" else clamp
-    if skip_zeros:
-        read = found[len(found) // 2 - 1][0]  # the pixel at or left of the coordinate
-        found = [(ops.where(w == 0, read, position), w, slope) for position, w, slope in found]
     constant = fill_mode == "constant"
     return [
         on_axis(position, weight, slope, fold(position, length, align_corners), constant)

@@ -38,10 +38,13 @@ def warp(images, theta, fill, *, transform, output_size, antialias, **options):
 def in_pixels(images, fill, transform, where, options):
     """The samples by operations of ours; an affine warp's also know its matrix."""
     theta, input_size, size, align_corners = where
+    coordinates = transform.pixels(*where)
+    if not backend.is_fixed(transform):  # then this is not compiled, but the sampling can be
+        return at_points(images, ops.stack(coordinates, -1), fill, name="coordinates", **options)
     matrix = transform.affine(theta, input_size, align_corners)
     if matrix is not None:
         matrix = between_pixels(matrix, input_size, size, align_corners)
-    return sample(images, transform.pixels(*where), fill, matrix=matrix, **options)
+    return sample(images, coordinates, fill, matrix=matrix, **options)
 
 
 def natively(images, fill, transform, where, options):
@@ -52,18 +55,33 @@ def natively(images, fill, transform, where, options):
     theta, input_size, size, align_corners = where
     matrix = transform.affine(theta, input_size, align_corners)
     if matrix is None:
-        grid = to_grid(transform.pixels(*where), input_size, align_corners)
+        coordinates = transform.pixels(*where)
+        grid = to_grid(coordinates, input_size, align_corners)
     else:
         grid = affine_grid(matrix, tuple(size), align_corners=align_corners)
     unchanged = None
     if tuple(size) == tuple(input_size):
-        identity = ops.convert_to_tensor(transform.identity, theta.dtype)
-        unchanged = ops.all(theta == identity[None], axis=1)
+        unchanged = at_rest(coordinates) if matrix is None else is_identity(matrix)
 
     def plain(images, grid):
         return at_points(images, grid, fill, name="grid", **options)
 
     return backend.native(images, grid, plain, unchanged, **options)
+
+
+def is_identity(matrix):
+    """Which of `(batch, 2, 3)` matrices leave everything where it is."""
+    return ops.all(matrix == ops.eye(2, 3, dtype=matrix.dtype)[None], axis=(1, 2))
+
+
+def at_rest(coordinates):
+    """Which of the images, whose pixels are looked up at `(x, y)`, stay as they are."""
+    x, y = coordinates
+    _, height, width = x.shape
+    still = ops.logical_and(
+        x == ops.arange(width, dtype=x.dtype), y == ops.arange(height, dtype=y.dtype)[:, None]
+    )
+    return ops.all(still, axis=(1, 2))
 
 
 def mean_of_blocks(images, side):

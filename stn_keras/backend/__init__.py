@@ -44,8 +44,7 @@ with_gradient = _active.with_gradient
 def compiled(function):
     """`function(*tensors, **settings)`, compiled once for each set of settings.
 
-    Settings are compared by identity, but for Python's own immutable values: the equality of any
-    other object may ignore what decides. `.__wrapped__` is the plain function.
+    With a setting that may change unseen it runs as it is. `.__wrapped__` is the plain function.
     """
 
     @functools.lru_cache(maxsize=128)
@@ -54,19 +53,32 @@ def compiled(function):
 
     @functools.wraps(function)
     def call(*tensors, **settings):
+        if not all(map(is_fixed, settings.values())):
+            return function(*tensors, **settings)
         keys = tuple(Setting(name, value) for name, value in sorted(settings.items()))
         return specialized(keys)(*tensors)
 
     return call
 
 
+def is_fixed(value):
+    """Whether it never changes: of objects only this library's own are known not to."""
+    return is_plain(value) or type(value).__module__.startswith("stn_keras.")
+
+
+def is_plain(value):
+    """Whether it is one of Python's own immutable values."""
+    if isinstance(value, tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
 class Setting:
-    """A name and a value as a key."""
+    """A name and a value as a key; objects by identity, as an equality may ignore what counts."""
 
     def __init__(self, name, value):
         self.name, self.value = name, value
-        plain = value is None or isinstance(value, (bool, int, float, str, tuple))
-        self.key = name, value if plain else id(value)
+        self.key = name, value if is_plain(value) else id(value)
 
     def __eq__(self, other):
         return self.key == other.key

@@ -47,13 +47,21 @@ def gather(rows, indices):
     return rows.at[indices].get(mode="promise_in_bounds")
 
 
+@jax.custom_jvp
 def keep(samples, weight):
     """The samples where their weight is not 0, and 0 where it is, even for NaN."""
     # A mask of bits: LLVM would turn a choice into a branch, and no longer vectorize.
     integer = {4: jnp.int32, 8: jnp.int64}[samples.dtype.itemsize]
-    mask = -jnp.minimum(jnp.ceil(weight), 1).astype(integer)
+    mask = -jnp.minimum(jnp.ceil(jnp.abs(weight)), 1).astype(integer)
     bits = lax.bitcast_convert_type(samples, integer) & mask[..., None]
     return lax.bitcast_convert_type(bits, samples.dtype)
+
+
+@keep.defjvp
+def keep_tangent(primals, tangents):
+    samples, weight = primals
+    tangent = jnp.where(weight[..., None] != 0, tangents[0], 0)
+    return keep(samples, weight), tangent
 
 
 def scatter(upstream, indices, weights, count):

@@ -53,8 +53,14 @@ def compile(function):
         # Without a gradient of its own, which TensorFlow would trace beside ours.
         return forward(*map(tf.stop_gradient, tensors)), backward
 
-    # A variable would have to be given its gradient separately.
-    return lambda *tensors: call(*map(tf.convert_to_tensor, tensors))
+    def plain_or_compiled(*tensors):
+        tensors = [
+            tf.convert_to_tensor(x) for x in tensors
+        ]  # not variables, whose gradients differ
+        # Inside forward mode no tape records, by which `gradient` is traced.
+        return function(*tensors) if has_tangents(tensors) else call(*tensors)
+
+    return plain_or_compiled
 
 
 def traced(function):
@@ -154,6 +160,12 @@ def on_tape(tensors):
     return found if any(found) else [True] * len(tensors)  # tf.gradients has no tape
 
 
+def has_tangents(tensors):
+    """Whether a `tf.autodiff.ForwardAccumulator` follows one of the tensors."""
+    _, tangents = pywrap_tfe.TFE_Py_PackJVPs(tensors)
+    return bool(tangents)
+
+
 @tf.custom_gradient
 def barrier(tensors):
     """The same tensors, behind XLA's optimization barrier."""
@@ -168,13 +180,20 @@ def gather(rows, indices):
 
 def keep(samples, weight):
     """The samples where their weight is not 0, and 0 where it is, even for NaN."""
-    if not _fusing:
-        return tf.where(tf.expand_dims(weight != 0, -1), samples, 0)
+    return masked(samples, weight) if _fusing else chosen(samples, weight)
+
+
+def chosen(samples, weight):
+    return tf.where(tf.expand_dims(weight != 0, -1), samples, 0)
+
+
+@tf.custom_gradient
+def masked(samples, weight):
     # A mask of bits: LLVM would turn a choice into a branch, and no longer vectorize.
     integer = {4: tf.int32, 8: tf.int64}[samples.dtype.size]
-    mask = -tf.cast(tf.minimum(tf.math.ceil(weight), 1), integer)
+    mask = -tf.cast(tf.minimum(tf.math.ceil(tf.abs(weight)), 1), integer)
     bits = tf.bitwise.bitwise_and(tf.bitcast(samples, integer), tf.expand_dims(mask, -1))
-    return tf.bitcast(bits, samples.dtype)
+    return tf.bitcast(bits, samples.dtype), lambda upstream: (chosen(upstream, weight), None)
 
 
 def in_batch(indices, count):

@@ -57,7 +57,16 @@ def has_native(images, size, *, interpolation, fill_mode, filled, align_corners)
         and 0 not in (*images.shape, *sizes)
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
+        and is_finite(images)
     )
+
+
+def is_finite(images):
+    """Whether no pixel is infinite or NaN: PyTorch's sampler multiplies even by weights of 0."""
+    if torch.compiler.is_compiling() or images.is_meta:  # there are no numbers yet
+        return True
+    total = images.detach().sum(dtype=torch.promote_types(images.dtype, torch.float32))
+    return bool(total.isfinite())  # one that overflows only costs time
 
 
 def affine_grid(matrix, size, align_corners):

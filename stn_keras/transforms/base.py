@@ -5,15 +5,19 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from stn_keras import backend
 from stn_keras.arguments import as_coordinates, as_size
 from stn_keras.coordinates import affine_pixels, positive_extent, to_grid
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transform:
     """Base of all transforms: frozen, so that equal settings mean equal, hashable instances.
+
+    Settings are all attributes of an instance. Numbers, strings and tuples of them may be equal;
+    any other object equals only itself.
 
     Attributes:
         num_parameters: How many numbers a localization network regresses per image.
@@ -80,12 +84,26 @@ class Transform:
             )
         return theta
 
+    def __eq__(self, other):
+        return type(self) is type(other) and settings(self) == settings(other)
+
+    def __hash__(self):
+        return hash((type(self), settings(self)))
+
     def get_config(self):
         return dict(vars(self))
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def settings(transform):
+    """The attributes of a transform as a key."""
+    return frozenset(
+        (name, value if backend.is_plain(value) else id(value))
+        for name, value in vars(transform).items()
+    )
 
 
 class MatrixTransform(Transform):

@@ -14,7 +14,7 @@ from stn_keras.transforms.base import MatrixTransform, register
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Translation(MatrixTransform):
     """A shift: `theta` is `(batch, 2)`, x and y.
 
@@ -34,7 +34,7 @@ class Translation(MatrixTransform):
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attention(MatrixTransform):
     """A scale and a shift: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
 
@@ -57,7 +57,7 @@ class Attention(MatrixTransform):
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rigid(MatrixTransform):
     """A rotation and a shift: `theta` is `(batch, 3)`, angle, x and y.
 
@@ -90,7 +90,7 @@ class Rigid(MatrixTransform):
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Similarity(MatrixTransform):
     """Rotation, scale and shift: `theta` is `(batch, 4)`, angle, scale, x and y.
 
@@ -116,10 +116,9 @@ class Similarity(MatrixTransform):
         check_max_rotation(self.max_rotation)
         if self.scale is None:
             return
-        if isinstance(self.scale, list):  # as JSON has it
-            object.__setattr__(self, "scale", tuple(self.scale))
         try:
             least, most = self.scale
+            object.__setattr__(self, "scale", (least, most))  # JSON has a list
             good = 0 <= least < 1 < most < math.inf
         except (ValueError, TypeError):
             good = False
@@ -144,7 +143,7 @@ class Similarity(MatrixTransform):
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Affine(MatrixTransform):
     """Any linear map and shift: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
 
@@ -176,7 +175,7 @@ class Affine(MatrixTransform):
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projective(MatrixTransform):
     """Any homography but those that send the output's middle to infinity.
 

@@ -12,7 +12,7 @@ from stn_keras.transforms.base import Transform, register
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ThinPlateSpline(Transform):
     """A smooth warp that moves control points, on a regular grid from −1 to 1, by given offsets.
 
