@@ -2,7 +2,7 @@
 
 import importlib
 
-from stn_keras import localization, metrics, models, regularizers, transforms
+from stn_keras import localization, metrics, models, pixels, regularizers, transforms
 from stn_keras.geometry import affine_grid
 from stn_keras.layers import SpatialTransformer
 from stn_keras.sampling import grid_sample
@@ -16,6 +16,7 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "pixels",
     "regularizers",
     "transforms",
 ]

@@ -20,9 +20,27 @@ def main(arguments=None):
 
 def export_model(args):
     output = args.output or args.model.with_name(args.model.stem + export.SUFFIXES[args.format])
-    export.save(load(args.model), output, args.format)
+    model = load(args.model)
+    examples = None if args.quantize is None else pictures_for(model, args.quantize)
+    export.save(model, output, args.format, quantize=examples)
     print(output)
     return 0
+
+
+def pictures_for(model, folder):
+    try:
+        from stn_keras.serving import images
+    except ImportError as error:
+        raise ValueError(f"{error}; pip install -r requirements.txt") from error
+    if len(model.inputs) != 1:
+        raise ValueError(
+            "--quantize takes a model of one input; `stn_keras.export.save` takes any, in Python. "
+            f"Received: a model of {len(model.inputs)} inputs"
+        )
+    found, unreadable = images.read_folder(folder, model.inputs[0].shape)
+    for reason in unreadable:
+        print(f"stn_keras: {reason}", file=sys.stderr)
+    return found
 
 
 def predict(args):
@@ -60,6 +78,12 @@ def parse(arguments):
     command.add_argument(
         "--output", type=pathlib.Path, metavar="PATH", help="default: beside the model"
     )
+    command.add_argument(
+        "--quantize",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="LiteRT in int8; the folder holds pictures like those in use, a hundred or more",
+    )
 
     command = commands.add_parser("predict", help="classes of images, and what it looks at there")
     command.set_defaults(command=predict)
@@ -71,7 +95,10 @@ def parse(arguments):
         metavar="FOLDER",
         help="for the pictures of the warps; default: beside each image",
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if getattr(args, "quantize", None) and args.format != "litert":
+        parser.error(f"--quantize is for --format litert, not {args.format}")
+    return args
 
 
 if __name__ == "__main__":

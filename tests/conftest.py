@@ -31,6 +31,7 @@ else:
             "pipeline",
             "plots",
             "precision",
+            "quantized",
             "resume",
             "saved",
             "several_machines",

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = (
     "geometry",
+    "pixels",
     "sampling",
     "transforms",
     "layers",

@@ -1,5 +1,8 @@
 """LiteRT files, in float32 or, but for the warps, in int8."""
 
+import warnings
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -14,13 +17,15 @@ def save(model, path, arrays=None):
     """Writes a LiteRT file; of int8 where there are `arrays`, examples of each of the inputs."""
     import tensorflow as tf
 
-    settings = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
+    settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
     if arrays is not None:
         settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
         settings["representative_dataset"] = lambda: _one_by_one(model, arrays)
         settings["_experimental_calibrate_only"] = True
     plain = layers.warp.__wrapped__, sampling._grid_sample.__wrapped__
-    with warping(*map(_named, plain)):
+    with warping(*map(_named, plain)), warnings.catch_warnings():
+        # The converter's own use of what it advises against.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
         try:
             model.export(path, format="litert", verbose=False, **settings)
             if arrays is not None:
@@ -107,8 +112,8 @@ def _kept_in_float(graph, operators):
     seen = set()
     while todo:
         index = todo.pop()
-        is_float = graph.tensors[index].type == schema.TensorType.FLOAT32
-        if is_float and index in made_by and index not in seen:
+        if index not in seen and graph.tensors[index].type == schema.TensorType.FLOAT32:
             seen.add(index)
-            todo.extend([] if kind[index] in weighted else made_by[index].inputs)
+            if index in made_by and kind[index] not in weighted:
+                todo.extend(made_by[index].inputs)
     return kept | seen
