@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.geometry import as_coordinates, as_float, as_numbers, to_pixels, wide_dtype
+from stn_keras.geometry import as_coordinates, as_numbers, to_pixels, wide_dtype
 
 __all__ = ["grid_sample"]
 
@@ -124,7 +124,7 @@ def sample(
 
     def neighbours(*coordinates):
         axes = [
-            taps(coordinate, length, interpolation, fill_mode, align_corners)
+            taps(bounded(coordinate), length, interpolation, fill_mode, align_corners)
             for coordinate, length in zip(reversed(coordinates), size)
         ]
         indices, weights = [], []
@@ -145,24 +145,14 @@ def sample(
     return samples
 
 
-def bounded(coordinate, least=-(2.0**30), most=2.0**30):
+def bounded(coordinate):
     """Finite coordinates, so that none is NaN or out of an integer's range; NaN goes far left."""
-    return ops.where(coordinate > least, ops.where(coordinate < most, coordinate, most), least)
-
-
-def near_image(coordinate, length):
-    """A coordinate clipped to where every tap is outside the image already."""
-    return bounded(coordinate, -3.0, as_float(length + 2, coordinate.dtype))
+    far = 2.0**30
+    return ops.where(coordinate > -far, ops.where(coordinate < far, coordinate, far), -far)
 
 
 def taps(coordinate, length, interpolation, fill_mode, align_corners):
     """The pixels that a sample mixes along one axis: a list of `(index, weight)`."""
-    if fill_mode == "reflect":
-        period = as_float(reflection_period(length, align_corners), coordinate.dtype)
-        coordinate = coordinate - period * backend.floor(coordinate / period)
-        coordinate = bounded(coordinate, -3.0, period + 2)
-    else:
-        coordinate = near_image(coordinate, length)
     if (interpolation, fill_mode) == ("bilinear", "nearest"):
         # The same pixels; and where both are the edge's, a gradient of exactly 0.
         coordinate = ops.clip(coordinate, 0.0, ops.cast(length - 1, coordinate.dtype))
@@ -196,7 +186,7 @@ def outside_weight(coordinates, size, interpolation):
     for coordinate, length in zip(reversed(coordinates), size):
         beyond = sum(
             ops.where(into_axis(position, length) == position, 0, weight)
-            for position, weight in around(near_image(coordinate, length), interpolation)
+            for position, weight in around(bounded(coordinate), interpolation)
         )
         inside = inside * (1 - beyond)
     return 1 - inside
@@ -227,13 +217,10 @@ def into_axis(position, length):
 
 def reflect(position, length, align_corners):
     """Mirrors positions about the centres of the edge pixels, or about their outer edges."""
-    phase = ops.mod(position, reflection_period(length, align_corners))
-    return ops.minimum(phase, 2 * length - (2 if align_corners else 1) - phase)
-
-
-def reflection_period(length, align_corners):
-    """After how many pixels a mirrored axis repeats; the edge pixels come twice or once."""
-    return ops.maximum(2 * (length - 1 if align_corners else length), 1)
+    repeated = 1 if align_corners else 0  # how often an edge pixel is passed over on the way back
+    period = ops.maximum(2 * (length - repeated), 1)
+    phase = ops.mod(position, period)
+    return ops.minimum(phase, 2 * length - 1 - repeated - phase)
 
 
 def to_channels_last(images, data_format):
