@@ -56,7 +56,7 @@ def contenders(network, folder):
     plain = mock.patch.multiple(
         onnx_files,
         _warp=layers.warp.__wrapped__,
-        _grid_sample=sampling._grid_sample.__wrapped__,
+        _at_points=sampling.at_points.__wrapped__,
     )
     with plain:
         yield "ONNX, gathers", *onnx(network, folder / "gathers.onnx")

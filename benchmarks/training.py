@@ -5,7 +5,7 @@ images. From the repository's root:
 
     python -m benchmarks.training
 
-Ours is what `train.py` does by default once its teacher has answered: `model.fit` with the recipe
+Ours is what `train.py` does by default: `model.fit` with the recipe
 `tuned` on the tf.data pipeline that shuffles, flips and crops. PyTorch has it easier: its images
 lie in memory, normalized, shuffled and float32, nothing augments them and no metric is computed.
 Each configuration lives in a process of its own, all take turns round by round, and the images are
@@ -47,18 +47,22 @@ def ours(policy, batch_size):
     """The number of parameters, and what can be timed: functions of the number of steps."""
     import keras
 
-    import train
     from stn_keras.data import pipeline
+    from stn_keras.training.recipes import RECIPES
 
     keras.config.set_dtype_policy(policy)
-    recipe = train.RECIPES["tuned"]
-    model = recipe.network()
-    train.prepare(model, recipe, steps=20_000)
+    recipe = RECIPES["tuned"]
+    model = recipe.model()
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(recipe.optimizer(steps=20_000), loss, metrics=["accuracy"])
     images, labels = noise(batch_size)
-    one_hot = keras.utils.to_categorical(labels, 10).astype("float32")
-    answers = np.repeat(one_hot[:, None], pipeline.VIEWS, axis=1)  # as a teacher would give them
     batches = pipeline.training_batches(
-        images, answers, batch_size=batch_size, seed=0, crop=recipe.crop
+        images,
+        keras.utils.to_categorical(labels, 10),
+        batch_size=batch_size,
+        seed=0,
+        flip=recipe.flip,
+        crop=recipe.crop,
     )
 
     def fit(steps):

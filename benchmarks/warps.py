@@ -1,183 +1,202 @@
-"""The same warp by everyone who can, and its gradients in every framework, for `sampler.py`.
+"""The warps that are timed: each in our words and in PyTorch's, with its images and coordinates.
 
-Bilinear, zeros outside, `align_corners=False`; `theta`, `(batch, 2, 3)`, maps normalized output
-coordinates to normalized input coordinates. Images are `(batch, height, width, channels)`, but
-`(batch, channels, height, width)` for those in `NCHW`.
+A cell has a table, the shape of its images, `(batch, height, width, channels)` or `(batch, depth,
+height, width, channels)`, a function that draws coordinates (theta or a grid), and the warp twice:
+`ours(images, coordinates)`, and `pytorch(images, coordinates)` of images with channels first.
+`align_corners=False` throughout; bilinear, with zeros outside the images, unless its name says
+otherwise.
 """
 
 import functools
-import math
-import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-JOBS = {  # which of (images, theta) a gradient is sent to
-    "forward": (),
-    "+ gradient of theta": (1,),
-    "+ gradients of theta and images": (1, 0),
-}
+
+@dataclass(frozen=True)
+class Cell:
+    table: str
+    shape: tuple[int, ...]
+    coordinates: Callable  # of a random generator and the shape of the images
+    ours: Callable
+    pytorch: Callable
+
+
+# Ours.
 
 
 @functools.cache
-def transformer():
+def transformer(**options):
     import stn_keras
 
-    return stn_keras.SpatialTransformer()
+    return stn_keras.SpatialTransformer(**options)
 
 
-def ours(images, theta):
-    return transformer()([images, theta])
+def layer(**options):
+    return lambda images, theta: transformer(**options)([images, theta])
 
 
-def pytorch(images, theta):
-    from torch.nn.functional import affine_grid, grid_sample
+def sampler(**options):
+    def warp(images, grid):
+        import stn_keras
 
-    grid = affine_grid(theta, images.shape, align_corners=False)
-    return grid_sample(images, grid, align_corners=False)
+        return stn_keras.grid_sample(images, grid, **options)
 
-
-def kornia(images, theta):
-    import torch
-    from kornia.geometry.transform import invert_affine_transform, warp_affine
-
-    size = images.shape[2:]
-    matrix = torch.stack([torch.stack(row, -1) for row in between_pixels(theta, size)], 1)
-    return warp_affine(images, invert_affine_transform(matrix), size, align_corners=False)
+    return warp
 
 
-def affine_transform(images, theta):
-    from keras import ops
-
-    x_row, y_row = between_pixels(theta, images.shape[1:3])
-    projective = [ops.zeros_like(theta[:, 0, 0])] * 2
-    return ops.image.affine_transform(images, ops.stack([*x_row, *y_row, *projective], -1))
+# PyTorch's.
 
 
-def map_coordinates(images, theta):
-    """It samples one channel of one image: vectorized over both."""
-    from keras import ops
+def torch_sampler(**options):
+    def warp(images, grid):
+        from torch.nn.functional import grid_sample
 
-    def warp(image_and_coordinates):
-        image, coordinates = image_and_coordinates
-        sample = functools.partial(ops.image.map_coordinates, coordinates=coordinates, order=1)
-        return ops.transpose(ops.vectorized_map(sample, ops.transpose(image, (2, 0, 1))), (1, 2, 0))
+        return grid_sample(images, grid, align_corners=False, **options)
 
-    y, x = (ops.arange(length, dtype="float32") for length in images.shape[1:3])
-    x_row, y_row = between_pixels(theta[..., None, None], images.shape[1:3])
-    coordinates = ops.stack([a * x + b * y[:, None] + c for a, b, c in (y_row, x_row)], 1)
-    return ops.vectorized_map(warp, (images, coordinates))
+    return warp
 
 
-def between_pixels(theta, size):
-    """Rows `(a, b, c)` of theta's matrix between pixels, whose centres are at 0, 1, 2, …"""
-    (height, width), rows = size, []
-    for row, length in enumerate((width, height)):
-        a, b, c = (theta[:, row, k] * (length / 2) for k in range(3))
-        origin = a * (1 / width - 1) + b * (1 / height - 1) + c + (length - 1) / 2
-        rows.append((a * (2 / width), b * (2 / height), origin))
-    return rows
+def torch_affine(**options):
+    sample = torch_sampler(**options)
+
+    def warp(images, theta):
+        from torch.nn.functional import affine_grid
+
+        return sample(images, affine_grid(theta, images.shape, align_corners=False))
+
+    return warp
 
 
-CONTENDERS = {
-    "ours": ours,
-    "PyTorch": pytorch,
-    "kornia": kornia,
-    "keras affine_transform": affine_transform,
-    "keras map_coordinates": map_coordinates,
-}
-NCHW = {"PyTorch": ["torch"], "kornia": ["kornia", "torch"]}  # and the packages they need
-
-
-def can(contender, job, sizes):
-    """`affine_transform` is documented to have no gradient of its transform. `map_coordinates` has
-    one that takes more than ten gigabytes, and as many seconds, of the largest images."""
-    if contender == "keras affine_transform":
-        return job == "forward"
-    return contender != "keras map_coordinates" or job == "forward" or math.prod(sizes) < 2**24
-
-
-# Of each framework the device, and `run(job)`: the warped images and the job's gradients, once they
-# are all there.
-
-
-def on_tensorflow(warp, arrays):
-    import tensorflow as tf
-
-    tensors = [tf.constant(array) for array in arrays]
-    device = tf.config.list_logical_devices()[-1].device_type
-
-    def do(job, images, theta, upstream):
-        inputs = [(images, theta)[k] for k in JOBS[job]]
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            warped = warp(images, theta)
-        return warped, *tape.gradient(warped, inputs, upstream)
-
-    jit = warp is not affine_transform  # which XLA has not
-    compiled = {
-        job: tf.function(functools.partial(do, job), autograph=False, jit_compile=jit)
-        for job in JOBS
-    }
-
-    def run(job):
-        result = compiled[job](*tensors)
-        if device != "CPU":
-            tf.test.experimental.sync_devices()
-        return result
-
-    return device, run
-
-
-def on_jax(warp, arrays):
-    import jax
-
-    tensors = [jax.numpy.asarray(array) for array in arrays]
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def do(job, images, theta, upstream):
-        warped, gradients = jax.vjp(warp, images, theta)
-        return warped, *(gradients(upstream)[k] for k in JOBS[job])  # the others are not computed
-
-    return jax.default_backend().upper(), lambda job: jax.block_until_ready(do(job, *tensors))
-
-
-def on_torch(warp, arrays):
+def torch_projective(images, theta):
     import torch
 
-    torch.set_num_threads(os.cpu_count())  # by default one per physical core
-    cuda = torch.cuda.is_available()
-    *tensors, upstream = (torch.from_numpy(a).to("cuda" if cuda else "cpu") for a in arrays)
-
-    def run(job):
-        wanted = JOBS[job]
-        inputs = [tensor.detach().requires_grad_(k in wanted) for k, tensor in enumerate(tensors)]
-        with torch.set_grad_enabled(bool(wanted)):
-            warped = warp(*inputs)
-        chosen = [inputs[k] for k in wanted]
-        gradients = torch.autograd.grad(warped, chosen, upstream) if wanted else ()
-        if cuda:
-            torch.cuda.synchronize()
-        return warped.detach(), *gradients
-
-    return torch.cuda.get_device_name() if cuda else "CPU", run
+    batch, _, *size = images.shape
+    matrix = torch.cat([theta, theta.new_ones(batch, 1)], dim=1).reshape(batch, 3, 3)
+    points = output_points(tuple(size), images.device) @ matrix.mT  # (batch, pixels, 3)
+    grid = points[..., :2] / points[..., 2:]
+    return torch_sampler()(images, grid.reshape(batch, *size, 2))
 
 
-FRAMEWORKS = {"tensorflow": on_tensorflow, "jax": on_jax, "torch": on_torch}
+def torch_spline(images, theta):
+    batch, _, *size = images.shape
+    influence = spline_influence(tuple(size), images.device)  # (pixels, 16)
+    points = output_points(tuple(size), images.device)[:, :2]
+    grid = points + influence @ theta.reshape(batch, -1, 2)
+    return torch_sampler()(images, grid.reshape(batch, *size, 2))
 
 
-def prepare(contender, backend, sizes):
-    """A contender's device and `run`, on images, a theta near the identity, a random upstream."""
+@functools.cache
+def output_points(size, device):
+    """`(pixels, 3)`: x, y and 1 of each output pixel."""
+    import torch
+
+    x, y = pixel_centres(size)
+    points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=-1)
+    return torch.as_tensor(points, dtype=torch.float32, device=device)
+
+
+@functools.cache
+def spline_influence(size, device):
+    """`(pixels, 16)`: how far each pixel follows each of 4×4 control points."""
+    import torch
+
+    def bend(points):
+        squares = ((points[:, None] - centres) ** 2).sum(-1)
+        return squares * np.log(np.where(squares > 0, squares, 1))
+
+    y, x = np.meshgrid(*[np.linspace(-1, 1, 4)] * 2, indexing="ij")
+    centres = np.stack([x.ravel(), y.ravel()], axis=-1)
+    plane = np.column_stack([np.ones(16), centres])
+    system = np.block([[bend(centres), plane], [plane.T, np.zeros((3, 3))]])
+    x, y = (axis.ravel() for axis in pixel_centres(size))
+    points = np.stack([x, y], axis=-1)
+    basis = np.column_stack([bend(points), np.ones(x.size), points])
+    influence = basis @ np.linalg.inv(system)[:, :16]
+    return torch.as_tensor(influence, dtype=torch.float32, device=device)
+
+
+def pixel_centres(size):
+    """Normalized coordinates of all pixels, x first."""
+    axes = [(2 * np.arange(length) + 1) / length - 1 for length in size]
+    return np.meshgrid(*axes, indexing="ij")[::-1]
+
+
+# Coordinates and images.
+
+
+def affine_theta(rng, shape, scale=1):
+    axes = len(shape) - 2
+    return scale * (np.eye(axes, axes + 1) + 0.1 * rng.standard_normal((shape[0], axes, axes + 1)))
+
+
+def projective_theta(rng, shape):
+    noise = rng.standard_normal((shape[0], 3, 3)) * [[0.1], [0.1], [0.05]]
+    return (np.eye(3) + noise).reshape(-1, 9)[:, :8]
+
+
+def spline_theta(rng, shape):
+    return 0.05 * rng.standard_normal((shape[0], 32))
+
+
+def wavy_grid(rng, shape):
+    """An affine grid with waves in it."""
+    theta = affine_theta(rng, shape)
+    points = np.stack(pixel_centres(shape[1:-1]), axis=-1).reshape(-1, len(shape) - 2)
+    moved = points @ theta[:, :, :-1].transpose(0, 2, 1) + theta[:, None, :, -1]
+    waves = 0.05 * np.sin(5 * points[:, ::-1])
+    return (moved + waves).reshape(*shape[:-1], -1)
+
+
+def arrays(cell, shape):
+    """Images, coordinates near the identity, and a random upstream gradient, in float32."""
     rng = np.random.default_rng(0)
-    batch, height, width, channels = sizes
-    y, x = (np.linspace(-1, 1, length, dtype="float32") for length in (height, width))
-    x, y = x[:, None], y[:, None, None]
-    along_x, along_y, phase = rng.uniform(-3, 3, (3, batch, 1, 1, channels)).astype("float32")
+    wave, window = rng.uniform(-3, 3, (shape[0], *[1] * (len(shape) - 2), shape[-1])), 1
+    for axis, length in enumerate(shape[1:-1], 1):
+        position = np.linspace(-1, 1, length).reshape([-1] + [1] * (len(shape) - 1 - axis))
+        wave = wave + rng.uniform(-3, 3, shape[-1]) * position
+        window = window * (1 - position**2)
     # Smooth, and dark at the edges: where pixels differ much from their neighbours, the gradient
-    # of theta jumps with the last digits of the coordinates.
-    images = np.sin(along_x * x + along_y * y + phase) * (1 - x**2) * (1 - y**2)
-    theta = (np.eye(2, 3) + 0.1 * rng.standard_normal((batch, 2, 3))).astype("float32")
-    upstream = rng.standard_normal(sizes, dtype="float32")
-    if contender in NCHW:
-        images, upstream = (np.moveaxis(array, -1, 1).copy("C") for array in (images, upstream))
-    framework = FRAMEWORKS["torch" if contender in NCHW else backend]
-    return framework(CONTENDERS[contender], (images, theta, upstream))
+    # of coordinates jumps with their last digits.
+    images, coordinates = np.sin(wave) * window, cell.coordinates(rng, shape)
+    upstream = rng.standard_normal(shape)
+    return [array.astype("float32") for array in (images, coordinates, upstream)]
+
+
+def affine_cell(name):
+    shape = tuple(map(int, name.split("x")))
+    return Cell("affine", shape, affine_theta, layer(), torch_affine())
+
+
+def other(coordinates, ours, pytorch, shape=(32, 96, 96, 8)):
+    return Cell("warps", shape, coordinates, ours, pytorch)
+
+
+zoom_theta = functools.partial(affine_theta, scale=1 / 3)
+volume, image = (4, 32, 48, 48, 4), (1, 224, 224, 3)
+SHAPES = ["64x32x32x3", "32x224x224x3", "16x56x56x64", "8x128x128x32", "4x1024x1024x16"]
+CELLS = {
+    **{name: affine_cell(name) for name in SHAPES},
+    "grid_sample bilinear": other(wavy_grid, sampler(), torch_sampler()),
+    "grid_sample bicubic": other(
+        wavy_grid, sampler(interpolation="bicubic"), torch_sampler(mode="bicubic")
+    ),
+    "grid_sample nearest": other(
+        wavy_grid, sampler(interpolation="nearest"), torch_sampler(mode="nearest")
+    ),
+    "projective": other(projective_theta, layer(transform="projective"), torch_projective),
+    "thin-plate spline": other(spline_theta, layer(transform="thin_plate_spline"), torch_spline),
+    "threefold zoom": other(zoom_theta, layer(), torch_affine()),
+    "affine bicubic": other(
+        affine_theta, layer(interpolation="bicubic"), torch_affine(mode="bicubic")
+    ),
+    "affine reflect": other(
+        affine_theta, layer(fill_mode="reflect"), torch_affine(padding_mode="reflection")
+    ),
+    "affine border": other(
+        affine_theta, layer(fill_mode="nearest"), torch_affine(padding_mode="border")
+    ),
+    "volumes": other(wavy_grid, sampler(), torch_sampler(), volume),
+    "one image": other(affine_theta, layer(), torch_affine(), image),
+}

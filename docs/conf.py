@@ -1,6 +1,10 @@
 """Sphinx: `python -m sphinx -W docs build/docs`."""
 
+import inspect
 import re
+
+import keras
+from sphinx.util.inspect import stringify_signature
 
 import stn_keras
 
@@ -28,5 +32,13 @@ def to_restructured_text(app, what, name, thing, options, lines):
     lines[:] = text.split("\n")
 
 
+def signature_of_init(app, what, name, thing, options, signature, returned):
+    """A layer's own arguments, where autodoc takes `Layer.__new__`'s `*args, **kwargs`."""
+    if what == "class" and issubclass(thing, keras.Layer):
+        signature = stringify_signature(inspect.signature(thing), unqualified_typehints=True)
+    return signature, returned
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-process-docstring", to_restructured_text)

@@ -23,10 +23,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import observe
+from stn_keras import colours
 from stn_keras.data import distortions, pipeline
 from stn_keras.training import files, precision
-from train import environment
+from stn_keras.training.runs import environment
 
 # Of the distortions of held-out and of test images: the same for all models and seeds of training.
 VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002
@@ -58,6 +58,7 @@ def main(module, description, folder, cells, train, arguments=None):
                 continue
             print(name, flush=True)
             keras.backend.clear_session()
+            keras.config.set_image_data_format("channels_last")  # as the data are
             keras.config.set_dtype_policy(precision.choose(args.precision))
             keras.utils.set_random_seed(cells[name]["seed"])
             start = time.perf_counter()
@@ -150,7 +151,9 @@ def save_pictures(path, model, images, labels):
     low, high = seen.min(), seen.max()
 
     def pixels(images):
-        return np.round(255 * observe.grey_or_rgb(images, low, high)).astype("uint8")
+        return np.round(255 * colours.rescaled(colours.grey_or_rgb(images), low, high)).astype(
+            "uint8"
+        )
 
     def means(images):
         return np.stack([images[labels == label].mean(axis=0) for label in np.unique(labels)])

@@ -12,7 +12,8 @@ trains `models.cifar10_stn` in four variants, with three seeds each:
 - `cnn`: no transformer, and as many more parameters in the dense layer.
 
 Each cell, `<variant>-<distortion>-<seed>`, becomes one file of `results/distorted_cifar10/`;
-`examples/distorted_mnist.py` says more. The recipe is `train.py`'s `untaught`, without its crops.
+`examples/distorted_mnist.py` says more. The recipe is `train.py`'s `tuned`, without its crops;
+files of earlier versions call it `untaught`.
 """
 
 import itertools
@@ -20,11 +21,11 @@ import pathlib
 
 from examples import cells
 from stn_keras.data import cifar10
-from train import RECIPES
+from stn_keras.training.recipes import RECIPES
 
 FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_cifar10"
 HELD_OUT = 2_000
-RECIPE = RECIPES["untaught"]
+RECIPE = RECIPES["tuned"]
 EPOCHS = 20
 VARIANTS = {
     "cnn": {"transformer": False, "units": 1142},
@@ -47,7 +48,7 @@ def table():
 
 
 def build(variant):
-    model = RECIPE.network(**VARIANTS[variant])
+    model = RECIPE.model(**VARIANTS[variant])
     if variant == "frozen":
         model.get_layer("transformer").trainable = False
     return model
@@ -69,7 +70,7 @@ def train(cell, path, epochs):
     )
     if cell["model"] == "images" and cell["seed"] == 0:
         cells.save_pictures(path.with_suffix(".npz"), model, *data[2])
-    return {**results, "recipe": "untaught", "peak": RECIPE.peak}
+    return {**results, "recipe": "tuned", "peak": RECIPE.peak}
 
 
 def main(arguments=None):

@@ -36,6 +36,7 @@ def build(size, weights):
 
 def main(arguments=None):
     args = parse(arguments)
+    keras.config.set_image_data_format("channels_last")  # as the data are
     keras.utils.set_random_seed(0)
 
     def enlarge(images):

@@ -33,6 +33,7 @@ def main(arguments=None):
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         keras.distribution.initialize(args.address, args.processes, args.process)
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+    keras.config.set_image_data_format("channels_last")  # as the data are
     keras.utils.set_random_seed(0)
 
     model = build()

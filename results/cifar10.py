@@ -1,7 +1,8 @@
 """Draws the figures and prints the table of the CIFAR-10 runs, from their files alone.
 
 `python -m results.cifar10` reads every `results/cifar10/<group>-<seed>/history.csv`, a copy of
-what `train.py` wrote to `saved_models/<group>-<seed>/`.
+what `train.py` wrote to `saved_models/<group>-<seed>/`. results/README.md says what the groups are;
+the names in a `config.json` are those of the version that wrote it.
 """
 
 import collections

@@ -14,7 +14,7 @@ import statistics
 import numpy as np
 from matplotlib.figure import Figure
 
-from stn_keras import plots
+from stn_keras import curves, plots
 from stn_keras.training import files
 
 FOLDER = pathlib.Path(__file__).parent
@@ -257,7 +257,7 @@ def error_bars(cells, paper):
                 panel.plot(paper[model, name], height, "|", color="black", markersize=14)
             if (model, name) in cells:
                 values = errors(cells[model, name])
-                color = plots.COLORS["st-" in model]
+                color = curves.COLORS["st-" in model]
                 panel.plot([min(values), max(values)], [height, height], color=color)
                 panel.plot(statistics.mean(values), height, "o", color=color)
         panel.set(title=name, xlabel="test error, %")
@@ -269,8 +269,8 @@ def error_bars(cells, paper):
     panels[0].minorticks_off()
     panels[0].set_yticks(range(len(models)), reversed(models))
     panels[0].plot([], [], "|", color="black", markersize=14, label="paper")
-    panels[0].plot([], [], "o-", color=plots.COLORS[1], label="with a transformer")
-    panels[0].plot([], [], "o-", color=plots.COLORS[0], label="without")
+    panels[0].plot([], [], "o-", color=curves.COLORS[1], label="with a transformer")
+    panels[0].plot([], [], "o-", color=curves.COLORS[0], label="without")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 

@@ -1,12 +1,15 @@
 """Spatial transformers for Keras."""
 
 import importlib
+import sys
 
-from stn_keras import localization, metrics, models, pixels, regularizers, transforms
-from stn_keras.geometry import affine_grid
-from stn_keras.layers import SpatialTransformer
-from stn_keras.sampling import grid_sample
-from stn_keras.training import optimizers
+# `python -m stn_keras --help` does not wait for Keras: `__main__` loads what follows.
+if sys.argv[:1] != ["-m"] or f"-m {__name__}" not in " ".join(sys.orig_argv):
+    from stn_keras import localization, metrics, models, regularizers, transforms
+    from stn_keras.geometry import affine_grid
+    from stn_keras.layers import SpatialTransformer
+    from stn_keras.sampling import grid_sample
+    from stn_keras.training import optimizers
 
 __all__ = [
     "SpatialTransformer",
@@ -16,7 +19,6 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
-    "pixels",
     "regularizers",
     "transforms",
 ]
@@ -26,7 +28,6 @@ __version__ = "0.1.0"
 _ON_DEMAND = {
     "callbacks": "training.callbacks",
     "data": "data",
-    "distillation": "training.distillation",
     "export": "serving.export",
     "files": "training.files",
     "history": "training.history",
@@ -34,6 +35,7 @@ _ON_DEMAND = {
     "plots": "plots",
     "precision": "training.precision",
     "predict": "serving.predict",
+    "recipes": "training.recipes",
     "resume": "training.resume",
     "saved": "serving.saved",
 }

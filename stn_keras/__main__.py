@@ -1,70 +1,112 @@
 """`python -m stn_keras`: saved models, exported and asked about pictures."""
 
 import argparse
+import importlib
+import logging
 import pathlib
 import sys
 
-from stn_keras.serving import export
-from stn_keras.serving.saved import LoadError, load
+import stn_keras
+from stn_keras.quiet import quiet
+
+FORMATS = ("saved_model", "litert", "onnx")  # those of `export.SUFFIXES`, which imports Keras
 
 
 def main(arguments=None):
     """Runs the command and returns its exit status."""
     args = parse(arguments)
     try:
-        return args.command(args)
-    except (LoadError, export.ExportError, OSError, ValueError) as error:
-        print(f"stn_keras: {error}", file=sys.stderr)
-        return 1
+        load_keras()
+        errors = args.command(args)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        from stn_keras.training.files import explain
+
+        errors = [explain(error)]
+    except ValueError as error:
+        errors = [error]
+    sys.stdout.flush()
+    for message in errors:
+        print(f"stn_keras: {message}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def load_keras():
+    """Imports what every command needs, without the messages of what is loaded with it."""
+    with quiet():
+        import keras
+
+        if not hasattr(stn_keras, "SpatialTransformer"):
+            importlib.reload(stn_keras)  # registers every class that a saved model may hold
+        keras.ops.zeros(())  # looks for GPUs
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def export_model(args):
+    from stn_keras.serving import export
+    from stn_keras.serving.saved import load
+
     output = args.output or args.model.with_name(args.model.stem + export.SUFFIXES[args.format])
     model = load(args.model)
     examples = None if args.quantize is None else pictures_for(model, args.quantize)
-    export.save(model, output, args.format, quantize=examples)
+    try:
+        export.save(model, output, args.format, quantize=examples)
+    except export.ExportError as error:
+        return [error]
     print(output)
-    return 0
+    return []
 
 
 def pictures_for(model, folder):
+    """The pictures of a folder, as the model takes them."""
     try:
-        from stn_keras.serving import images
+        from stn_keras.data.pictures import PictureError
+        from stn_keras.serving import inputs
     except ImportError as error:
         raise ValueError(f"{error}; pip install -r requirements.txt") from error
-    if len(model.inputs) != 1:
+    count = len(getattr(model, "inputs", None) or [])
+    if count != 1:
         raise ValueError(
-            "--quantize takes a model of one input; `stn_keras.export.save` takes any, in Python. "
-            f"Received: a model of {len(model.inputs)} inputs"
+            "--quantize is for models of one input; in Python `stn_keras.export.save` takes "
+            f"examples of several. Received: a model of {count} inputs"
         )
-    found, unreadable = images.read_folder(folder, model.inputs[0].shape)
-    for reason in unreadable:
-        print(f"stn_keras: {reason}", file=sys.stderr)
-    return found
+    try:
+        return inputs.read_folder(folder, model.inputs[0].shape)
+    except PictureError as error:
+        raise ValueError(error) from error
 
 
 def predict(args):
     try:
-        from stn_keras.data.pictures import PictureError
-        from stn_keras.serving import predict
+        from stn_keras.data import pictures
+        from stn_keras.serving import predict, saved
     except ImportError as error:
         raise ValueError(f"{error}; pip install -r requirements.txt") from error
-    model = load(args.model)
-    classes = predict.class_names(args.model, model.output_shape[-1])
-    classifier = predict.Classifier(model, classes)
-    if args.output_dir:
-        names = [path.name for path in args.images]
-        if len({*names}) < len(names):
-            raise ValueError("--output-dir: two of the images have the same name")
-        args.output_dir.mkdir(parents=True, exist_ok=True)
-    status = 0
+    classifier = predict.Classifier(saved.load(args.model))
+    names = predict.class_names(args.model, len(classifier.classes))
+    classifier.classes = names or classifier.classes
+    sources: dict[pathlib.Path, list[pathlib.Path]] = {}
     for path in args.images:
+        sources[path] = pictures.find(path) if path.is_dir() else [path]
+    paths = list(dict.fromkeys(path for found in sources.values() for path in found))
+    unreadable = {}
+    for path, name in zip(paths, predict.drawing_names(paths), strict=True):
         try:
-            print(predict.describe(classifier, path, args.output_dir))
-        except PictureError as error:
-            print(f"stn_keras: {error}", file=sys.stderr)
-            status = 1
-    return status
+            print(predict.describe(classifier, path, args.output_dir, name), flush=True)
+        except pictures.PictureError as error:
+            unreadable[path] = error
+    return list(complaints(sources, unreadable))
+
+
+def complaints(sources, unreadable):
+    """Of each picture named that can't be read, and of each folder without one that can."""
+    for path, found in sources.items():
+        if not path.is_dir():
+            yield from (unreadable[path] for path in found if path in unreadable)
+        elif all(path in unreadable for path in found):
+            yield f"{path} has no picture that can be read; name another folder, or the pictures"
 
 
 def parse(arguments):
@@ -74,7 +116,7 @@ def parse(arguments):
     command = commands.add_parser("export", help="write it for a runtime without Keras")
     command.set_defaults(command=export_model)
     command.add_argument("model", type=pathlib.Path, help="a .keras file")
-    command.add_argument("--format", choices=export.SUFFIXES, required=True)
+    command.add_argument("--format", choices=FORMATS, required=True)
     command.add_argument(
         "--output", type=pathlib.Path, metavar="PATH", help="default: beside the model"
     )
@@ -88,12 +130,19 @@ def parse(arguments):
     command = commands.add_parser("predict", help="classes of images, and what it looks at there")
     command.set_defaults(command=predict)
     command.add_argument("model", type=pathlib.Path, help="a .keras file")
-    command.add_argument("images", type=pathlib.Path, nargs="+", metavar="IMAGE")
+    command.add_argument(
+        "images",
+        type=pathlib.Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="a picture, or a folder: all pictures in it that can be read",
+    )
     command.add_argument(
         "--output-dir",
         type=pathlib.Path,
         metavar="FOLDER",
-        help="for the pictures of the warps; default: beside each image",
+        default=pathlib.Path(),
+        help="for the drawings of the warps; default: the current folder",
     )
     args = parser.parse_args(arguments)
     if getattr(args, "quantize", None) and args.format != "litert":

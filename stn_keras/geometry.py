@@ -22,9 +22,12 @@ import re
 import keras
 from keras import ops
 
+from stn_keras import backend
+
 __all__ = ["affine_grid", "compose", "invert", "transform_points"]
 
 Size = tuple[int, int] | tuple[int, int, int]
+FAR = 2.0**20  # pixels: further out a homography has no gradient
 
 
 def affine_grid(theta, output_size: Size, *, align_corners: bool = False):
@@ -56,10 +59,26 @@ def affine_grid(theta, output_size: Size, *, align_corners: bool = False):
             the shape that belongs to it.
     """
     output_size = as_size(output_size, "output_size", axes=(2, 3))
+    if is_symbolic(theta):
+        return AffineGrid()(theta, output_size, align_corners=align_corners)
     theta = as_affine(theta, len(output_size))
+    if backend.affine_grid is not None and all(isinstance(n, int) for n in output_size):
+        return backend.affine_grid(theta, output_size, align_corners)
     # From −1 to 1 it is 2.
     coordinates = affine_map(theta, [2] * len(output_size), output_size, align_corners)
     return ops.stack(coordinates, axis=-1)  # (batch, *output_size, axes)
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class AffineGrid(keras.Operation):
+    """`affine_grid` in a functional model."""
+
+    def call(self, theta, output_size, align_corners):
+        return affine_grid(theta, output_size, align_corners=align_corners)
+
+    def compute_output_spec(self, theta, output_size, align_corners):
+        shape = (theta.shape[0], *output_size, len(output_size))
+        return keras.KerasTensor(shape, wide_dtype(theta))
 
 
 def affine_pixels(theta, input_size, output_size, align_corners):
@@ -107,14 +126,14 @@ def affine_rows(theta, units, output_size, align_corners):
 def projective_pixels(matrix, input_size, output_size, align_corners):
     """Pixel coordinates `(x, y)` in the input of `(batch, 3, 3)` homographies.
 
-    Where the denominator is 0 they are not finite, which counts as outside the image.
+    Where the depth is 0, on the horizon, they are not finite: outside the image.
     """
     units = [extent(length, align_corners) for length in input_size]
     x, y = affine_map(matrix[:, :2], units, output_size, align_corners)
     # The last row maps no axis of the image: its unit is the normalised one, 2 from −1 to 1.
     (depth,) = affine_map(matrix[:, 2:], (2,), output_size, align_corners)
     return [
-        coordinate / depth + middle(length, matrix.dtype)
+        divided(coordinate, depth) + middle(length, matrix.dtype)
         for coordinate, length in zip((x, y), reversed(input_size))
     ]
 
@@ -180,7 +199,17 @@ def transform_points(matrix, points):
     points = as_coordinates(points, "points")
     homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
     mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
-    return mapped[..., :2] / mapped[..., 2:]
+    return divided(mapped[..., :2], mapped[..., 2:])
+
+
+def divided(numerator, depth):
+    """Their quotient, without a gradient where it is next to infinite or not a number.
+
+    There a derivative would overflow, and times an upstream gradient of 0 be NaN.
+    """
+    usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
+    quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)
+    return ops.where(usable, quotient, ops.stop_gradient(numerator / depth))
 
 
 def product(left, right):
@@ -198,30 +227,28 @@ def plane(coefficients, output_size):
     """
     axes = len(output_size)
 
-    @ops.custom_gradient
-    def evaluate(coefficients):
+    def forward(coefficients):
         positions = [from_middle(length, coefficients.dtype) for length in reversed(output_size)]
-        # Not [:, k, None, None]: TensorFlow's graph optimizer would lose the new axes.
         *slopes, value = (
-            ops.reshape(coefficients[:, k], (-1,) + (1,) * axes) for k in range(axes + 1)
+            ops.reshape(k, (-1,) + (1,) * axes) for k in ops.unstack(coefficients, axis=1)
         )
         for k, (slope, position) in enumerate(zip(slopes, positions)):
-            value = value + slope * ops.reshape(position, (-1,) + (1,) * k)
+            along = (1,) * (axes - k) + (-1,) + (1,) * k
+            value = value + slope * ops.reshape(position, along)
+        return value
 
-        def gradient(*args, upstream=None):
-            (sums,) = args if upstream is None else (upstream,)
-            found = []
-            for k, position in enumerate(positions, 1):
-                # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
-                moments = sums @ ops.stack([position, ops.ones_like(position)], axis=-1)
-                rest = math.prod(output_size[: axes - k])
-                found.append(ops.sum(ops.reshape(moments[..., 0], (-1, rest)), axis=1))
-                sums = moments[..., 1]
-            return ops.stack([*found, sums], axis=-1)
+    def backward(wanted, upstream, coefficients):
+        sums, found = upstream, []
+        for k, length in enumerate(reversed(output_size), 1):
+            position = from_middle(length, coefficients.dtype)
+            # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
+            moments = sums @ ops.stack([position, ops.ones_like(position)], axis=-1)
+            rest = math.prod(output_size[: axes - k])
+            found.append(ops.sum(ops.reshape(moments[..., 0], (-1, rest)), axis=1))
+            sums = moments[..., 1]
+        return (ops.stack([*found, sums], axis=-1),)
 
-        return value, gradient
-
-    return evaluate(coefficients)
+    return backend.with_gradient(forward, backward)(coefficients)
 
 
 def to_pixels(grid, size, align_corners):
@@ -295,6 +322,11 @@ def as_numbers(values, name):
     if not re.match("float|bfloat|u?int", keras.backend.standardize_dtype(tensor.dtype)):
         raise ValueError(f"{wanted}. Received: {name}.dtype={tensor.dtype}")
     return tensor
+
+
+def is_symbolic(*tensors):
+    """Whether one of them stands for a tensor of a functional model that is being built."""
+    return any(isinstance(tensor, keras.KerasTensor) for tensor in tensors)
 
 
 def wide_dtype(*tensors):

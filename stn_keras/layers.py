@@ -1,6 +1,5 @@
 """The spatial transformer as a Keras layer."""
 
-import functools
 import math
 import numbers
 import operator
@@ -9,18 +8,18 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras import backend, transforms
-from stn_keras.adjoint import gather_to_images
-from stn_keras.geometry import as_coordinates, as_size, compose
-from stn_keras.sampling import (
-    as_fill,
+from stn_keras import networks, sharing, transforms
+from stn_keras.geometry import as_affine, as_coordinates, as_size, compose
+from stn_keras.images import (
+    as_options,
     check_batch,
     check_images,
-    check_options,
+    fill_tensor,
     from_channels_last,
-    sample,
+    same_batch,
     to_channels_last,
 )
+from stn_keras.warp import warp
 
 __all__ = ["SpatialTransformer"]
 
@@ -41,7 +40,9 @@ class SpatialTransformer(keras.Layer):
 
     Args:
         localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`.
-            Without one the layer is called on `[images, theta]`.
+            Without one the layer is called on `[images, theta]`. A network of several inputs
+            sees them all, such as a moving and a fixed image, and the first one is warped. One
+            network may belong to several layers.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         output_size: `(height, width)` of the warped images; `None` keeps the input's.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`; see `stn_keras.grid_sample`.
@@ -60,8 +61,9 @@ class SpatialTransformer(keras.Layer):
             training from lurching; it changes nothing under Adam, which divides it out again.
 
     Call arguments:
-        inputs: Images `(batch, height, width, channels)` (`data_format` permitting), or
-            `[images, theta]`.
+        inputs: Images `(batch, height, width, channels)` (`data_format` permitting);
+            `[images, theta]` without a network; `[images, ...]`, all that a network of several
+            inputs takes.
 
     Returns:
         The warped images, in the layer's compute dtype. Coordinates are float32 or wider under
@@ -89,21 +91,22 @@ class SpatialTransformer(keras.Layer):
     ):
         # Keras would cast `theta` to the compute dtype: bfloat16 has too few digits for it.
         super().__init__(autocast=False, **kwargs)
-        data_format = keras.config.image_data_format() if data_format is None else data_format
-        check_options(interpolation, fill_mode, data_format)
+        options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
         if localization is not None and not isinstance(localization, keras.Layer):
             raise ValueError(
                 "`localization` must be a Keras layer or model, or None. "
                 f"Received: localization={localization!r}"
             )
+        if localization is not None:
+            networks.check_format(localization, options["data_format"])
         self.localization = localization
         self.transform = transforms.get(transform)
         self.output_size = None if output_size is None else as_size(output_size, "output_size")
-        self.interpolation = interpolation
-        self.fill_mode = fill_mode
-        self.fill_value = as_fill(fill_value)
-        self.align_corners = bool(align_corners)
-        self.data_format = data_format
+        self.interpolation = options["interpolation"]
+        self.fill_mode = options["fill_mode"]
+        self.fill_value = options["fill_value"]
+        self.align_corners = options["align_corners"]
+        self.data_format = options["data_format"]
         self.antialias = as_count(antialias, "antialias")
         if self.antialias > 1 and self.align_corners:
             raise ValueError(
@@ -124,63 +127,74 @@ class SpatialTransformer(keras.Layer):
     def build(self, input_shape):
         images_shape = self._images_shape(input_shape)
         check_images(images_shape, self.fill_value, self.data_format)
-        if self.localization is not None:
-            if not self.localization.built:
-                self.localization.build(images_shape)
-            self._check_theta(self.localization.compute_output_shape(images_shape))
-        else:
+        if self.localization is None:
             self._check_theta(input_shape[1])
+        else:
+            several = networks.is_list(input_shape)
+            seen = [tuple(shape) for shape in input_shape] if several else images_shape
+            self._check_theta(networks.built_for(seen, self.localization))
 
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
+        images = images_of(images)
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
-        check_batch(images, "theta", theta)
+        if self.localization is None:
+            images, theta = same_batch(images, theta, "theta")
         return self._warp(images, theta, self.output_size, self.antialias)
 
-    def theta(self, images):
+    def theta(self, inputs):
         """The parameters of each image's warp, `(batch, num_parameters)`.
 
-        What the localization network regresses; with several `iterations` those of the composed
-        matrices, which belong to `warped_by`.
+        What the localization network regresses from the inputs of a call; with several
+        `iterations` those of the composed matrices, which belong to `warped_by`.
 
         Raises:
             ValueError: if the layer has no localization network.
         """
         if self.localization is None:
             raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")
-        theta = self.localization(images)
+        images, *others = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        for position, other in enumerate(others, 1):
+            check_batch(images, f"inputs[{position}]", other)
+        theta = self.localization(inputs)
         if self.iterations == 1:
             return theta
         settings = self._input_size(images), self.align_corners
         matrix = self.transform.matrix_in(theta, *settings)
         for _ in range(self.iterations - 1):
             seen = self._warp(images, self.warped_by.from_matrix(matrix), output_size=None)
-            step = self.transform.matrix_in(self.localization(seen), *settings)
+            others = [ops.convert_to_tensor(other) for other in others]
+            theta = self.localization([seen, *others] if others else seen)
+            step = self.transform.matrix_in(theta, *settings)
             matrix = compose(matrix, step)
         return self.warped_by.from_matrix(matrix)
 
     @property
     def warped_by(self):
         """The transform whose parameters `theta(images)` gives."""
-        return self.transform if self.iterations == 1 else self.transform.closure
+        return self.transform if self.iterations == 1 else transforms.get(self.transform.closure)
 
     def grid(self, theta, size):
         """The normalised sampling grid `(batch, height, width, 2)` of `theta`, of that size."""
         return self.warped_by.grid(theta, size, align_corners=self.align_corners)
 
     def _warp(self, images, theta, output_size, antialias=1):
-        return warp(
-            ops.cast(images, self.compute_dtype),
+        images = to_channels_last(ops.cast(images, self.compute_dtype), self.data_format)
+        if isinstance(self.warped_by, transforms.Affine):
+            theta = ops.reshape(as_affine(theta), (-1, 6))
+        warped = warp(
+            images,
             theta,
+            fill_tensor(self.fill_value, images, theta),
             transform=self.warped_by,
             output_size=output_size,
+            antialias=antialias,
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,
-            fill_value=self.fill_value,
+            filled=any(self.fill_value),
             align_corners=self.align_corners,
-            data_format=self.data_format,
-            antialias=antialias,
         )
+        return from_channels_last(warped, self.data_format)
 
     def _input_size(self, images):
         shape = ops.shape(images)
@@ -197,7 +211,7 @@ class SpatialTransformer(keras.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "localization": keras.saving.serialize_keras_object(self.localization),
+            "localization": sharing.serialize(self.localization, self),
             "transform": keras.saving.serialize_keras_object(self.transform),
             "output_size": self.output_size,
             "interpolation": self.interpolation,
@@ -212,19 +226,23 @@ class SpatialTransformer(keras.Layer):
 
     @classmethod
     def from_config(cls, config):
-        localization = keras.saving.deserialize_keras_object(config["localization"])
-        return cls(**{**config, "localization": localization})
+        return cls(**{**config, "localization": sharing.deserialize(config["localization"])})
 
     def _images_shape(self, input_shape):
-        """The images' shape out of `input_shape`, which also holds theta's without a network."""
-        pair = len(input_shape) == 2 and all(isinstance(s, (tuple, list)) for s in input_shape)
-        if pair != (self.localization is None):
-            wanted = "[images, theta]" if self.localization is None else "images alone"
+        """The images' shape out of `input_shape`, which may hold shapes of other inputs too."""
+        given = len(input_shape) if networks.is_list(input_shape) else None  # images alone
+        if self.localization is None:
+            wanted, right = "[images, theta]", given == 2
+        else:
+            count = networks.inputs_of(self.localization)
+            wanted = f"a list of {count} inputs" if count and count > 1 else "images alone"
+            right = count is None or given == (None if count == 1 else count)
+        if not right:
             raise ValueError(
                 f"This `SpatialTransformer` must be called on {wanted}, because "
                 f"localization={self.localization}. Received: input_shape={input_shape}"
             )
-        return tuple(input_shape[0] if pair else input_shape)
+        return tuple(input_shape[0] if given else input_shape)
 
     def _check_theta(self, shape):
         if None in shape[1:] or math.prod(shape[1:]) != self.transform.num_parameters:
@@ -234,39 +252,9 @@ class SpatialTransformer(keras.Layer):
             )
 
 
-@backend.compiled
-def warp(
-    images, theta, *, transform, output_size, align_corners, data_format, antialias, **options
-):
-    """Images of `output_size`, sampled where `theta` says; the fused counterpart of
-    `grid_sample(images, transform.grid(theta, output_size))`, in pixel units throughout."""
-    dtype, images = images.dtype, to_channels_last(images, data_format)
-    input_size = ops.shape(images)[1:3]
-    fine_size = [length * antialias for length in output_size or input_size]
-    where = theta, input_size, fine_size, align_corners
-    matrix = to_images = None
-    if (options["interpolation"], options["fill_mode"]) == ("bilinear", "constant"):
-        matrix = transform.between_pixels(*where)
-    if matrix is not None:
-        to_images = functools.partial(gather_to_images, matrix=matrix, input_size=input_size)
-    samples = sample(
-        images,
-        transform.pixels(*where),
-        align_corners=align_corners,
-        to_images=to_images,
-        **options,
-    )
-    warped = ops.cast(mean_of_blocks(samples, antialias), dtype)
-    return from_channels_last(warped, data_format)
-
-
-def mean_of_blocks(images, side):
-    """Each square block of pixels of `(batch, height, width, channels)` averaged to one."""
-    if side == 1:
-        return images
-    _, height, width, channels = ops.shape(images)
-    blocks = (-1, height // side, side, width // side, side, channels)
-    return ops.sum(ops.reshape(images, blocks), axis=(2, 4)) / side**2
+def images_of(inputs):
+    """The images that are warped, out of the inputs of a layer with a localization network."""
+    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
 
 
 def scale_gradient(tensor, scale):

@@ -86,7 +86,13 @@ def as_array(numbers):
 
 
 def cnn(
-    transform="affine", start=None, activity_regularizer=None, *, last_pool=2, name="localization"
+    transform="affine",
+    start=None,
+    activity_regularizer=None,
+    *,
+    last_pool=2,
+    data_format=None,
+    name="localization",
 ):
     """The localization network of the published CIFAR-10 model; 48,422 weights on 32×32×3.
 
@@ -104,24 +110,26 @@ def cnn(
         activity_regularizer: See `head`.
         last_pool: Side of the second pooling. More than 2 keeps the dense layer small on larger
             images.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting. The
+            weights are the same in both.
         name: Name of the model.
 
     Returns:
-        A `keras.Sequential`, `(batch, height, width, channels)` → `(batch, num_parameters)`;
-        images of 18×18 at least.
+        A `keras.Sequential`, `(batch, height, width, channels)` (`data_format` permitting) →
+        `(batch, num_parameters)`; images of 18×18 at least.
 
     Raises:
-        ValueError: as `head` does.
+        ValueError: as `head` does, or if there is no such `data_format`.
     """
     return keras.Sequential(
         [
-            layers.Conv2D(16, 7),
-            layers.MaxPooling2D(2),
+            layers.Conv2D(16, 7, data_format=data_format),
+            layers.MaxPooling2D(2, data_format=data_format),
             layers.ReLU(),
-            layers.Conv2D(32, 5),
-            layers.MaxPooling2D(last_pool),
+            layers.Conv2D(32, 5, data_format=data_format),
+            layers.MaxPooling2D(last_pool, data_format=data_format),
             layers.ReLU(),
-            layers.Flatten(),
+            layers.Flatten(data_format=data_format),
             layers.Dense(64, activation="relu"),
             head(transform, start, activity_regularizer),
         ],

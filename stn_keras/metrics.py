@@ -1,4 +1,5 @@
-"""How far a warp is from the identity, and how much of it falls outside the image.
+"""How far a warp is from the identity, how much of it falls outside the image, and whether it is
+a warp at all.
 
 As functions of `theta`, and as Keras metrics for models that have `theta` among their outputs.
 What is measured is the transform at a regular grid of output points: the numbers mean the same
@@ -12,7 +13,14 @@ from keras import ops
 
 from stn_keras import geometry, transforms
 
-__all__ = ["IdentityDistance", "OutsideShare", "identity_distance", "outside_share"]
+__all__ = [
+    "IdentityDistance",
+    "NonfiniteShare",
+    "OutsideShare",
+    "identity_distance",
+    "nonfinite_share",
+    "outside_share",
+]
 
 SIZE = (32, 32)
 
@@ -85,6 +93,27 @@ def share_outside(grid):
     """`outside_share` of a normalised sampling grid, `(batch, height, width, 2)`."""
     inside = ops.all(ops.abs(grid) <= 1, axis=-1)  # (batch, height, width); not so for NaN
     return mean_over_points(ops.cast(ops.logical_not(inside), grid.dtype))
+
+
+def nonfinite_share(theta):
+    """Share of each warp's parameters that are NaN or infinite: 0 in a healthy network.
+
+    Such a warp gives images of `fill_value` alone, and a finite loss: training goes on, on nothing.
+
+    Example:
+
+    >>> np.array(nonfinite_share([[1.0, np.nan], [1.0, 0.0]]))
+    array([0.5, 0. ], dtype=float32)
+
+    Args:
+        theta: `(batch, num_parameters)`, or of any further axes, of any transform.
+
+    Returns:
+        `(batch,)` in 0 … 1, float32.
+    """
+    theta = ops.convert_to_tensor(theta)
+    missing = ops.cast(ops.logical_not(ops.isfinite(theta)), "float32")
+    return ops.mean(ops.reshape(missing, (-1, math.prod(theta.shape[1:]))), axis=-1)
 
 
 def mean_over_points(values):
@@ -171,3 +200,27 @@ class OutsideShare(ThetaMetric):
     """
 
     measure = staticmethod(outside_share)
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class NonfiniteShare(keras.metrics.Mean):
+    """Mean over the images of `nonfinite_share`; see `IdentityDistance` for its use in a model.
+
+    Example:
+
+    >>> metric = NonfiniteShare()
+    >>> metric.update_state(None, np.array([[0.0, np.inf], [1.0, 0.0]]))
+    >>> float(metric.result())
+    0.25
+
+    Args:
+        name: Name of the metric in the history.
+        dtype: Dtype of the sums.
+    """
+
+    def __init__(self, name="nonfinite_share", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, y_true, theta, sample_weight=None):
+        """Counts the images of a batch in; `y_true` is ignored."""
+        super().update_state(nonfinite_share(theta), sample_weight)

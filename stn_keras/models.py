@@ -9,7 +9,7 @@ from stn_keras import backend, localization
 from stn_keras.layers import SpatialTransformer
 from stn_keras.transforms import Transform
 
-__all__ = ["cifar10_stn", "cifar10_teacher", "mnist_stn"]
+__all__ = ["cifar10_stn", "mnist_stn"]
 
 # Of the training images, per channel (red, green, blue), with pixels in 0 … 1.
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
@@ -49,15 +49,16 @@ def cifar10_stn(
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
-        A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255 to
-        `(batch, classes)` float32 logits.
+        A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255, or
+        `(batch, 3, image_size, image_size)` where Keras's `image_data_format` says so, to
+        `(batch, classes)` float32 logits. The weights are the same in both formats.
 
     Raises:
         ValueError: if `warped` is neither.
     """
     if warped not in ("images", "features"):
         raise ValueError(f"`warped` must be 'images' or 'features'. Received: warped={warped!r}")
-    images = keras.Input((image_size, image_size, 3), name="images")
+    images = square_images(image_size, channels=3)
     last_pool = 2 * max(1, image_size // 32)
     x = normalization()(images)
     theta = None
@@ -83,45 +84,16 @@ def cifar10_stn(
     return keras.Model(images, logits, name="cifar10_stn" if transformer else "cifar10_cnn")
 
 
-def cifar10_teacher(*, image_size: int = 32, classes: int = 10, width: int = 32) -> keras.Model:
-    """A plain convolutional network that knows more than `cifar10_stn`, at twenty times its work.
-
-    Six convolutions 3×3 with batch normalization, of one, two and four times `width` filters:
-    428,266 parameters. On images from 64×64 the first one has a stride, which keeps the work small.
-
-    Example:
-
-    >>> model = cifar10_teacher()
-    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0).shape
-    (1, 10)
-
-    Args:
-        image_size: Height and width of the images, at least 8.
-        classes: How many the network tells apart.
-        width: Filters of the first convolution.
-
-    Returns:
-        A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255 to
-        `(batch, classes)` float32 logits.
-    """
-    images = keras.Input((image_size, image_size, 3), name="images")
-    x = normalization()(images)
-    strides = max(1, image_size // 32)
-    for factor, pooled in ((1, False), (2, True), (2, False), (4, True), (4, False), (4, True)):
-        x = layers.Conv2D(factor * width, 3, strides, padding="same", use_bias=False)(x)
-        strides = 1
-        if pooled:
-            x = layers.MaxPooling2D(2)(x)
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.ReLU()(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
-    return keras.Model(images, logits, name="cifar10_teacher")
+def square_images(size, channels):
+    """The input of a model, in Keras's `image_data_format`."""
+    first = keras.config.image_data_format() == "channels_first"
+    return keras.Input((channels, size, size) if first else (size, size, channels), name="images")
 
 
 def normalization():
     """Of pixels in 0 … 255; its float32 keeps them exact under mixed precision until then."""
     return layers.Normalization(
+        axis=1 if keras.config.image_data_format() == "channels_first" else -1,
         mean=[255 * m for m in CIFAR10_MEAN],
         variance=[(255 * s) ** 2 for s in CIFAR10_STD],
         dtype="float32",
@@ -159,8 +131,9 @@ def mnist_stn(
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
-        A functional `keras.Model` from `(batch, size, size, 1)` pixels in 0 … 255 to
-        `(batch, 10)` float32 logits.
+        A functional `keras.Model` from `(batch, size, size, 1)` pixels in 0 … 255, or
+        `(batch, 1, size, size)` where Keras's `image_data_format` says so, to `(batch, 10)`
+        float32 logits. The weights are the same in both formats.
 
     Raises:
         ValueError: if there is no such classifier, or no units are left for it.
@@ -169,7 +142,7 @@ def mnist_stn(
         raise ValueError(
             f"`classifier` must be 'fcn' or 'cnn'. Received: classifier={classifier!r}"
         )
-    images = keras.Input((size, size, 1), name="images")
+    images = square_images(size, channels=1)
     x = layers.Rescaling(1 / 255, name="pixels")(images)
     if transform is not None:
         x = SpatialTransformer(
@@ -204,6 +177,8 @@ class WarpedConv2D(layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
+        if self.data_format == "channels_first":
+            return super().convolution_op(inputs, kernel)
         return backend.convolve(inputs, kernel)
 
 

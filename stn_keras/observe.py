@@ -1,16 +1,19 @@
 """What a model's spatial transformers do to images, as numbers and figures."""
 
-import keras
+import collections
+import contextlib
+import dataclasses
+import warnings
+
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
-from stn_keras import plots
-from stn_keras.layers import SpatialTransformer
-from stn_keras.metrics import share_outside
+from stn_keras import colours, plots
+from stn_keras.layers import SpatialTransformer, images_of
+from stn_keras.metrics import nonfinite_share, share_outside
 from stn_keras.sampling import to_channels_last
 
-__all__ = ["decompose", "draw"]
+__all__ = ["decompose", "draw", "observe", "transformers"]
 
 SHOWN = 8  # images in a figure
 
@@ -62,74 +65,168 @@ def decompose(theta):
 
 
 def transformers(model):
-    return [layer for layer in model.layers if isinstance(layer, SpatialTransformer)]
+    """The spatial transformers of a model, also those of models and layers inside it.
+
+    Example:
+        >>> list(transformers(model))
+        ['transformer']
+
+    Args:
+        model: Any Keras model.
+
+    Returns:
+        Dict from names to layers. A name is the layer's own, or where several have the same the
+        names of the models that lead to it and its own, as in `"front.transformer"`.
+    """
+    found = list(_below(model, (), set()))
+    alike = collections.Counter(layer.name for _, layer in found)
+    named: dict[str, SpatialTransformer] = {}
+    for path, layer in found:
+        name = layer.name if alike[layer.name] == 1 else ".".join(path)
+        named[_unique(name, named)] = layer
+    return named
 
 
-def observer(model, layers):
-    """A compiled function from images to a dict, by layer name, of what each layer does."""
-    features = keras.Model(model.inputs, {layer.name: layer.input for layer in layers})
+def _below(layer, path, met):
+    """`(path, transformer)` for each transformer in a layer, once each."""
+    for part in layer._flatten_layers(include_self=False, recursive=False):
+        if id(part) not in met:
+            met.add(id(part))
+            if isinstance(part, SpatialTransformer):
+                yield (*path, part.name), part
+            else:
+                yield from _below(part, (*path, part.name), met)
 
-    @tf.function
-    def observe(images):
-        received = features(images, training=False)
-        return {layer.name: see(layer, received[layer.name]) for layer in layers}
 
-    return observe
+def _unique(name, taken):
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}.{number}", number + 1
+    return candidate
 
 
-def see(layer, inputs):
-    """What `layer` does to its inputs, as a dict of float tensors, the batch first in each."""
-    images, theta = inputs if layer.localization is None else (inputs, layer.theta(inputs))
-    warped = layer(inputs, training=False)
-    images, warped = (to_channels_last(x, layer.data_format) for x in (images, warped))
-    grid = layer.grid(theta, tuple(warped.shape[1:3]))
-    seen = {
-        "images": ops.cast(images[:SHOWN], "float32"),
-        "warped": ops.cast(warped[:SHOWN], "float32"),
-        "grid": grid[:SHOWN],
-        "outside": share_outside(grid),
-    }
-    if hasattr(layer.warped_by, "matrix"):
-        seen["theta"] = layer.warped_by.matrix(theta, images.shape[1:3])[:, :2]
+@dataclasses.dataclass
+class Sight:
+    """What a transformer did in one call; NumPy arrays, the batch first in each.
+
+    `images`, `warped`, `theta` and `grid` are of the first eight images only. `matrix`
+    `(batch, 2, 3)` is None for transforms that aren't matrices.
+    """
+
+    layer: SpatialTransformer
+    images: np.ndarray
+    warped: np.ndarray
+    theta: np.ndarray
+    grid: np.ndarray
+    outside: np.ndarray
+    nonfinite: np.ndarray
+    matrix: np.ndarray | None
+
+
+def observe(model, images):
+    """Calls a model and reports what each of its spatial transformers does.
+
+    The model runs once, in inference and uncompiled, on Keras's active backend. Calls inside a
+    loop or a vectorized map that the backend compiles can't be seen.
+
+    Example:
+        >>> observe(model, images)["transformer"].outside.shape
+        (8,)
+
+    Args:
+        model: Any Keras model, functional, sequential or subclassed.
+        images: What the model is called on.
+
+    Returns:
+        Dict of a `Sight` for each call, in the order of the calls, by the names of `transformers`;
+        a transformer's second call is `"transformer.2"`.
+    """
+    layers = transformers(model)
+    with _recording(layers) as calls:
+        model(images, training=False)
+    if layers and not calls:
+        warnings.warn(
+            f"The model calls its spatial transformers {list(layers)} in a compiled loop or not at "
+            "all: there is nothing to see of them",
+            stacklevel=2,
+        )
+    seen: dict[str, Sight] = {}
+    for name, layer, received, warped in calls:
+        seen[_unique(name, seen)] = _see(layer, received, warped)
     return seen
+
+
+@contextlib.contextmanager
+def _recording(layers):
+    """Yields a list to which each call of the layers adds `(name, layer, inputs, output)`."""
+    calls = []
+
+    def listener(name, layer, call):
+        def listen(inputs, *args, **kwargs):
+            output = call(inputs, *args, **kwargs)
+            with contextlib.suppress(TypeError, RuntimeError):  # a tracer: it has no numbers
+                ops.convert_to_numpy(output)
+                calls.append((name, layer, inputs, output))
+            return output
+
+        return listen
+
+    for name, layer in layers.items():
+        layer.call = listener(name, layer, layer.call)
+    try:
+        yield calls
+    finally:
+        for layer in layers.values():
+            del layer.call
+
+
+def _see(layer, received, warped):
+    images, theta = received if layer.localization is None else (received, layer.theta(received))
+    both = images_of(images), warped
+    images, warped = (to_channels_last(x, layer.data_format) for x in both)
+    grid = layer.grid(theta, tuple(warped.shape[1:3]))
+    matrix = None
+    if hasattr(layer.warped_by, "matrix"):
+        matrix = layer.warped_by.matrix(theta, tuple(images.shape[1:3]))[:, :2]
+    return Sight(
+        layer,
+        images=ops.convert_to_numpy(ops.cast(images[:SHOWN], "float32")),
+        warped=ops.convert_to_numpy(ops.cast(warped[:SHOWN], "float32")),
+        theta=ops.convert_to_numpy(theta[:SHOWN]),
+        grid=ops.convert_to_numpy(grid[:SHOWN]),
+        outside=ops.convert_to_numpy(share_outside(grid)),
+        nonfinite=ops.convert_to_numpy(nonfinite_share(theta)),
+        matrix=None if matrix is None else ops.convert_to_numpy(matrix),
+    )
 
 
 def draw(model, images):
     """Figures of what a model's spatial transformers do to images, a dict by layer name.
 
+    A transformer that warps the images themselves, normalised or not, or what another one has made
+    of them, is drawn in their own colours; feature maps are drawn as the mean of their channels,
+    their least value black and their greatest white.
+
     Example:
         >>> plots.save(draw(model, images)["transformer"], "warps.png")
 
     Args:
-        model: a functional or sequential model.
-        images: (batch, height, width, channels) array that the model can be called on.
+        model: Any Keras model.
+        images: What the model is called on: (batch, height, width, channels), uint8 or other
+            numbers in 0 … 255, or floats in 0 … 1.
 
     Returns:
-        dict from the layers' names to `Figure`s of at most eight images; empty for a model
-        without a `SpatialTransformer`.
+        dict from the names of `transformers` to `Figure`s of at most eight images; empty for a
+        model without a `SpatialTransformer`.
     """
-    layers = transformers(model)
-    return figures(layers, observer(model, layers)(images)) if layers else {}
+    return figures(observe(model, images), images)
 
 
-def figures(layers, observed):
-    """A dict, by layer name, of drawings of what an `observer` has seen."""
-    observed = as_arrays(observed)
-    return {layer.name: draw_warps(layer, observed[layer.name]) for layer in layers}
-
-
-def as_arrays(observed):
-    return keras.tree.map_structure(lambda tensor: tensor.numpy(), observed)
-
-
-def draw_warps(layer, seen):
-    low, high = seen["images"].min(), seen["images"].max()
-    images, warped = (grey_or_rgb(seen[name], low, high) for name in ("images", "warped"))
-    return plots.warps(images, warped, seen["grid"], align_corners=layer.align_corners)
-
-
-def grey_or_rgb(images, low, high):
-    """Images, or feature maps averaged over channels, with `low … high` brought to 0 … 1."""
-    if images.shape[-1] not in (1, 3):
-        images = images.mean(axis=-1, keepdims=True)
-    return np.clip((images - low) / max(high - low, 1e-12), 0, 1)
+def figures(seen, images):
+    """A dict, by name, of drawings of what `observe` has seen a model do to `images`."""
+    known, drawn = colours.pictures(images, SHOWN), {}
+    for name, sight in seen.items():
+        shown, warped = colours.in_colour(sight, known) or colours.scaled(sight)
+        grid, align_corners = sight.grid, sight.layer.align_corners
+        drawn[name] = plots.warps(shown, warped, grid, align_corners=align_corners)
+    return drawn

@@ -7,16 +7,14 @@ goes through pyplot, so figures can be drawn without a display, from callbacks a
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import MaxNLocator
 
-from stn_keras.training.files import replacing
+from stn_keras.curves import curves
+from stn_keras.training.files import FIGURE, replacing
 
 __all__ = ["curves", "outline", "pixels", "save", "warps"]
 
 HIGHLIGHT = "#ffd21f"
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # safe for colour-blind
 
 
 def outline(grid, image_size, *, align_corners=False):
@@ -55,7 +53,9 @@ def _half_a_pixel_further(grid, axis):
         return grid
     first, second = np.take(grid, [0], axis), np.take(grid, [1], axis)
     last, before = np.take(grid, [-1], axis), np.take(grid, [-2], axis)
-    return np.concatenate([1.5 * first - 0.5 * second, grid, 1.5 * last - 0.5 * before], axis)
+    with np.errstate(invalid="ignore"):  # infinite points have no direction either
+        ends = 1.5 * first - 0.5 * second, 1.5 * last - 0.5 * before
+    return np.concatenate([ends[0], grid, ends[1]], axis)
 
 
 def warps(images, warped, grid, titles=None, *, align_corners=False):
@@ -149,85 +149,6 @@ def _dot(axis, x, y):
     )
 
 
-def curves(histories, reference=None, *, evaluation="val", reference_name="published log"):
-    """Loss and accuracy over epochs, of one run or of several.
-
-    Solid lines are the set evaluated on, thin dashed lines the training set. Histories listed under
-    one name are seeds: their mean is drawn over a band from their minimum to their maximum, as far
-    as the shortest of them goes.
-
-    Args:
-        histories: dict from a name to a history, or to a list of histories. A history maps the
-            columns "loss", "accuracy" (shares, 0 … 1), "val_loss", "val_accuracy" to one number
-            per epoch, like `History.history` and `history.csv`. "epoch", counted from 0, is
-            optional; missing columns are not drawn.
-        reference: optional (epochs, accuracies) of a published run, epochs counted from 1,
-            accuracies in 0 … 1.
-        evaluation: prefix of the columns of the set evaluated on: "val" or "test".
-        reference_name: its name in the legend.
-
-    Returns:
-        A `Figure`: loss on the left, accuracy in percent on the right, epochs counted from 1.
-
-    Example:
-        >>> history = {"loss": [2.0, 1.6], "accuracy": [0.2, 0.4], "val_accuracy": [0.3, 0.4]}
-        >>> save(curves({"one cycle": history}), "curves.png")
-    """
-    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
-    for color, (name, runs) in zip(_cycle(len(histories)), histories.items(), strict=True):
-        runs = [runs] if isinstance(runs, dict) else runs
-        for axis, column in ((loss, "loss"), (accuracy, "accuracy")):
-            _draw(axis, runs, column, color=color, linewidth=1, linestyle="--", alpha=0.7)
-            _draw(axis, runs, f"{evaluation}_{column}", color=color, linewidth=1.8, label=name)
-    if reference is not None:
-        accuracy.plot(*reference, color="black", linewidth=1.5, label=reference_name)
-
-    loss.set(ylabel="cross-entropy loss (nats)")
-    accuracy.set(ylabel="accuracy")
-    accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    for axis in (loss, accuracy):
-        axis.set(xlabel="epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
-        axis.grid(color="#dddddd", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
-    accuracy.legend(*accuracy.get_legend_handles_labels(), loc="lower right", fontsize=10)
-    loss.legend(
-        handles=[
-            Line2D(
-                [],
-                [],
-                color="#555555",
-                linewidth=1.8,
-                label={"val": "validation"}.get(evaluation, evaluation),
-            ),
-            Line2D([], [], color="#555555", linewidth=1, linestyle="--", label="training"),
-        ],
-        fontsize=10,
-    )
-    return figure
-
-
-def _cycle(count):
-    return [COLORS[i % len(COLORS)] for i in range(count)]
-
-
-def _draw(axis, runs, column, **style):
-    runs = [run for run in runs if column in run]
-    if not runs:
-        return
-    length = min(len(run[column]) for run in runs)
-    epochs = 1 + np.asarray(runs[0].get("epoch", np.arange(length)), float)[:length]
-    values = np.array([np.asarray(run[column], float)[:length] for run in runs])
-    marker = "o" if length == 1 else None  # A line through one point is not seen.
-    axis.plot(epochs, values.mean(axis=0), marker=marker, **style)
-    if len(runs) > 1:
-        axis.fill_between(
-            epochs, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.15, lw=0
-        )
-
-
 def pixels(figure):
     """The drawn figure as an array, which `tf.summary.image` takes.
 
@@ -250,7 +171,8 @@ def save(figure, path):
     """Write `figure` to `path`, whole or not at all; the suffix gives the format.
 
     The file is written under a temporary name in the same folder and then renamed, so that a full
-    disk or a kill never leaves half a file at `path`.
+    disk or a kill never leaves half a file at `path`. A PNG file says that it is a figure, and
+    `data.pictures` passes over it.
 
     Example:
         >>> save(curves({"run": {"loss": [2.0, 1.6]}}), "curves.png")
@@ -263,4 +185,5 @@ def save(figure, path):
         OSError: if the file cannot be written; what was there before stays.
     """
     with replacing(path) as temporary:
-        figure.savefig(temporary)
+        mark = FIGURE if temporary.suffix.lower() == ".png" else None
+        figure.savefig(temporary, metadata=mark)

@@ -1,22 +1,28 @@
 """The differentiable image sampler: pixels of an image at coordinates that need not be whole."""
 
-import itertools
-import math
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.geometry import as_coordinates, as_numbers, to_pixels, wide_dtype
+from stn_keras.blend import sample
+from stn_keras.geometry import as_coordinates, as_numbers, is_symbolic, to_grid, to_pixels
+from stn_keras.images import (
+    as_dtype,
+    as_floats,
+    as_options,
+    check_images,
+    check_points,
+    fill_tensor,
+    from_channels_last,
+    same_batch,
+    to_channels_last,
+)
 
-__all__ = ["grid_sample"]
+__all__ = ["grid_sample", "pixel_sample"]
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
-FILL_MODES = ("constant", "nearest", "reflect")
-DATA_FORMATS = ("channels_last", "channels_first")
-FLOATS = ("float16", "bfloat16", "float32", "float64")
+register = keras.saving.register_keras_serializable("stn_keras")
 
 
 def grid_sample(
@@ -44,8 +50,8 @@ def grid_sample(
 
     Args:
         images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` if
-            `data_format` says so; any floating-point dtype. Volumes have a depth before the
-            height.
+            `data_format` says so. Volumes have a depth before the height. Integers are sampled as
+            floats, and rounded back.
         grid: `(batch, out_height, out_width, 2)`; normalised `(x, y)`, see `stn_keras.geometry`.
             Of volumes `(batch, out_depth, out_height, out_width, 3)`, `(x, y, z)`. Values that
             are not finite count as outside the image.
@@ -54,235 +60,124 @@ def grid_sample(
             not for volumes).
         fill_mode: What lies outside the image: `"constant"` for `fill_value`, `"nearest"` to
             repeat the edge pixel, `"reflect"` to mirror the image about its pixels' outer edges
-            (`align_corners=False`) or about the edge pixels' centres (`True`).
+            (`align_corners=False`) or about the edge pixels' centres (`True`), `"wrap"` to repeat
+            the image.
         fill_value: One number, or one per channel. Unused by the other fill modes.
         align_corners: Whether −1 and 1 are the centres of the corner pixels rather than their
             outer edges.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
 
+    A batch of one image or of one grid serves all of the other.
+
     Returns:
-        Images of the grid's size, in the dtype of `images`. Weights are float32 or wider.
+        Images of the grid's size, in the dtype of `images`. Weights are float32 or wider. A pixel
+        of weight 0 is not read: it may be infinite or NaN.
 
     Raises:
         ValueError: if an argument has a wrong rank, shape, dtype or name.
     """
-    images = as_numbers(images, "images")
-    grid = as_coordinates(grid, "grid")
-    data_format = keras.config.image_data_format() if data_format is None else data_format
-    fill_value = as_fill(fill_value)
-    check_options(interpolation, fill_mode, data_format)
+    options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
+    if is_symbolic(images, grid):
+        return GridSample()(images, grid, **options)
+    return sampled(images, grid, "grid", **options)
+
+
+def pixel_sample(
+    images,
+    coordinates,
+    *,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: float | Sequence[float] = 0.0,
+    align_corners: bool = False,
+    data_format: str | None = None,
+):
+    """Samples each image at points in pixels, differentiable in both: `grid_sample` without a grid.
+
+    Example:
+
+    >>> image = np.arange(4.0, dtype="float32").reshape(1, 1, 4, 1)  # pixels 0 1 2 3
+    >>> np.array(pixel_sample(image, [[[[2.5, 0.0]]]]))  # (x, y), between 2 and 3
+    array([[[[2.5]]]], dtype=float32)
+
+    Args:
+        images: As in `grid_sample`.
+        coordinates: `(batch, out_height, out_width, 2)`, `(x, y)` in pixels, 0 at the centre of the
+            first one; of volumes `(batch, out_depth, out_height, out_width, 3)`, `(x, y, z)`.
+        interpolation: As in `grid_sample`.
+        fill_mode: As in `grid_sample`.
+        fill_value: As in `grid_sample`.
+        align_corners: Only says about what `fill_mode="reflect"` mirrors.
+        data_format: As in `grid_sample`.
+
+    Returns:
+        Images of the coordinates' size, in the dtype of `images`.
+
+    Raises:
+        ValueError: as `grid_sample` does.
+    """
+    options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
+    if is_symbolic(images, coordinates):
+        return PixelSample()(images, coordinates, **options)
+    return sampled(images, coordinates, "coordinates", **options)
+
+
+def sampled(images, points, name, *, fill_value, data_format, **options):
+    """What both functions do; `name` is what `points` are called there."""
+    images, points = as_numbers(images, "images"), as_coordinates(points, name)
     check_images(tuple(images.shape), fill_value, data_format, ranks=(4, 5))
-    axes = len(images.shape) - 2
-    if axes == 3 and interpolation == "bicubic":
-        raise ValueError(
-            "`interpolation` of volumes must be 'nearest' or 'bilinear'. "
-            f"Received: interpolation='bicubic' and images.shape={tuple(images.shape)}"
-        )
-    if keras.backend.standardize_dtype(images.dtype) not in FLOATS:
-        raise ValueError(
-            f"`images` must be of a floating-point dtype {FLOATS}, cast them first. "
-            f"Received: images.dtype={images.dtype}"
-        )
-    if len(grid.shape) != axes + 2 or grid.shape[-1] != axes:
-        wanted = "(batch, height, width, 2)" if axes == 2 else "(batch, depth, height, width, 3)"
-        raise ValueError(
-            f"`grid` must have shape {wanted} for such images. Received: "
-            f"grid.shape={tuple(grid.shape)}, images.shape={tuple(images.shape)}"
-        )
-    check_batch(images, "grid", grid)
-    return _grid_sample(
-        images,
-        grid,
-        interpolation=interpolation,
-        fill_mode=fill_mode,
-        fill_value=fill_value,
-        align_corners=bool(align_corners),
-        data_format=data_format,
-    )
+    check_points(images, name, points, options["interpolation"])
+    images, points = same_batch(to_channels_last(images, data_format), points, name)
+    floats = as_floats(images)
+    fill = fill_tensor(fill_value, floats, points)
+    options["filled"] = any(fill_value)
+    if backend.has_native(floats, points.shape[1:-1], **options):
+        samples = natively(floats, points, name, fill, options)
+    else:
+        samples = at_points(floats, points, fill, name=name, **options)
+    return from_channels_last(as_dtype(samples, images.dtype), data_format)
 
 
 @backend.compiled
-def _grid_sample(images, grid, *, align_corners, data_format, **options):
-    images = to_channels_last(images, data_format)
-    coordinates = to_pixels(grid, ops.shape(images)[1:-1], align_corners)
-    samples = sample(images, coordinates, align_corners=align_corners, **options)
-    return ops.cast(from_channels_last(samples, data_format), images.dtype)
+def at_points(images, points, fill, *, name, align_corners, **options):
+    if name == "grid":
+        coordinates = to_pixels(points, ops.shape(images)[1:-1], align_corners)
+    else:
+        coordinates = [points[..., axis] for axis in range(points.shape[-1])]
+    return sample(images, coordinates, fill, align_corners=align_corners, **options)
 
 
-def sample(
-    images, coordinates, *, interpolation, fill_mode, fill_value, align_corners, to_images=None
-):
-    """`(batch, *size, channels)` at pixel coordinates `(x, y)` or `(x, y, z)`, `(batch, ...)` each.
+def natively(images, points, name, fill, options):
+    """`at_points` by the backend's own sampler."""
+    if name == "coordinates":
+        coordinates = [points[..., axis] for axis in range(points.shape[-1])]
+        points = to_grid(coordinates, images.shape[1:-1], options["align_corners"])
 
-    Along each axis a coordinate has one, two or four taps: pairs of a pixel's index and weight. A
-    sample is the sum over all combinations of the axes' taps. A tap outside the image has the
-    weight 0 where `fill_value` stands for it. Samples are as wide as the wider of pixels and
-    coordinates. `to_images` is `backend.blend`'s `to_rows`.
-    """
-    size = ops.shape(images)[1:-1]
-    dtype = wide_dtype(images, coordinates[0])
+    def plain(images, grid):
+        return at_points(images, grid, fill, name="grid", **options)
 
-    def neighbours(*coordinates):
-        axes = [
-            taps(bounded(coordinate), length, interpolation, fill_mode, align_corners)
-            for coordinate, length in zip(reversed(coordinates), size)
-        ]
-        indices, weights = [], []
-        for combination in itertools.product(*axes):
-            index, weight = 0, 1
-            for (position, share), length in zip(combination, size):
-                index, weight = index * length + position, weight * share
-            indices.append(index)
-            weights.append(ops.cast(weight, dtype))
-        return indices, weights
-
-    rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
-    samples = backend.blend(rows, neighbours, coordinates, to_images)  # (batch, ..., channels)
-    if fill_mode == "constant" and any(fill_value):
-        missing = outside_weight(coordinates, size, interpolation)[..., None]
-        fill = ops.convert_to_tensor(fill_value, dtype=dtype)
-        samples = samples + ops.where(missing != 0, ops.cast(missing, dtype) * fill, 0)
-    return samples
+    return backend.native(images, points, plain, **options)
 
 
-def bounded(coordinate):
-    """Finite coordinates, so that none is NaN or out of an integer's range; NaN goes far left."""
-    far = 2.0**30
-    return ops.where(coordinate > -far, ops.where(coordinate < far, coordinate, far), -far)
+@register
+class GridSample(keras.Operation):
+    """`grid_sample` in a functional model."""
+
+    def call(self, images, points, **options):
+        return grid_sample(images, points, **options)
+
+    def compute_output_spec(self, images, points, **options):
+        channels_first = options["data_format"] == "channels_first"
+        channels = images.shape[1 if channels_first else -1]
+        batch, *size = points.shape[:-1]
+        batch = images.shape[0] if batch == 1 else batch
+        shape = (batch, channels, *size) if channels_first else (batch, *size, channels)
+        return keras.KerasTensor(shape, images.dtype)
 
 
-def taps(coordinate, length, interpolation, fill_mode, align_corners):
-    """The pixels that a sample mixes along one axis: a list of `(index, weight)`."""
-    if (interpolation, fill_mode) == ("bilinear", "nearest"):
-        # The same pixels; and where both are the edge's, a gradient of exactly 0.
-        coordinate = ops.clip(coordinate, 0.0, ops.cast(length - 1, coordinate.dtype))
-    found = []
-    for position, weight in around(coordinate, interpolation):
-        index = fold(position, length, fill_mode, align_corners)
-        if fill_mode == "constant":
-            weight = ops.where(index == position, weight, 0)
-        found.append((index, weight))
-    return found
+@register
+class PixelSample(GridSample):
+    """`pixel_sample` in a functional model."""
 
-
-def around(coordinate, interpolation):
-    """Pixel positions about a coordinate, inside the image or not: a list of
-    `(position, weight)`, whose weights add up to 1."""
-    if interpolation == "nearest":
-        return [(ops.cast(ops.round(coordinate), "int32"), ops.ones_like(coordinate))]
-    floor = backend.floor(coordinate)
-    after = coordinate - floor
-    before = 1 - after
-    position = ops.cast(floor, "int32")
-    if interpolation == "bilinear":
-        return [(position, before), (position + 1, after)]
-    weights = far_weight(1 + after), near_weight(after), near_weight(before), far_weight(1 + before)
-    return [(position + step, weight) for step, weight in zip((-1, 0, 1, 2), weights)]
-
-
-def outside_weight(coordinates, size, interpolation):
-    """The weights of all taps outside the image together: exactly 0 where none is."""
-    inside = 1
-    for coordinate, length in zip(reversed(coordinates), size):
-        beyond = sum(
-            ops.where(into_axis(position, length) == position, 0, weight)
-            for position, weight in around(bounded(coordinate), interpolation)
-        )
-        inside = inside * (1 - beyond)
-    return 1 - inside
-
-
-def near_weight(distance, a=-0.75):
-    """Keys's cubic kernel at a distance of 0 … 1."""
-    return ((a + 2) * distance - (a + 3)) * distance * distance + 1
-
-
-def far_weight(distance, a=-0.75):
-    """Keys's cubic kernel at a distance of 1 … 2."""
-    return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-
-
-def fold(position, length, fill_mode, align_corners):
-    """Pixel positions brought into an axis of `length`."""
-    if fill_mode == "reflect":
-        return reflect(position, length, align_corners)
-    return into_axis(position, length)
-
-
-def into_axis(position, length):
-    """The pixel of an axis that is closest to a pixel position."""
-    # Not ops.clip: of one between 0 and 6 LiteRT's converter makes a Relu6, which integers lack.
-    return ops.minimum(ops.maximum(position, 0), length - 1)
-
-
-def reflect(position, length, align_corners):
-    """Mirrors positions about the centres of the edge pixels, or about their outer edges."""
-    repeated = 1 if align_corners else 0  # how often an edge pixel is passed over on the way back
-    period = ops.maximum(2 * (length - repeated), 1)
-    phase = ops.mod(position, period)
-    return ops.minimum(phase, 2 * length - 1 - repeated - phase)
-
-
-def to_channels_last(images, data_format):
-    return images if data_format == "channels_last" else ops.moveaxis(images, 1, -1)
-
-
-def from_channels_last(images, data_format):
-    return images if data_format == "channels_last" else ops.moveaxis(images, -1, 1)
-
-
-def as_fill(fill_value):
-    """`fill_value` as a tuple of floats, hashable."""
-    try:
-        values = np.asarray(fill_value)
-    except ValueError:  # a ragged sequence
-        values = np.empty(0)
-    if values.dtype.kind not in "biuf" or values.ndim > 1 or values.size == 0:
-        raise ValueError(
-            "`fill_value` must be a number, or a sequence of one number per channel. "
-            f"Received: fill_value={fill_value!r}"
-        )
-    return tuple(float(value) for value in values.reshape(-1))
-
-
-def check_options(interpolation, fill_mode, data_format):
-    """Raises a ValueError where a name is not one of those that exist."""
-    for name, value, known in (
-        ("interpolation", interpolation, INTERPOLATIONS),
-        ("fill_mode", fill_mode, FILL_MODES),
-        ("data_format", data_format, DATA_FORMATS),
-    ):
-        if not isinstance(value, str) or value not in known:
-            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
-
-
-def check_batch(images, name, tensor):
-    """Raises a ValueError where it is known that a tensor is not of as many images."""
-    sizes = images.shape[0], tensor.shape[0]
-    if None not in sizes and sizes[0] != sizes[1]:
-        raise ValueError(
-            f"`images` and `{name}` must have the same batch size. "
-            f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(tensor.shape)}"
-        )
-
-
-def check_images(shape, fill_value, data_format, ranks=(4,)):
-    """Raises a ValueError where a shape is not that of images, or `fill_value` does not fit it."""
-    if len(shape) not in ranks:
-        volumes = " Volumes have rank 5, with a depth before the height." if 5 in ranks else ""
-        raise ValueError(
-            "`images` must have rank 4: (batch, height, width, channels), or "
-            f"(batch, channels, height, width) with channels_first.{volumes} "
-            f"Received: shape={shape}"
-        )
-    channels = shape[-1 if data_format == "channels_last" else 1]
-    if channels is None:
-        raise ValueError(
-            f"`images` must have a known number of channels. Received: shape={shape}, "
-            f"data_format={data_format!r}"
-        )
-    if len(fill_value) not in (1, channels):
-        raise ValueError(
-            "`fill_value` must be one number or one per channel of `images`. "
-            f"Received: fill_value={fill_value} for {channels} channels"
-        )
+    def call(self, images, points, **options):
+        return pixel_sample(images, points, **options)

@@ -1,131 +1,177 @@
 """The sampler's benchmark: really run on tiny images, and its arithmetic."""
 
-import argparse
 import csv
 import importlib.util
-import pathlib
 import re
-import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
+from printed import BACKEND, run, tables
 
-from benchmarks import sampler
-from benchmarks.warps import CONTENDERS, JOBS, NCHW, can
+from benchmarks import rounds, sampler
+from benchmarks.contenders import PEERS, can, contenders, prepare, values
+from benchmarks.frameworks import JOBS, WAYS
+from benchmarks.warps import CELLS, SHAPES
 
 pytestmark = pytest.mark.slow
 
+OURS = f"ours, {WAYS[BACKEND][-1]}"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 
-def tables(text):
-    """The Markdown tables of `text` by the first word above them, as lists of dictionaries."""
-    found, title = {}, None
-    for block in text.split("\n\n"):
-        if block.startswith("|"):
-            rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines()]
-            assert set(rows[1]) == {"---"}
-            found[title] = [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
-        title = re.search(r"\w+", block)[0]
-    return found
+def tiny(name):
+    return tuple(min(length, 9) for length in CELLS[name].shape)
 
 
-def test_tiny_images(tmp_path):
-    """A run ends well only where all contenders' values and gradients agree."""
-    root, output = pathlib.Path(sampler.__file__).parents[1], tmp_path / "times.csv"
-    names = [n for n in CONTENDERS if all(map(importlib.util.find_spec, NCHW.get(n, [])))]
-    backend = keras.backend.backend()
-    flags = [f"--backend={backend}", "--shapes=2x9x7x3", "--rounds=2", "--seconds=0"]
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sampler", *flags, f"--output={output}"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    found = tables(run.stdout)
-    for table in found["Milliseconds"], found["MiB"]:
-        assert [(row["images"], row["job"]) for row in table] == [("2x9x7x3", job) for job in JOBS]
-        for row in table:
-            blank = {name for name in names if not can(name, row["job"], (2, 9, 7, 3))}
-            assert {name for name in names if row[name] == "–"} == blank
-    for row in found["Milliseconds"]:
+def check_work(names, warp, job):
+    """Only values and gradients that agree are timed."""
+    pytest.importorskip("torch")
+    found = {who: values(who, prepare(who, BACKEND, warp, tiny(warp))[1], job) for who in names}
+    assert list(map(len, found.values())) == [1 + len(JOBS[job])] * len(names)
+    rounds.check_agreement(found, f"{warp}, {job}")
+
+
+@pytest.mark.parametrize("warp", [name for name in CELLS if name not in SHAPES[1:]])
+def test_ours_does_the_work_of_pytorch(warp):
+    check_work([OURS, "PyTorch"], warp, "+ gradients of coordinates and images")
+
+
+def test_peers_do_the_same_work():
+    peers = [name for name in contenders(BACKEND, peers=True) if not name.startswith("ours")]
+    check_work(peers, SHAPES[0], "forward")
+
+
+def test_tables():
+    """Five shapes and eleven other warps, of three jobs each: 15 and 33 cells."""
+    by_table = [cell.table for cell in CELLS.values()]
+    assert (by_table.count("affine"), by_table.count("warps"), len(JOBS)) == (5, 11, 3)
+    assert [CELLS[name].shape for name in SHAPES][:2] == [(64, 32, 32, 3), (32, 224, 224, 3)]
+
+
+def test_sampler_on_tiny_images(tmp_path):
+    pytest.importorskip("torch")
+    output = tmp_path / "times.csv"
+    flags = ["--cells=*nearest", "--at-most=9", "--rounds=2", "--seconds=0", "--memory"]
+    found = run("benchmarks.sampler", *flags, f"--output={output}")
+    names = contenders(BACKEND)
+    times = found["Milliseconds, median (min … max)"]
+    assert list(times[0]) == ["warp", "job", *names]
+    assert [(row["warp"], row["job"]) for row in times] == [
+        ("grid_sample nearest", j) for j in JOBS
+    ]
+    for row in times:
         for name in names:
-            if row[name] != "–":
-                spread = re.fullmatch(r"(\S+) \((\S+) … (\S+)\)", row[name])
-                median, low, high = map(float, spread.groups())
-                assert 0 < low <= median <= high
-    assert ("PyTorch" in found) == ("PyTorch" in names)
+            spread = re.fullmatch(r"(\S+) \((\S+) … (\S+)\)", row[name])
+            median, low, high = map(float, spread.groups())
+            assert 0 < low <= median <= high
+    for way in WAYS[BACKEND]:
+        ratios = found[f"PyTorch ÷ ours, {way}, ratio of medians"]
+        assert [row["warp"] for row in ratios] == ["grid_sample nearest", "geometric mean"]
+        assert list(ratios[0]) == ["warp", *JOBS]
     with open(output, newline="") as file:
-        for row in csv.DictReader(file):
-            assert float(row["median_ms"]) > 0 and row["calls"] == "2"
-            assert row["versions"].count(".") >= 2 and int(row["cores"]) >= 1
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(JOBS) * len(names)
+    for row in rows:
+        assert row["images"] == "9x9x9x8" and row["table"] == "warps"
+        assert float(row["median_ms"]) > 0 and row["calls"] == "2" and int(row["cores"]) >= 1
+        assert row["versions"].count(".") >= 2
+        assert (row["peak_mib"] != "") == (sys.platform == "linux" and row["device"] == "CPU")
 
 
-def rows(milliseconds):
-    """What `measure` returns of `{(images, contender): milliseconds}`."""
-    fixed = {"peak_mib": 3.0, "device": "CPU", "processor": "any", "cores": 2, "versions": "any 1"}
+def test_no_such_cell(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sampler", "--cells=affine*", "--table=affine"])
+    monkeypatch.setattr(sampler.os, "environ", {})
+    with pytest.raises(SystemExit, match="affine"):
+        sampler.main()
+
+
+def rows(milliseconds, table="affine"):
+    """What `measure` returns of `{(warp, contender): milliseconds}`."""
+    fixed = {"peak_mib": None, "device": "CPU", "processor": "any", "cores": 2, "versions": "any 1"}
     return [
-        {"images": images, "job": job, "contender": name, "median_ms": ms, "min_ms": ms - 1}
-        | {"max_ms": ms + 1, "calls": 3, **fixed}
-        for (images, name), ms in milliseconds.items()
+        {"table": table, "warp": warp, "job": job, "contender": name, "median_ms": ms}
+        | {"min_ms": ms - 1, "max_ms": ms + 1, "calls": 3, **fixed}
+        for (warp, name), ms in milliseconds.items()
         for job in JOBS
         if can(name, job, (1, 1, 1, 1))
     ]
 
 
-def test_ratios(capsys):
-    times = {("a", "ours"): 2, ("a", "PyTorch"): 4, ("b", "ours"): 8, ("b", "PyTorch"): 64}
-    sampler.report(rows(times))
-    found = tables(capsys.readouterr().out)
-    assert found["Milliseconds"][0]["PyTorch"] == "4 (3 … 5)"
-    ratios = {row["images"]: row["forward"] for row in found["PyTorch"]}
-    assert ratios == {"a": "2.00", "b": "8.00", "geometric mean": "4.00"}
+@pytest.mark.parametrize(("target", "below"), [(1, ["3 of 6 below 1."]), (0.3, None)])
+def test_ratios(capsys, target, below):
+    times = {("a", "ours, default"): 2, ("a", "PyTorch"): 1}
+    times |= {("b", "ours, default"): 8, ("b", "PyTorch"): 64}
+    sampler.report(rows(times), target)
+    printed = capsys.readouterr().out
+    found = tables(printed)
+    assert list(found) == [
+        "Milliseconds, median (min … max)",
+        "PyTorch ÷ ours, default, ratio of medians",
+    ]
+    assert found["Milliseconds, median (min … max)"][0]["PyTorch"] == "1 (0 … 2)"
+    ratios = found["PyTorch ÷ ours, default, ratio of medians"]
+    assert {row["warp"]: row["forward"] for row in ratios} == {
+        "a": "0.50",
+        "b": "8.00",
+        "geometric mean": "2.00",
+    }
+    said = [line for line in printed.splitlines() if "below" in line]
+    assert said == (below or ["3 of 6 below 1.", "0 of 6 below 0.3."])
 
 
 def test_without_pytorch(monkeypatch, capsys, tmp_path):
     asked = []
 
-    def measure(images, contenders, args):
-        asked.extend(contenders)
-        return rows({(images, name): 5 for name in contenders})
+    def measure(name, contenders, args):
+        asked.append(contenders)
+        return rows({(name, who): 5 for who in contenders}, CELLS[name].table)
 
     monkeypatch.setattr(sampler, "measure", measure)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["sampler", f"--output={tmp_path / 'times.csv'}"])
+    flags = ["--table=affine", "--peers", f"--output={tmp_path / 'times.csv'}"]
+    monkeypatch.setattr(sys, "argv", ["sampler", *flags])
     monkeypatch.setattr(sampler.os, "environ", {})
     sampler.main()
-    assert asked == ["ours", "keras affine_transform", "keras map_coordinates"] * 5
+    names = ["ours, compiled", "ours, default", "Keras affine_transform", "Keras map_coordinates"]
+    assert asked == [names] * 5
     printed = capsys.readouterr().out
     assert "Without PyTorch" in printed and "Without kornia" in printed
-    assert list(tables(printed)) == ["Milliseconds", "MiB"]
-    assert tables(printed)["Milliseconds"][1]["keras affine_transform"] == "–"
+    assert list(tables(printed)) == ["Milliseconds, median (min … max)"]
+    (times,) = tables(printed).values()
+    assert times[1]["Keras affine_transform"] == "–"
+
+
+def test_peers_do_affine_warps_only():
+    assert not any(can(peer, "forward", (1, 1, 1, 1), "warps") for peer in PEERS)
 
 
 @pytest.mark.parametrize("wrong", [1.01, np.nan])
 def test_unequal_work_is_refused(wrong):
     right = [np.ones(3), np.ones(2)]
-    sampler.check_agreement({"ours": right, "PyTorch": [a + 1e-5 for a in right]}, "forward")
+    rounds.check_agreement({"ours": right, "PyTorch": [a + 1e-5 for a in right]}, "forward")
     with pytest.raises(SystemExit, match="forward: ours is .* away from PyTorch"):
-        sampler.check_agreement({"ours": [right[0], wrong * right[1]], "PyTorch": right}, "forward")
+        rounds.check_agreement({"ours": [right[0], wrong * right[1]], "PyTorch": right}, "forward")
 
 
-def die(pipe, contender, backend, sizes):
+def test_gradients_of_zero_agree_with_zeros_alone():
+    rounds.check_agreement({"ours": [np.zeros(2)], "PyTorch": [np.zeros(2)]}, "nearest")
+    with pytest.raises(SystemExit, match="nearest"):
+        rounds.check_agreement({"ours": [np.ones(2)], "PyTorch": [np.zeros(2)]}, "nearest")
+
+
+def die(pipe, *settings):
     raise SystemExit(3)
 
 
 def test_a_dead_worker_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(sampler, "inspect", die)
+    monkeypatch.setattr(rounds, "serve", die)
     with pytest.raises(EOFError):
-        sampler.measure(
-            "1x1x1x1", ["ours"], argparse.Namespace(backend="torch", seconds=0, rounds=1)
-        )
+        rounds.compete([OURS], (BACKEND, "one image", (1, 1, 1, 1)), "warps", 1, 0)
 
 
 @linux_only
 def test_peak_memory():
     """Of what a call frees before it returns, as well."""
-    peak = sampler.peak_memory(lambda job: np.ones(2**23).sum(), "forward")
+    peak = rounds.peak_memory(lambda job: np.ones(2**23).sum(), "forward")
     assert peak == pytest.approx(64, abs=8)

@@ -1,18 +1,27 @@
 """Real event files, read back with TensorBoard's own reader."""
 
 import csv
+import io
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from numpy.testing import assert_allclose
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
+from tensorboard.plugins.hparams.metadata import (
+    parse_experiment_plugin_data,
+    parse_session_start_info_plugin_data,
+)
+from tensorboard.util.tensor_util import make_ndarray
 
 from stn_keras import SpatialTransformer
-from stn_keras.observe import decompose, grey_or_rgb
+from stn_keras.observe import decompose
 from stn_keras.training.callbacks import (
+    Evaluation,
+    MetricsSummary,
+    ProgressBar,
+    TerminateOnNaNTheta,
     Throughput,
     TransformerSummary,
     write_graph,
@@ -27,6 +36,7 @@ QUANTITIES = (
     "translation_x",
     "translation_y",
     "outside",
+    "nonfinite",
 )
 THETA = [0.0, -0.5, 0.25, 0.5, 0.0, 0.0]  # zoomed in twofold, turned by 90 degrees, moved right
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 8, 12, 3)).astype("float32")
@@ -78,7 +88,7 @@ def events(folder):
 
 
 def scalars(folder, tag):
-    return {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in events(folder).Tensors(tag)}
+    return {e.step: float(make_ndarray(e.tensor_proto)) for e in events(folder).Tensors(tag)}
 
 
 def compose(scale_x, scale_y, rotation, shear, translation_x, translation_y):
@@ -122,7 +132,7 @@ def test_decompose_of_a_singular_matrix_does_not_raise():
 def test_summary_writes_the_transform_of_every_epoch(tmp_path):
     fit(tiny(), [TransformerSummary(tmp_path, IMAGES)], epochs=2)
     # The window is turned by a quarter and 0.25 ± 0.5 by ± 0.5: nothing leaves the image.
-    expected = dict(zip(QUANTITIES, (0.5, 0.5, 90, 0, 0.25, 0, 0), strict=True))
+    expected = dict(zip(QUANTITIES, (0.5, 0.5, 90, 0, 0.25, 0, 0, 0), strict=True))
     for quantity, value in expected.items():
         means = scalars(tmp_path / "transformer", f"warp/{quantity}_mean")
         assert list(means) == [0, 1, 2]
@@ -134,7 +144,8 @@ def test_summary_writes_the_transform_of_every_epoch(tmp_path):
 def test_spread_is_over_images_and_follows_the_weights(tmp_path):
     model = tiny(learning_rate=1.0)
     fit(model, [TransformerSummary(tmp_path, IMAGES)])
-    found = decompose(model.get_layer("warp").theta(IMAGES / 255))
+    theta = model.get_layer("warp").theta(IMAGES / 255)
+    found = decompose(keras.ops.convert_to_numpy(theta))
     for statistic in ("mean", "std"):
         written = scalars(tmp_path / "transformer", f"warp/shear_{statistic}")
         assert_allclose(written[1], getattr(found["shear"], statistic)(), rtol=1e-3)
@@ -155,14 +166,20 @@ def test_outside_is_the_share_of_samples_beyond_the_image(tmp_path):
     ids=["every second", "the last one besides", "resumed after seven"],
 )
 def test_figures_before_training_every_few_epochs_and_at_the_end(tmp_path, epochs, drawn):
-    drive(tiny(), TransformerSummary(tmp_path, IMAGES, every=2), epochs)
+    drive(tiny(), TransformerSummary(tmp_path, IMAGES, figure_freq=2), epochs)
     figures = events(tmp_path / "transformer").Tensors("warp/warps")
     assert [figure.step for figure in figures] == drawn
     means = events(tmp_path / "transformer").Tensors("warp/shear_mean")
     assert [mean.step for mean in means] == [epochs[0], *(epoch + 1 for epoch in epochs)]
-    width, height, png = tf.make_ndarray(figures[0].tensor_proto)
-    picture = tf.io.decode_png(png)
+    width, height, png = make_ndarray(figures[0].tensor_proto)
+    picture = np.asarray(Image.open(io.BytesIO(png)))
     assert picture.shape == (int(height), int(width), 3) and len(np.unique(picture)) > 50
+
+
+def test_no_figures_where_none_are_asked_for(tmp_path):
+    drive(tiny(), TransformerSummary(tmp_path, IMAGES, figure_freq=0), range(2))
+    tags = events(tmp_path / "transformer").Tags()["tensors"]
+    assert "warp/shear_mean" in tags and "warp/warps" not in tags
 
 
 def test_each_transformer_has_its_own_tags(tmp_path):
@@ -183,11 +200,6 @@ def test_theta_from_outside_and_feature_maps(tmp_path):
     assert "warp/warps" in events(tmp_path / "transformer").Tags()["tensors"]
 
 
-def test_feature_maps_are_shown_as_their_mean():
-    maps = np.stack([np.zeros((1, 2, 2)), np.full((1, 2, 2), 6.0)], axis=-1)
-    assert_allclose(grey_or_rgb(maps, low=-1, high=9), np.full((1, 2, 2, 1), 0.4))
-
-
 def test_raw_uint8_images_under_mixed_precision(tmp_path):
     images = keras.Input((8, 12, 3))
     layer = SpatialTransformer(constant_theta(THETA, "l"), name="warp", dtype="mixed_bfloat16")
@@ -204,10 +216,66 @@ def test_a_model_without_transformer_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_observing_is_traced_once(tmp_path):
-    summary = TransformerSummary(tmp_path, IMAGES)
-    drive(tiny(), summary, epochs=range(3))
-    assert summary._observe.experimental_get_tracing_count() == 1
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.warp = SpatialTransformer(constant_theta(THETA, "localize"), name="warp")
+        self.top = keras.layers.GlobalAveragePooling2D()
+
+    def call(self, images):
+        return self.top(self.warp(images))
+
+
+def nested():
+    front = keras.Sequential([tiny().get_layer("warp")], name="front")
+    return keras.Sequential([keras.Input((8, 12, 3)), front, keras.layers.GlobalAveragePooling2D()])
+
+
+@pytest.mark.parametrize("model", [nested, Subclassed])
+def test_models_within_models_and_subclassed_ones(tmp_path, model):
+    model = model()
+    model.compile("sgd", "mse")
+    callbacks = [TransformerSummary(tmp_path, IMAGES), TerminateOnNaNTheta(IMAGES)]
+    model.fit(IMAGES, np.zeros((4, 3)), verbose=0, callbacks=callbacks)
+    assert scalars(tmp_path / "transformer", "warp/outside_mean").keys() == {0, 1}
+    assert "warp/warps" in events(tmp_path / "transformer").Tags()["tensors"]
+
+
+def poison(model, value):
+    """Makes two of the six parameters of the transformer `warp` a value."""
+    bias = np.array(THETA)
+    bias[[1, 3]] = value
+    model.get_layer("warp").localization.layers[-1].bias.assign(bias)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_dead_parameters_are_counted(tmp_path, value):
+    model = tiny()
+    poison(model, value)
+    drive(model, TransformerSummary(tmp_path, IMAGES), epochs=[0])
+    share = scalars(tmp_path / "transformer", "warp/nonfinite_mean")
+    assert_allclose(list(share.values()), 1 / 3, rtol=1e-6)
+
+
+class Poison(keras.callbacks.Callback):
+    """What a wild gradient leaves after the third epoch: NaN for theta, and yet a finite loss."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            poison(self.model, np.nan)
+
+
+def test_a_dead_transformer_ends_training_with_its_name(capsys):
+    callbacks = [Poison(), TerminateOnNaNTheta(IMAGES[:2])]
+    history = fit(tiny(("first", "warp")), callbacks, epochs=5)
+    assert history.epoch == [0, 1, 2] and np.isfinite(history.history["loss"]).all()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and "Epoch 3" in said[0] and "'warp'" in said[0]
+
+
+def test_a_dead_transformer_may_raise():
+    with pytest.raises(RuntimeError, match="Epoch 3: .*'warp' is NaN or infinite; lower"):
+        fit(tiny(), [Poison(), TerminateOnNaNTheta(IMAGES[:2], raise_error=True)], epochs=5)
 
 
 def test_throughput_reaches_history_csv_and_tensorboard(tmp_path):
@@ -215,11 +283,11 @@ def test_throughput_reaches_history_csv_and_tensorboard(tmp_path):
     callbacks = [
         Throughput(len(IMAGES)),
         keras.callbacks.CSVLogger(tmp_path / "history.csv"),
-        keras.callbacks.TensorBoard(tmp_path / "logs"),
+        MetricsSummary(tmp_path / "logs"),
     ]
     model = tiny(learning_rate=schedule)
     history = fit(model, callbacks, epochs=2, validation_data=(IMAGES, LABELS)).history
-    assert_allclose(history["learning_rate"], [0.2, 0.0], atol=1e-7)  # two steps an epoch
+    assert_allclose(history["learning_rate"], [0.35, 0.15], atol=1e-7)  # 0.4, 0.3, 0.2, 0.1
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for name in ("images_per_second", "learning_rate"):
@@ -243,27 +311,84 @@ def test_learning_rate_under_loss_scaling():
     model = tiny()
     schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 4, end_learning_rate=0)
     model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule))
-    assert fit(model, [Throughput(4)]).history["learning_rate"] == [0.25]  # after 2 of 4 steps
+    assert fit(model, [Throughput(4)]).history["learning_rate"] == [0.4375]  # 0.5 and 0.375
+
+
+def test_metrics_of_three_sets_are_three_runs_counted_in_epochs_done(tmp_path):
+    callbacks = [Evaluation((IMAGES, LABELS), "test"), MetricsSummary(tmp_path)]
+    history = fit(tiny(), callbacks, epochs=2, validation_data=(IMAGES, LABELS)).history
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "validation", "test"}
+    for run, prefix in (("train", ""), ("validation", "val_"), ("test", "test_")):
+        for name in ("loss", "accuracy"):
+            written = scalars(tmp_path / run, f"epoch_{name}")
+            assert list(written) == [1, 2]
+            assert_allclose(list(written.values()), history[prefix + name], rtol=1e-6)
+
+
+def test_the_first_batch_is_seen_before_the_epoch_ends(tmp_path):
+    def look(epoch, logs):
+        seen.append(scalars(tmp_path / "train", "batch_loss"))
+
+    seen = []
+    early = keras.callbacks.LambdaCallback(on_epoch_end=look)
+    fit(tiny(), [early, MetricsSummary(tmp_path, update_freq=2)], epochs=2)
+    assert [list(found) for found in seen] == [[1], [1, 3]]  # two steps an epoch
 
 
 def test_settings_are_text_and_hparams(tmp_path):
-    write_settings(tmp_path, {"batch_size": 128, "peak": 0.03, "flip": True, "size": (32, 32)})
+    settings = {"batch_size": 128, "peak": 0.03, "flip": True, "size": (32, 32), "seed": 0}
+    write_settings(tmp_path, settings, columns=["batch_size", "peak", "flip", "size"])
     found = events(tmp_path)
-    text = tf.make_ndarray(found.Tensors("settings")[0].tensor_proto).item().decode()
+    text = make_ndarray(found.Tensors("settings")[0].tensor_proto).item().decode()
     assert "| batch_size | 128 |" in text and text.startswith("| setting | value |\n|---|---|\n")
+    assert "| seed | 0 |" in text
     metadata = found.SummaryMetadata("_hparams_/session_start_info")
-    values = parse_session_start_info_plugin_data(metadata.plugin_data.content).hparams
-    assert values["batch_size"].number_value == 128 and values["peak"].number_value == 0.03
+    info = parse_session_start_info_plugin_data(metadata.plugin_data.content)
+    values = info.hparams
+    assert values["batch_size"].string_value == "128" and values["peak"].number_value == 0.03
     assert values["flip"].bool_value is True and values["size"].string_value == "(32, 32)"
+    assert "seed" not in values and info.group_name == tmp_path.name
 
 
+def test_hparams_list_the_test_accuracy_first(tmp_path):
+    write_settings(tmp_path, {"seed": 0})
+    metadata = events(tmp_path).SummaryMetadata("_hparams_/experiment")
+    experiment = parse_experiment_plugin_data(metadata.plugin_data.content)
+    first = experiment.metric_infos[0]
+    assert (first.display_name, first.name.group, first.name.tag) == (
+        "test accuracy",
+        "test",
+        "epoch_accuracy",
+    )
+    assert [info.name for info in experiment.hparam_infos] == ["seed"]
+
+
+def test_the_progress_bar_does_not_extrapolate_the_first_step(capsys):
+    fit(tiny(), [ProgressBar()])
+    model = tiny()
+    model.fit(IMAGES, LABELS, batch_size=1, verbose=1, callbacks=[ProgressBar()])
+    printed = capsys.readouterr().out
+    assert "4/4" in printed and "1/4" not in printed
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow has a graph")
+def test_other_backends_have_no_graph(tmp_path):
+    with pytest.raises(NotImplementedError, match=f"KERAS_BACKEND={keras.backend.backend()}"):
+        write_graph(tmp_path, tiny())
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph is TensorFlow's")
 def test_graph_of_operations_and_of_layers(tmp_path):
     model = tiny()
+    with pytest.raises(ValueError, match="functional or sequential model. Received: .*Subclassed"):
+        write_graph(tmp_path, Subclassed())
     write_graph(tmp_path, model)
     graph = events(tmp_path).Graph()
     operations = {node.op for node in graph.node} | {
         node.op for function in graph.library.function for node in function.node_def
     }
     assert {"MatMul", "BiasAdd", "Mean"} <= operations
+    boxes = {node.name.partition("/")[0] for node in graph.node if "/" in node.name}
+    assert len(boxes) > 2 and not any(model.name in box for box in boxes)
     fit(model, [keras.callbacks.TensorBoard(tmp_path)])
     assert "keras" in events(tmp_path / "train").Tags()["tensors"]

@@ -18,6 +18,8 @@ TWO_DEVICES = """
 import dataclasses
 import tensorflow as tf
 import keras, numpy, train
+from stn_keras.data import cifar10
+from stn_keras.training import recipes
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -29,10 +31,10 @@ y, x, phase = numpy.arange(32)[:, None, None], numpy.arange(32)[:, None], rng.un
 tilt = rng.uniform(-0.15, 0.15, (126, 2, 1, 1, 3))
 waves = numpy.cos(tilt[:, 0] * x + tilt[:, 1] * y + phase)
 data = numpy.uint8(128 + 120 * waves), rng.integers(0, 10, 126)
-train.cifar10.load = lambda data_dir: (data, data)
+cifar10.load = lambda data_dir: (data, data)
 # Without dropout, which draws other numbers for other parts of a batch.
-train.RECIPES["published"] = dataclasses.replace(
-    train.RECIPES["published"], peak=1e-3, flip=True, spatial_dropout=0.0, dropout=0.0
+recipes.RECIPES["published"] = dataclasses.replace(
+    recipes.RECIPES["published"], peak=1e-3, flip=True, spatial_dropout=0.0, dropout=0.0
 )
 
 def run(name, images, *flags):
@@ -63,7 +65,7 @@ def test_two_devices_end_with_the_weights_and_the_history_of_one(tmp_path):
         timeout=600,
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    assert "a batch of 1 images can't be divided evenly among 2 devices" in process.stderr
+    assert "a batch of 1 image can't be divided evenly among 2 devices" in process.stderr
     for one, two in zip(weights(tmp_path, "one"), weights(tmp_path, "two"), strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5)
     one, two = (

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pathlib
 import re
+import runpy
 
 import keras
 import numpy as np
@@ -26,7 +27,10 @@ MODULES = (
     "metrics",
     "regularizers",
     "training.optimizers",
-    "training.distillation",
+    "training.recipes",
+    "training.splits",
+    "training.devices",
+    "training.runs",
     "training.callbacks",
     "observe",
     "plots",
@@ -109,6 +113,22 @@ def test_every_argument_is_described(module, name):
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     missing = [n for n in named if not re.search(rf"^\s+{n}: \S", thing.__doc__, re.MULTILINE)]
     assert not missing, f"{name} says nothing of {missing}"
+
+
+@public
+def test_no_argument_hides_behind_an_asterisk(module, name):
+    kinds = [p.kind for p in inspect.signature(getattr(module, name)).parameters.values()]
+    assert inspect.Parameter.VAR_POSITIONAL not in kinds
+
+
+def test_the_reference_shows_a_layer_s_own_arguments():
+    pytest.importorskip("sphinx")
+    conf = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    layer, hidden = stn_keras.SpatialTransformer, "(*args, **kwargs)"
+    shown, _ = conf["signature_of_init"](None, "class", "", layer, None, hidden, None)
+    assert "interpolation: str = 'bilinear'" in shown and "*args" not in shown
+    other = conf["signature_of_init"](None, "class", "", dict, None, hidden, None)
+    assert other == (hidden, None)
 
 
 @public

@@ -13,9 +13,9 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 import stn_keras
-from stn_keras import SpatialTransformer, layers, sampling, transforms
+from stn_keras import SpatialTransformer, layers, localization, taps, transforms
 from stn_keras.models import cifar10_stn
-from stn_keras.serving import export
+from stn_keras.serving import export, onnx
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +111,63 @@ def test_half_precision_is_exported_as_float32(rng, tmp_path, set_policy, policy
     assert half.get_layer("transformer").compute_dtype == policy.removeprefix("mixed_")
 
 
+def shared_network():
+    """A model whose two transformers and one of whose outputs come from one network."""
+    images = keras.Input(SIZE, name="images")
+    network = keras.Sequential([keras.layers.Flatten(), localization.head()])
+    warped = SpatialTransformer(network, name="image")(images)
+    nearest = SpatialTransformer(network, interpolation="nearest", name="mask")(images)
+    both = keras.layers.Concatenate(dtype="float32")([warped, nearest])
+    features = keras.layers.Flatten()(both)
+    theta = network(images)
+    return keras.Model(images, keras.layers.Concatenate(dtype="float32")([features, theta]))
+
+
+@pytest.mark.parametrize("format", OUTPUTS)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_shared_network_is_exported_once(rng, tmp_path, uncompiled, set_policy, policy, format):
+    set_policy(policy)
+    model = shared_network()
+    for weight in model.weights:
+        weight.assign_add(rng.uniform(-0.02, 0.02, weight.shape))
+    wide = export.in_float32(model)
+    assert wide.count_params() == model.count_params()
+    images = {"images": rng.random((3, *SIZE), "float32")}
+    path = tmp_path / f"model{export.SUFFIXES[format]}"
+    export.save(model, path, format)
+    (found,) = OUTPUTS[format](path, images).values()
+    assert_allclose(found, wide(images["images"]), rtol=0, atol=1e-5)
+
+
+def test_a_model_that_can_t_be_rebuilt_in_float32_says_why(tmp_path, set_policy):
+    set_policy("mixed_float16")
+    x, images = keras.Input(SIZE), keras.Input(SIZE)
+    network = keras.Sequential([keras.layers.Flatten(), localization.head()], name="localize")
+    theta = keras.Model(x, network(x), name="nested")(images)
+    model = keras.Model(images, [theta, SpatialTransformer(network, name="warp")(images)])
+    with pytest.raises(export.ExportError, match="float32: .*'localize' shared: 'warp'"):
+        export.save(model, tmp_path / "model.onnx", "onnx")
+
+
+def test_keras_s_own_export_of_a_shared_network(rng, tmp_path):
+    model, images = shared_network(), {"images": rng.random((2, *SIZE), "float32")}
+    model.export(tmp_path / "model", format="tf_saved_model", verbose=False)
+    (found,) = saved_model_outputs(tmp_path / "model", images).values()
+    assert_allclose(found, model(images["images"]), rtol=0, atol=1e-5)
+
+
+def test_onnx_carries_a_network_of_several_inputs(rng, tmp_path, uncompiled):
+    x = {name: keras.Input(SIZE, name=name) for name in ("moving", "fixed")}
+    inputs = [keras.Input(SIZE), keras.Input(SIZE)]
+    features = keras.layers.Flatten()(keras.layers.Concatenate()(inputs))
+    network = keras.Model(inputs, localization.head()(features))
+    model = keras.Model(x, SpatialTransformer(network, iterations=2)([x["moving"], x["fixed"]]))
+    for weight in model.weights:
+        weight.assign_add(rng.uniform(-0.02, 0.02, weight.shape))
+    inputs = {name: rng.random((3, *SIZE), "float32") for name in x}
+    agree(model, inputs, tmp_path / "warp.onnx", "onnx")
+
+
 @pytest.mark.parametrize("transform", transforms.TRANSFORMS)
 def test_onnx_carries_every_transform(rng, tmp_path, uncompiled, transform):
     agree(*warp_and_inputs(rng, transform), tmp_path / "warp.onnx", "onnx")
@@ -122,7 +179,7 @@ def test_onnx_carries_every_transform(rng, tmp_path, uncompiled, transform):
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(
     "interpolation, fill_mode",
-    [*itertools.product(sampling.INTERPOLATIONS, sampling.FILL_MODES)],
+    [*itertools.product(taps.INTERPOLATIONS, onnx.PADDING_MODES)],
 )
 def test_onnx_carries_every_sampler(
     rng, tmp_path, uncompiled, interpolation, fill_mode, align_corners

@@ -1,11 +1,12 @@
-"""`replacing`: the new file whole, or what stood there before."""
+"""`replacing`: the new file whole, or what stood there before; and what errors say."""
 
 import contextlib
+import errno
 import os
 
 import pytest
 
-from stn_keras.training.files import clear, replacing
+from stn_keras.training.files import clear, explain, replacing
 
 
 @pytest.fixture
@@ -72,3 +73,45 @@ def test_a_folder_appears_whole_and_replaces_no_other(tmp_path):
             (temporary / "part").write_text(expected or "second")
         assert (tmp_path / "model" / "part").read_text() == "first"
         assert os.listdir(tmp_path) == ["model"]
+
+
+def explained(path):
+    """What is said where no file can be written to `path`."""
+    with pytest.raises(OSError) as caught, replacing(path) as temporary:
+        temporary.write_text("after")
+    return explain(caught.value)
+
+
+def test_an_error_names_the_path_asked_for_and_the_remedy(tmp_path, path):
+    missing = tmp_path / "missing"
+    assert explained(missing / "x.onnx") == f"{missing} does not exist; check the path"
+    assert explained(path / "x.onnx").startswith(f"{path} is a file where a folder is wanted; ")
+    (tmp_path / "full" / "er").mkdir(parents=True)
+    assert explained(tmp_path / "full").startswith(f"{tmp_path / 'full'} is a folder where a file")
+    assert sorted(os.listdir(tmp_path)) == ["full", "model.keras"]
+
+
+def test_what_can_not_be_written_is_said_before_the_work(path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    with pytest.raises(PermissionError) as caught, replacing(path):
+        pytest.fail("the block has begun")
+    assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_error_on_the_temporary_file_is_one_on_the_path(path, named):
+    with pytest.raises(OSError) as caught, replacing(path) as temporary:
+        raise OSError(errno.ENOSPC, "No space left on device", *[str(temporary)] * named)
+    assert explain(caught.value) == f"{path} has no room left; make room or choose another path"
+
+
+def test_errors_of_other_files_and_of_other_kinds():
+    other = PermissionError(errno.EACCES, "Permission denied", "b.txt")
+    assert explain(other).startswith("b.txt is closed to this user; change its permissions")
+    strange = OSError(errno.EIO, "Input/output error", "c.txt")
+    assert explain(strange) == "c.txt can't be used: Input/output error; choose another path"
+    assert explain(OSError("just so")) == "just so"
+    assert explain(OSError(errno.ENOSPC, "")).startswith("The disk has no room left; make room")

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import pathlib
+import pydoc
 
 import keras
 import numpy as np
@@ -135,6 +137,55 @@ def test_channels_first_with_a_network(rng, uncompiled):
     )(images.transpose(0, 3, 1, 2))
     last = SpatialTransformer(localize(THETA))(images)
     assert_array_equal(float64(first).transpose(0, 2, 3, 1), float64(last))
+
+
+def other_formats():
+    """Networks that read images in channels_last, each of another kind."""
+    pooling = keras.layers.GlobalAveragePooling2D(data_format="channels_last")
+    x = keras.Input((3, 6, 9))
+    yield pooling
+    yield localization.cnn(data_format="channels_last")
+    yield keras.Sequential([keras.layers.ReLU(), pooling, localization.head()])
+    yield keras.Sequential([keras.Sequential([pooling]), localization.head()])
+    yield keras.Model(x, localization.head()(pooling(keras.layers.Rescaling(2)(x))))
+
+
+def test_a_network_of_another_format_is_refused():
+    for network in other_formats():
+        with pytest.raises(ValueError, match="`localization` must read.*of 'channels_last'$"):
+            SpatialTransformer(network, data_format="channels_first")
+
+
+class Pooled(keras.layers.GlobalAveragePooling2D):
+    """Somebody's own layer, which takes images of both formats."""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        keras.layers.Permute((2, 3, 1)),
+        keras.layers.Lambda(lambda images: ops.moveaxis(images, 1, -1), output_shape=(6, 9, 3)),
+        keras.layers.Flatten(data_format="channels_last"),
+        Pooled(data_format="channels_last"),
+    ],
+)
+def test_a_network_that_may_move_the_channels_is_taken(rng, uncompiled, first):
+    rest = []
+    if isinstance(first, (keras.layers.Permute, keras.layers.Lambda)):
+        rest = [keras.layers.AveragePooling2D(3, data_format="channels_last")]
+    network = [first, *rest, keras.layers.Flatten(), localization.head()]
+    layer = SpatialTransformer(keras.Sequential(network), data_format="channels_first")
+    images = random_images(rng).transpose(0, 3, 1, 2)
+    assert_array_equal(float64(layer(images)), images)
+
+
+def test_a_functional_network_that_moves_the_channels_is_taken(rng, uncompiled):
+    x = keras.Input((3, 6, 9))
+    maps = keras.layers.AveragePooling2D(3, data_format="channels_last")(ops.moveaxis(x, 1, -1))
+    network = keras.Model(x, localization.head()(keras.layers.Flatten()(maps)))
+    images = random_images(rng).transpose(0, 3, 1, 2)
+    layer = SpatialTransformer(network, data_format="channels_first")
+    assert_array_equal(float64(layer(images)), images)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -403,6 +454,117 @@ def test_antialias_and_iterations_go_together(rng, uncompiled):
     assert_array_equal(float64(layer.theta(images)), float64(plain.theta(images)))
 
 
+def functional_pair(theta=None):
+    moving, fixed = keras.Input((6, 9, 3)), keras.Input((4, 5, 1))
+    pooled = [keras.layers.GlobalAveragePooling2D()(x) for x in (moving, fixed)]
+    features = keras.layers.Dense(4, activation="tanh")(keras.layers.Concatenate()(pooled))
+    return keras.Model([moving, fixed], localization.head(start=theta)(features), name="pair")
+
+
+def sequential_pair(theta=None):
+    return keras.Sequential(
+        [
+            keras.layers.Concatenate(),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(4, activation="tanh"),
+            localization.head(start=theta),
+        ],
+        name="pair",
+    )
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnPair(keras.Layer):
+    def __init__(self, theta=None, **options):
+        super().__init__(**options)
+        self.head = localization.head(start=theta)
+
+    def build(self, input_shape):
+        self.head.build((None, sum(shape[-1] for shape in input_shape)))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], 6)
+
+    def call(self, inputs):
+        return self.head(ops.concatenate([ops.mean(x, (1, 2)) for x in inputs], -1))
+
+
+PAIRS = [functional_pair, sequential_pair, OwnPair]
+every_pair = pytest.mark.parametrize("network", PAIRS)
+
+
+def pair_of(rng, network):
+    """A moving image and a fixed one, of another size where the network allows it."""
+    if network is sequential_pair:
+        return [random_images(rng), random_images(rng)]
+    return [random_images(rng), random_images(rng, (4, 5), channels=1)]
+
+
+@every_pair
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_a_network_of_several_inputs_sees_them_all(rng, uncompiled, network, iterations):
+    moving, fixed = pair_of(rng, network)
+    layer = SpatialTransformer(
+        network(), iterations=iterations, output_size=(7, 4), fill_mode="nearest"
+    )
+    layer.build([moving.shape, fixed.shape])
+    trained(layer, rng)
+
+    def by_hand(matrix, size):
+        return reference.grid_sample(moving, matrix_grid(matrix, size, False), "nearest")
+
+    matrix, seen = np.eye(3), moving
+    for _ in range(iterations):
+        theta = layer.localization([seen.astype("float32"), fixed])
+        matrix = matrix @ float64(layer.transform.matrix(theta))
+        seen = by_hand(matrix, (6, 9))
+    found = layer.theta([moving, fixed])
+    assert_allclose(float64(found).reshape(-1, 2, 3), matrix[:, :2], atol=1e-5)
+    for inputs in ([moving, fixed], (moving, fixed)):
+        warped = layer(inputs)
+        assert warped.shape == (2, 7, 4, 3)
+        assert_allclose(float64(warped), by_hand(matrix, (7, 4)), atol=1e-4)
+    assert np.abs(float64(layer([moving, fixed + 1])) - float64(warped)).max() > 1e-3
+
+
+@every_pair
+def test_models_with_a_network_of_several_inputs_load_and_clone(rng, tmp_path, uncompiled, network):
+    inputs = pair_of(rng, network)
+    x = [keras.Input(array.shape[1:]) for array in inputs]
+    layer = SpatialTransformer(network(), iterations=2, output_size=(4, 5), name="warp")
+    model = trained(keras.Model(x, layer(x)), rng)
+    assert model.output_shape == (None, 4, 5, 3)
+    model.save(tmp_path / "pair.keras")
+    again = keras.saving.load_model(tmp_path / "pair.keras", safe_mode=True)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    for other in (again, clone):
+        assert other.count_params() == model.count_params() > 0
+        assert_array_equal(float64(other(inputs)), float64(model(inputs)))
+
+
+def test_gradients_reach_every_input_of_the_network(rng, uncompiled):
+    inputs = pair_of(rng, functional_pair)
+    layer = SpatialTransformer(functional_pair(THETA), iterations=2)
+    layer(inputs)
+    trained(layer, rng)
+    upstream = rng.normal(size=inputs[0].shape)
+    for gradient in gradients(lambda *inputs: layer(list(inputs)), inputs, upstream):
+        assert np.abs(float64(gradient)).max() > 0
+
+
+def test_several_inputs_of_channels_first(rng, uncompiled):
+    inputs = pair_of(rng, OwnPair)
+    last = SpatialTransformer(OwnPair(THETA))(inputs)
+    turned = [np.moveaxis(array, -1, 1).copy() for array in inputs]
+    x = [keras.Input(array.shape[1:]) for array in turned]
+    pooling = keras.layers.GlobalAveragePooling2D(data_format="channels_first")
+    features = keras.layers.Concatenate()([pooling(tensor) for tensor in x])
+    network = keras.Model(x, localization.head(start=THETA)(features))
+    first = SpatialTransformer(network, data_format="channels_first")(turned)
+    assert_array_equal(float64(first).transpose(0, 2, 3, 1), float64(last))
+
+
 class Linear(keras.Layer):
     """Averages regressed to theta; Keras's `mean` and `Dense` round float64 on some backends."""
 
@@ -620,6 +782,16 @@ def test_config_round_trip_keeps_every_option():
         ]
 
 
+def test_help_and_signature_show_every_default():
+    shown = pydoc.plain(pydoc.render_doc(SpatialTransformer))
+    assert "interpolation: str = 'bilinear'" in shown.partition("Warps each image")[0]
+    defaults = {
+        name: p.default for name, p in inspect.signature(SpatialTransformer).parameters.items()
+    }
+    wanted = {"localization": None, "transform": "affine", "iterations": 1, "gradient_scale": 1.0}
+    assert wanted.items() <= defaults.items()
+
+
 def test_options_are_keyword_only():
     with pytest.raises(TypeError):
         SpatialTransformer(localize(), "affine")
@@ -656,6 +828,18 @@ def test_saved_models_load_and_predict_the_same(rng, tmp_path, uncompiled):
         assert again.count_params() == model.count_params()
 
 
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def test_a_file_of_before_networks_could_be_shared_loads(uncompiled):
+    """`golden/layers.keras`, saved at revision 73d1b59, and its outputs in `layers.npz`."""
+    model = keras.saving.load_model(GOLDEN / "layers.keras", safe_mode=True)
+    arrays = np.load(GOLDEN / "layers.npz")
+    outputs = model([arrays["images"], arrays["theta"]])
+    for output, name in zip(outputs, ("seen", "given", "maps"), strict=True):
+        assert_allclose(float64(output), arrays[name], atol=1e-5)
+
+
 def test_cloned_models_predict_the_same(rng, tmp_path, uncompiled):
     for _, model, data in saved_models(rng, tmp_path):
         clone = keras.models.clone_model(model)
@@ -679,23 +863,22 @@ def test_compute_output_shape(output_size, wanted):
 
 
 @pytest.mark.slow
-def test_the_fused_warp_compiles_to_the_plain_one(rng):
-    inputs = random_images(rng), random_theta(rng)
+def test_the_fused_warp_compiles_to_the_plain_one(rng, fused):
+    inputs = random_images(rng), random_theta(rng), np.array([0.5])
     settings = {
         "transform": transforms.Affine(),
         "output_size": (4, 12),
         "interpolation": "bilinear",
         "fill_mode": "constant",
-        "fill_value": (0.5,),
+        "filled": True,
         "align_corners": False,
-        "data_format": "channels_last",
         "antialias": 2,
     }
     results = []
     for warp in (layers.warp, layers.warp.__wrapped__):
         tensors = [ops.convert_to_tensor(x) for x in inputs]
         found = gradients(lambda *inputs, warp=warp: warp(*inputs, **settings), tensors, 1)
-        results.append([warp(*tensors, **settings), *found])
+        results.append([warp(*tensors, **settings), *found[:2]])
     for compiled, plain in zip(*results):
         assert_allclose(float64(compiled), float64(plain), rtol=1e-5, atol=1e-4)
 
@@ -767,6 +950,28 @@ def test_a_wrong_input_is_refused_and_shown(options, inputs, message):
         options = {"localization": localize()}
     with pytest.raises(ValueError, match=message):
         SpatialTransformer(**options)(inputs)
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs", "message"),
+    [
+        (functional_pair, IMAGES, r"on a list of 2 inputs.*input_shape=\(2, 6, 9, 3\)"),
+        (functional_pair, [IMAGES] * 3, r"on a list of 2 inputs.*input_shape=\["),
+        (functional_pair, {"a": IMAGES, "b": IMAGES}, r"on a list of 2 inputs.*input_shape=\{"),
+        (
+            functional_pair,
+            [IMAGES, IMAGES],
+            r"not take such inputs: .*input_shape=\[.*6, 9, 3\)\]$",
+        ),
+        (functional_pair, [IMAGES, IMAGES[:1, :4, :5, :1]], r"same batch size.*inputs\[1\]\.shape"),
+        (functional_pair, [IMAGES[0], IMAGES[:, :4, :5, :1]], r"rank 4.*shape=\(6, 9, 3\)"),
+        (sequential_pair, [IMAGES, IMAGES[:, :4]], r"not take such inputs: .*input_shape=\["),
+        (localize, [IMAGES], r"on images alone.*input_shape=\["),
+    ],
+)
+def test_wrong_inputs_of_a_network_are_refused_and_shown(network, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        SpatialTransformer(network())(inputs)
 
 
 def test_a_theta_of_unknown_length_is_refused():

@@ -13,7 +13,6 @@ from stn_keras.models import (
     CIFAR10_STD,
     WarpedConv2D,
     cifar10_stn,
-    cifar10_teacher,
     mnist_stn,
 )
 
@@ -127,13 +126,6 @@ def test_a_saved_model_predicts_the_same(rng, tmp_path, uncompiled, transformer)
     assert again.name == ("cifar10_stn" if transformer else "cifar10_cnn")
 
 
-@pytest.mark.parametrize("size, last", [(8, 1), (32, 4), (64, 4), (224, 4)])
-def test_a_teacher_of_any_size_looks_at_few_positions(size, last):
-    model = cifar10_teacher(image_size=size)
-    assert model.count_params() == 428_266 and model.output_shape == (None, 10)
-    assert model.layers[-3].output.shape == (None, last, last, 128)
-
-
 @pytest.mark.parametrize("classifier", ["fcn", "cnn"])
 @pytest.mark.parametrize("size", [28, 42, 60])
 def test_networks_for_mnist_have_as_many_parameters_with_a_transformer(classifier, size):
@@ -209,3 +201,44 @@ def test_feature_maps_are_warped_by_what_is_seen_in_the_images(rng, uncompiled):
     assert_array_equal(float64(seen[0]), float64(seen[2]))  # a fresh one is the identity
     with pytest.raises(ValueError, match="Received: warped='pixels'"):
         cifar10_stn(warped="pixels")
+
+
+MAKERS = {
+    "cifar10": lambda: cifar10_stn(units=32),
+    "cifar10, features": lambda: cifar10_stn(warped="features", units=32),
+    "cifar10, plain": lambda: cifar10_stn(False, units=32),
+    "mnist fcn": lambda: mnist_stn("fcn", parameters=60_000),
+    "mnist cnn": lambda: mnist_stn("cnn", size=42, parameters=150_000),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_models_have_the_same_weights_and_numbers_in_both_formats(
+    rng, uncompiled, set_format, make
+):
+    last = make()
+    set_format("channels_first")
+    first = make()
+    batch, *size, channels = last.input_shape
+    assert first.input_shape == (batch, channels, *size)
+    assert [weight.shape for weight in first.weights] == [weight.shape for weight in last.weights]
+    for weight in last.trainable_weights:
+        weight.assign_add(rng.normal(0, 0.02, weight.shape))
+    first.set_weights(last.get_weights())
+    pixels = rng.integers(0, 256, (2, *size, channels), "uint8")
+    logits = float64(last(pixels))
+    assert np.ptp(logits) > 0
+    assert_allclose(float64(first(pixels.transpose(0, 3, 1, 2))), logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("saved, setting", [("last", "first"), ("first", "last")])
+def test_a_saved_model_keeps_its_format_under_any_setting(
+    rng, tmp_path, uncompiled, set_format, saved, setting
+):
+    set_format(f"channels_{saved}")
+    model = mnist_stn("cnn", parameters=150_000)
+    model.save(tmp_path / "model.keras")
+    set_format(f"channels_{setting}")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    pixels = rng.integers(0, 256, (2, *model.input_shape[1:]), "uint8")
+    assert_array_equal(float64(again(pixels)), float64(model(pixels)))

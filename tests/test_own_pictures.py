@@ -56,13 +56,17 @@ def test_a_run_on_pictures_of_ones_own(shades, capsys):
     assert "dark/1.jpg" in captured.err and "light/notes.txt" in captured.err
     assert "Validation accuracy after 2 epochs" in captured.out
     assert "no test pictures" in captured.out
+    found = "shades: 2 classes (dark, light), 39 images: 31 for training, 8 for validation; "
+    assert found + "2 files skipped\n" in captured.out and "cifar" not in captured.out
+    assert "Warning: the validation accuracy rests on 8 images only" in captured.err
+    assert "% of 8 images (no test pictures" in captured.out
 
     expected = "best.keras config.json curves.png history.csv last.keras warps.png"
     assert files(folder) == expected.split()
     settings = json.loads((folder / "config.json").read_text())
     assert settings["classes"] == ["dark", "light"] and settings["image_size"] == 40
     assert settings["validation_images"] == 8  # a fifth of 39, rounded up
-    assert settings["recipe"] == "untaught"
+    assert settings["recipe"] == "tuned" and settings["batch_size"] == 16
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 and not any(name.startswith("test") for name in rows[0])
@@ -90,7 +94,6 @@ def test_folders_without_classes(capsys):
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (["--image-size", "64"], "--image-size is for --images"),
         (["--images", "shades", "--image-size", "17"], "from 18"),
         (["--images", "shades", "--validation-images", "40"], "less than the 39 images"),
     ],
@@ -110,6 +113,7 @@ def test_a_resumed_run_must_get_its_pictures_again(shades, capsys, monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", stop)
     assert train.main(["--images", "shades", "--image-size", "20", "--run", "a"]) == 130
     assert "--run a --resume --images shades" in capsys.readouterr().err
-    assert train.main(["--run", "a", "--resume"]) == 1
+    with pytest.raises(SystemExit):
+        train.main(["--run", "a", "--resume"])
     assert "resumed with the same --images" in capsys.readouterr().err
     assert train.main(["--run", "a", "--resume", "--images", "shades"]) == 130

@@ -41,8 +41,8 @@ def test_modules_of_the_wings_are_imported_on_demand(name):
 
 
 def test_an_unknown_name_is_no_attribute():
-    with pytest.raises(AttributeError, match="'stn_keras' has no attribute 'warp'"):
-        stn_keras.warp
+    with pytest.raises(AttributeError, match="'stn_keras' has no attribute 'wrap'"):
+        stn_keras.wrap
 
 
 def test_requirements_are_those_of_the_package_its_training_and_its_tests():

@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from stn_keras.data.pictures import PictureError, load, read
+from stn_keras import plots
+from stn_keras.data.pictures import PictureError, find, load, read, split_folders
 
 
 @pytest.fixture
@@ -109,9 +110,84 @@ def test_folders_that_are_none_of_classes(tmp_path, pixels):
         load(tmp_path / "nowhere", 6)
     save(tmp_path / "a.png", pixels)
     save(tmp_path / "only" / "a.png", pixels)
-    with pytest.raises(PictureError, match="(?s)1 sub-folders.*pictures/dog/1.jpg"):
+    with pytest.raises(PictureError, match=r"(?s)1 sub-folder\..*pictures/dog/1.jpg"):
         load(tmp_path, 6)
+    with pytest.raises(PictureError, match="only has no sub-folders"):
+        load(tmp_path / "only", 6)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "b.png").write_text("no picture")
     with pytest.raises(PictureError, match="(?s)none has no picture.*b.png can't be read"):
         load(tmp_path, 6)
+
+
+def test_the_classes_of_another_folder(tmp_path, pixels):
+    save(tmp_path / "dog" / "a.png", pixels)
+    images, labels, classes, _ = load(tmp_path, 6, classes=["cat", "dog"])
+    assert images.shape == (1, 6, 6, 3) and labels.tolist() == [1] and classes == ["cat", "dog"]
+    with pytest.raises(PictureError, match="dog is none of the classes to train on: cat, cow"):
+        load(tmp_path, 6, classes=["cat", "cow"])
+    (tmp_path / "dog" / "a.png").write_text("no picture")
+    with pytest.raises(PictureError, match="no picture that can be read"):
+        load(tmp_path, 6, classes=["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    "names, splits",
+    [
+        (["train", "val", "test"], ["train", "val", "test"]),
+        (["train", "validation"], ["train", "val"]),
+        (["train", "valid", ".cache"], ["train", "val"]),
+        (["train", "test"], ["train", "test"]),
+        (["car", "train"], []),
+        (["test", "val"], []),
+        ([], []),
+    ],
+    ids=lambda names: " ".join(names),
+)
+def test_folders_of_a_split(tmp_path, names, splits):
+    for name in names:
+        (tmp_path / name).mkdir()
+    found = split_folders(tmp_path)
+    assert {*found} == {*splits}
+    shown = {name for name in names if name[0] != "."} if splits else set()
+    assert {path.name for path in found.values()} == shown
+
+
+def test_a_split_beside_classes(tmp_path):
+    for name in ("train", "val", "cat"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(PictureError, match=r"\(train, val\) and others: cat"):
+        split_folders(tmp_path)
+    assert split_folders(tmp_path / "nowhere") == {}
+
+
+def test_figures_of_ours_are_no_pictures_of_a_class(tmp_path, pixels):
+    for name in ("cat", "dog"):
+        for k in range(3):
+            save(tmp_path / name / f"{k}.png", pixels)
+    before = load(tmp_path, 6)
+    figure = plots.curves({"run": {"loss": [2.0, 1.0]}})
+    for path in ("cat/0.png.st.png", "dog/deep/WARPS.PNG"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        plots.save(figure, tmp_path / path)
+        assert read(tmp_path / path).ndim == 3  # pictures they are
+    after = load(tmp_path, 6)
+    for found, wanted in zip(after, before, strict=True):
+        assert_array_equal(found, wanted)
+
+
+def test_the_files_of_a_folder(tmp_path, pixels):
+    names = ["b.png", "a/c.jpg", "a.txt", "broken.png"]
+    for name in (*names, ".hidden/d.png", ".e.png"):
+        save(tmp_path / f"{name}.png", pixels).rename(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no")
+    found = [str(path.relative_to(tmp_path)) for path in find(tmp_path)]
+    assert found == ["a/c.jpg", "a.txt", "b.png", "broken.png"]
+    with pytest.raises(PictureError, match="nowhere is not a folder"):
+        find(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "svg", "pdf"])
+def test_figures_are_saved_in_every_format(tmp_path, suffix):
+    plots.save(plots.curves({"run": {"loss": [2.0, 1.0]}}), tmp_path / f"a.{suffix}")
+    assert find(tmp_path) == ([] if suffix == "png" else [tmp_path / f"a.{suffix}"])

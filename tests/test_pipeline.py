@@ -8,12 +8,10 @@ import tensorflow as tf
 from numpy.testing import assert_array_equal
 
 from stn_keras.data.pipeline import (
-    VIEWS,
     evaluation_batches,
     random_crop,
     random_flip,
     training_batches,
-    view,
 )
 
 COUNT = 23  # in batches of 5 the last one has 3
@@ -120,35 +118,6 @@ def test_crop_is_a_window_of_the_mirrored_image_anywhere_within_the_margin(margi
     shares = matches.mean(axis=1) * len(offsets)  # 1 each, were they drawn without chance
     assert shares.min() > 0.3 and shares.max() < 2
     assert found.dtype == np.uint8
-
-
-def views(images, crop):
-    """All views of all images: `(VIEWS, n, height, width, channels)`."""
-    numbers = np.arange(VIEWS)[:, None] + np.zeros(len(images), int)
-    return np.stack([view(images, each, crop).numpy() for each in numbers])
-
-
-def test_views_are_all_moves_of_an_image_and_of_its_mirror_image():
-    found = views(IMAGES, crop=2)
-    padded = np.pad(IMAGES, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
-    moves = itertools.product((0, 2, 4), repeat=2)
-    windows = [padded[:, y : y + 6, x : x + 8] for y, x in moves]
-    wanted = [image for window in windows for image in (window, window[:, :, ::-1])]
-    assert_array_equal(found, wanted)
-
-
-def test_targets_stay_with_the_views():
-    """Each target is a number that tells the view from all others."""
-    places = np.arange(6 * 8).reshape(6, 8, 1)
-
-    def number(images):
-        return (images * places).sum(axis=(-3, -2, -1))
-
-    targets = number(views(IMAGES, crop=2)).T[..., None]
-    batches = training_batches(IMAGES, targets, batch_size=5, seed=0, crop=2).take(1500)
-    shown, found = joined(batches.as_numpy_iterator())
-    assert_array_equal(number(shown), found[:, 0])
-    assert {*found[:, 0]} == {*targets.flat}
 
 
 def test_no_iterator_waits_for_a_tuning_thread():

@@ -110,6 +110,25 @@ def test_a_missing_column_is_not_drawn():
     assert len(loss.lines) == 1 and not accuracy.lines
 
 
+def test_curves_of_two_evaluated_sets_tell_them_apart():
+    history = HISTORY | {"test_accuracy": [0.3, 0.4, 0.45]}
+    figure = plots.curves({"run": history}, evaluation=("val", "test"), note="Why.")
+    loss, accuracy = figure.axes
+    _, validation, test = accuracy.lines
+    assert_allclose(test.get_ydata(), history["test_accuracy"])
+    assert test.get_linestyle() != validation.get_linestyle()
+    names = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert names == ["validation", "test", "training"]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["run"]
+    assert figure.get_supxlabel() == "Why."
+
+
+def test_a_set_that_is_missing_is_not_in_the_legend():
+    loss, _ = plots.curves({"run": HISTORY}, evaluation=("val", "test")).axes
+    names = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert names == ["validation", "training"]
+
+
 def test_one_epoch_is_seen():
     loss, _ = plots.curves({"run": {"loss": [1.0]}}).axes
     assert loss.lines[0].get_marker() == "o"

@@ -1,5 +1,6 @@
 """`train.py --resume`: a run that was killed ends as one that was not, bit for bit."""
 
+import dataclasses
 import os
 import pathlib
 import signal
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 import train
-from stn_keras.training import history, resume
+from stn_keras import plots
+from stn_keras.data import cifar10
+from stn_keras.training import callbacks, history, recipes, resume
 from tests.test_train import UNFINISHED, clean, files, refused, run, tiny  # noqa: F401
 
 ROOT = pathlib.Path(train.__file__).parent
@@ -23,10 +26,12 @@ TIMES = "images_per_second"
 KILLED = """
 import os, signal, sys, zipfile
 import keras, numpy, train
+from stn_keras.data import cifar10
+from stn_keras.training import callbacks
 from tests import test_train
 
 batch, name = int(sys.argv[1]), sys.argv[2]
-train.cifar10.load = test_train.tiny
+cifar10.load = test_train.tiny
 batches = files = 0
 
 def kill():
@@ -49,7 +54,7 @@ def count_file(save):
             kill()
     return save_half
 
-train.callbacks.Throughput.on_train_batch_end = count_batch
+callbacks.Throughput.on_train_batch_end = count_batch
 numpy.savez = count_file(numpy.savez)
 keras.Model.save = count_file(keras.Model.save)
 sys.exit(train.main(sys.argv[3:]))
@@ -94,7 +99,7 @@ def whole(tmp_path_factory):
     policy = keras.config.dtype_policy()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(base)
-        patch.setattr(train.cifar10, "load", tiny)
+        patch.setattr(cifar10, "load", tiny)
         assert run("--no-transformer", epochs=3) == 0
     keras.config.set_dtype_policy(policy)
     return base / FOLDER
@@ -103,14 +108,8 @@ def whole(tmp_path_factory):
 @pytest.mark.slow
 def test_killed_in_mid_epoch_and_again_in_mid_save(whole):
     flags = ["--no-transformer", "--validation-images", "40", "--epochs", "3"]
-    killed(*flags, batch=5)  # of three an epoch
-    assert files(FOLDER) == [
-        "best.keras",
-        "config.json",
-        "history.csv",
-        "last.keras",
-        "unfinished.npz",
-    ]
+    killed(*flags, batch=25)  # of 17 an epoch
+    assert files(FOLDER) == UNFINISHED
     killed("--resume", name=".npz")
     assert list(FOLDER.glob(".*.part.npz"))
     assert len(history.read(FOLDER / "history.csv")["epoch"]) == 3  # one more than in the backup
@@ -130,9 +129,9 @@ def stop(*args, **kwargs):
 @pytest.mark.parametrize(
     "place",
     [
-        (train.callbacks, "write_settings"),
+        (callbacks, "write_settings"),
         (keras.Model, "save"),
-        (train.plots, "curves"),
+        (plots, "curves"),
     ],
     ids=["before the first epoch", "in the first save", "at the end"],
 )
@@ -144,34 +143,16 @@ def test_stopped_where_there_is_little_or_everything(whole, place):
     assert_same_run(FOLDER, whole)
 
 
-@pytest.mark.slow
-def test_a_teacher_is_asked_once(monkeypatch):
-    short = train.dataclasses.replace(train.RECIPES["tuned"], teacher=0.5)
-    monkeypatch.setitem(train.RECIPES, "tuned", short)
-    assert run("--no-transformer", "--output-dir", "whole", "--log-dir", "whole/logs") == 0
-    for place in (
-        (train.distillation, "soft_labels"),
-        (train.callbacks.Throughput, "on_epoch_end"),
-    ):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-            patch.setattr(*place, stop)
-            resumed() if FOLDER.exists() else run("--no-transformer")
-    assert (FOLDER / "answers.npy").exists()
-    monkeypatch.setattr(train.models, "cifar10_teacher", stop)
-    assert resumed() == 0
-    assert_same_run(FOLDER, pathlib.Path("whole/a"))
-
-
 @pytest.fixture
-def begun(monkeypatch):
-    """A run of two epochs that has only begun."""
+def started(monkeypatch):
+    """A run of two epochs that has only been started."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
         patch.setattr(keras.Model, "fit", stop)
         run("--no-transformer")
-    monkeypatch.setattr(train.cifar10, "load", None)  # what follows is refused before
+    monkeypatch.setattr(cifar10, "load", None)  # what follows is refused before
 
 
-def test_a_new_run_names_resume_where_one_is_unfinished(capsys, begun):
+def test_a_new_run_names_resume_where_one_is_unfinished(capsys, started):
     before = files(FOLDER)
     refused(capsys, run(), "unfinished run", "--resume", "--run")
     assert files(FOLDER) == before
@@ -188,19 +169,24 @@ def test_a_new_run_names_resume_where_one_is_unfinished(capsys, begun):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_other_settings_than_those_it_was_begun_with(capsys, begun, flags, named):
+def test_other_settings_than_those_it_was_started_with(capsys, started, flags, named):
     refused(capsys, resumed(*flags), str(FOLDER), named, "--run")
 
 
-def test_a_recipe_that_has_changed_since(capsys, begun, monkeypatch):
-    changed = train.dataclasses.replace(train.RECIPES["tuned"], peak=0.5)
-    monkeypatch.setitem(train.RECIPES, "tuned", changed)
+def test_a_recipe_that_has_changed_since(capsys, started, monkeypatch):
+    changed = dataclasses.replace(recipes.RECIPES["tuned"], peak=0.5)
+    monkeypatch.setitem(recipes.RECIPES, "tuned", changed)
     refused(capsys, resumed(), "recipe_peak=0.02. Received: recipe_peak=0.5")
+
+
+def test_a_recipe_of_another_version(capsys, started):
+    config = FOLDER / "config.json"
+    config.write_text(config.read_text().replace('"tuned"', '"untaught"'))
+    refused(capsys, resumed(), "another version", "untaught")
 
 
 def test_nothing_to_resume(capsys, whole, monkeypatch):
     refused(capsys, resumed(), "there is no run in", str(FOLDER))
-    refused(capsys, train.main(["--resume"]), "--run NAME")
     base = str(whole.parent)
     refused(capsys, resumed("--output-dir", base), "is finished", base)
     assert os.listdir() == []
@@ -221,7 +207,7 @@ def compiled(units, optimizer="adam"):
 
 def fit(model, **options):
     images = np.random.default_rng(0).normal(size=(8, 6))
-    model.fit(images, images[:, :4], batch_size=4, shuffle=False, verbose=0, **options)
+    model.fit(images, images[:, :4], batch_size=4, shuffle=False, **{"verbose": 0, **options})
     return model.get_weights()
 
 
@@ -316,8 +302,22 @@ def test_an_interrupt_lets_the_epoch_finish(capsys, model):
     with pytest.raises(KeyboardInterrupt), resume.finishing_epochs() as interruption:
         fit(model, epochs=3, callbacks=[*callbacks, interruption])
     assert done == [0] and int(model.optimizer.iterations) == 2
-    assert "after this epoch" in capsys.readouterr().err
+    assert "Stopping after epoch 1. Ctrl-C again stops now" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_in_the_last_epoch_changes_nothing(capsys, model):
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=interrupt)]
+    with resume.finishing_epochs() as interruption:
+        fit(model, callbacks=[*callbacks, interruption])
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_an_interrupted_epoch_prints_its_result(capsys, model):
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=interrupt)]
+    with pytest.raises(KeyboardInterrupt), resume.finishing_epochs() as interruption:
+        fit(model, epochs=3, verbose=2, callbacks=[*callbacks, interruption])
+    assert capsys.readouterr().out.count("loss: ") == 1
 
 
 def test_a_second_interrupt_stops_at_once(model):

@@ -46,7 +46,11 @@ def test_curves_end_where_the_history_does(run, page):
     with open(run / "saved_models" / "a" / "history.csv", newline="") as file:
         last = list(csv.DictReader(file))[-1]
     text = screenshot.card(page, "epoch_accuracy").inner_text().split()
-    for row, column in (("a/train", "accuracy"), ("a/validation", "val_accuracy")):
+    for row, column in (
+        ("a/train", "accuracy"),
+        ("a/validation", "val_accuracy"),
+        ("a/test", "test_accuracy"),
+    ):
         smoothed, value = text[text.index(row) + 1 :][:2]
         assert float(value) == pytest.approx(float(last[column]), abs=1e-4)
 

@@ -1,10 +1,18 @@
 """The one seam between this library and the Keras backend that runs it.
 
-A backend's file has `mix(rows, indices, weights)`, which gathers and mixes pixels; `blend`, which
-does so at coordinates and has a gradient; `compile(function)`, its compiler around a function of
-tensors; `floor(tensor)`, which Keras's own rounds to float32 on JAX and PyTorch; and
-`convolve(images, kernel)`, a convolution behind a warp. Everything else is written with
-`keras.ops`.
+A backend's file has
+
+- `compile(function)`: `function(*tensors)`, compiled where that pays;
+- `with_gradient(forward, backward)`: a function of tensors whose gradients are written by hand;
+- `gather(rows, indices)` and its adjoint `scatter(upstream, indices, weights, count)`;
+- `keep(samples, weight)`: samples, and 0 where their weight is;
+- `channel_sums(tensors)`: sums over the last axis, in one pass over what they share;
+- `is_fused()`: whether what runs or is traced now is compiled as one piece;
+- `has_native(...)`: whether the backend's own `affine_grid` and sampler, `native`, do the same;
+- `floor`, which Keras's own rounds to float32 on JAX and PyTorch, and `convolve(images, kernel)`,
+  a convolution behind a warp.
+
+Everything else is written with `keras.ops`.
 """
 
 import functools
@@ -20,24 +28,48 @@ if keras.backend.backend() not in BACKENDS:
         f"Received: KERAS_BACKEND={keras.backend.backend()}"
     )
 _active = importlib.import_module(f"stn_keras.backend.{keras.backend.backend()}")
-blend = _active.blend
-mix = _active.mix
-floor = _active.floor
+affine_grid = _active.affine_grid
+channel_sums = _active.channel_sums
 convolve = _active.convolve
+floor = _active.floor
+gather = _active.gather
+has_native = _active.has_native
+is_fused = _active.is_fused
+keep = _active.keep
+native = _active.native
+scatter = _active.scatter
+with_gradient = _active.with_gradient
 
 
 def compiled(function):
-    """`function(*tensors, **settings)` compiled once for each set of settings, all hashable.
+    """`function(*tensors, **settings)`, compiled once for each set of settings.
 
-    `.__wrapped__` is the plain function.
+    Settings are compared by identity, but for Python's own immutable values: the equality of any
+    other object may ignore what decides. `.__wrapped__` is the plain function.
     """
 
-    @functools.cache
-    def specialized(**settings):
-        return _active.compile(functools.partial(function, **settings))
+    @functools.lru_cache(maxsize=128)
+    def specialized(keys):
+        return _active.compile(functools.partial(function, **{k.name: k.value for k in keys}))
 
     @functools.wraps(function)
     def call(*tensors, **settings):
-        return specialized(**settings)(*tensors)
+        keys = tuple(Setting(name, value) for name, value in sorted(settings.items()))
+        return specialized(keys)(*tensors)
 
     return call
+
+
+class Setting:
+    """A name and a value as a key."""
+
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+        plain = value is None or isinstance(value, (bool, int, float, str, tuple))
+        self.key = name, value if plain else id(value)
+
+    def __eq__(self, other):
+        return self.key == other.key
+
+    def __hash__(self):
+        return hash(self.key)

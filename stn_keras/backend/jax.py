@@ -1,81 +1,110 @@
+import functools
+
 import jax
 from jax import lax
+from jax import numpy as jnp
 from keras import ops
 
-from stn_keras.dots import dots
+floor = jnp.floor
+convolve = functools.partial(ops.conv, data_format="channels_last")
+compile = jax.jit
 
-floor = jax.numpy.floor
-convolve = ops.conv
+
+def is_fused():
+    return True
 
 
-def blend(rows, neighbours, coordinates, to_rows=None):
-    """`mix` of the rows and weights that `neighbours(*coordinates)` gives.
+def has_native(*args, **options):
+    return False
 
-    Differentiated by hand, see `tensorflow.blend`: in reverse mode, and once more in any.
+
+affine_grid = native = None
+
+
+def with_gradient(forward, backward):
+    """`forward(*tensors)`, whose gradients are `backward(wanted, upstream, *tensors)`.
+
+    Differentiable in reverse mode, and what `backward` does in any.
     """
+    function = jax.custom_vjp(forward)
 
-    def rows_gradient(rows, coordinates, upstream):
-        def scatter(upstream):
-            indices, weights = neighbours(*coordinates)
-            wide = jax.ShapeDtypeStruct(rows.shape, upstream.dtype)
-            return jax.linear_transpose(lambda rows: mix(rows, indices, weights), wide)(upstream)[0]
-
-        return scatter(upstream) if to_rows is None else to_rows(upstream, scatter)
-
-    def blended(rows, coordinates, given):
-        return mix(rows, *neighbours(*coordinates))
-
-    def backward(inputs, upstream):
-        # Apart from the forward pass, with which XLA would share pixels that it then writes down.
-        (rows, coordinates, given), upstream = lax.optimization_barrier((inputs, upstream))
-        indices, _ = neighbours(*coordinates)
-        weights = slopes(neighbours, coordinates)
-        found = dots(upstream, rows, indices, weights, mix=mix, gather=gather, sums=sums)
-        return (
-            rows_gradient(rows, coordinates, upstream, *given).astype(rows.dtype),
-            [dot.astype(coordinate.dtype) for dot, coordinate in zip(found, coordinates)],
-            [jax.numpy.zeros_like(tensor) for tensor in given],
+    def gradients(tensors, upstream):
+        # Behind a barrier, or XLA would share pixels with the forward pass and write them down.
+        upstream, *tensors = lax.optimization_barrier((upstream, *tensors))
+        found = backward([True] * len(tensors), upstream, *tensors)
+        return tuple(
+            jnp.zeros_like(tensor) if gradient is None else gradient.astype(tensor.dtype)
+            for gradient, tensor in zip(found, tensors, strict=True)
         )
 
-    example = jax.eval_shape(blended, rows, list(coordinates), [])
-    rows_gradient, given = jax.closure_convert(rows_gradient, rows, list(coordinates), example)
-    differentiable = jax.custom_vjp(blended)
-    differentiable.defvjp(lambda *inputs: (blended(*inputs), inputs), backward)
-    return differentiable(rows, list(coordinates), given)
+    function.defvjp(lambda *tensors: (forward(*tensors), tensors), gradients)
+    return function
 
 
-def mix(rows, indices, weights):
-    """Sum of `weights[k]` times the rows of `(batch, n, channels)` at `indices[k]`."""
-    taps = zip(indices, weights)
-    return sum(weight[..., None] * gather(rows, index) for index, weight in taps)
+@jax.vmap
+def gather(rows, indices):
+    """The rows of `(batch, n, channels)` at `(batch, ...)` indices."""
+    return rows.at[indices].get(mode="promise_in_bounds")
 
 
-def slopes(neighbours, coordinates):
-    """The derivative of each weight of `neighbours` by each coordinate: a list per coordinate."""
-
-    def by(axis):
-        def weights(coordinate):
-            return neighbours(*coordinates[:axis], coordinate, *coordinates[axis + 1 :])[1]
-
-        one = jax.numpy.ones_like(coordinates[axis])
-        return jax.jvp(weights, (coordinates[axis],), (one,))[1]
-
-    return [by(axis) for axis in range(len(coordinates))]
+def keep(samples, weight):
+    """The samples where their weight is not 0, and 0 where it is, even for NaN."""
+    # A mask of bits: LLVM would turn a choice into a branch, and no longer vectorize.
+    integer = {4: jnp.int32, 8: jnp.int64}[samples.dtype.itemsize]
+    mask = -jnp.minimum(jnp.ceil(weight), 1).astype(integer)
+    bits = lax.bitcast_convert_type(samples, integer) & mask[..., None]
+    return lax.bitcast_convert_type(bits, samples.dtype)
 
 
-def sums(tensors):
+def scatter(upstream, indices, weights, count):
+    """Adds `weights[k] * upstream` to the rows at `indices[k]`: `(batch, count, channels)`.
+
+    On a CPU sample by sample, all taps of each: XLA's own scatter takes three times as long.
+    """
+    batch, channels = upstream.shape[0], upstream.shape[-1]
+    first = jnp.arange(batch, dtype=indices[0].dtype).reshape(-1, *(1,) * (indices[0].ndim - 1))
+    indices = [(index + first * count).reshape(-1) for index in indices]
+    weights = [weight.reshape(-1) for weight in weights]
+    samples = upstream.reshape(-1, channels)
+    zeros = jnp.zeros((batch * count, channels), upstream.dtype)
+
+    def loop(samples, indices, weights):
+        # Four taps at a time: XLA makes one kernel of no more.
+        total = zeros
+        for k in range(0, len(indices), 4):
+            total = loop_over(samples, indices[k : k + 4], weights[k : k + 4], total)
+        return total
+
+    def loop_over(samples, indices, weights, total):
+        def add(number, total):
+            sample = lax.dynamic_slice_in_dim(samples, number, 1)
+            for index, weight in zip(indices, weights):
+                row, weight = index[number], weight[number]
+                share = jnp.where(weight != 0, weight * sample, 0)
+                changed = lax.dynamic_slice_in_dim(total, row, 1) + share
+                total = lax.dynamic_update_slice_in_dim(total, changed, row, 0)
+            return total
+
+        return lax.fori_loop(0, samples.shape[0], add, total)
+
+    def at_once(samples, indices, weights):
+        total = zeros
+        for index, weight in zip(indices, weights):
+            share = jnp.where(weight[:, None] != 0, weight[:, None] * samples, 0)
+            total = total.at[index].add(share, mode="promise_in_bounds")
+        return total
+
+    if jax.config.read("jax_disable_jit"):  # then Python would run the loop
+        return at_once(samples, indices, weights).reshape(batch, count, channels)
+    total = lax.platform_dependent(samples, indices, weights, cpu=loop, default=at_once)
+    return total.reshape(batch, count, channels)
+
+
+def channel_sums(tensors):
     """Sums of equally many tensors over their channels, in one pass over what they share."""
-    zeros = [jax.numpy.zeros((), tensor.dtype) for tensor in tensors]
+    zeros = [jnp.zeros((), tensor.dtype) for tensor in tensors]
 
     def add(these, those):
         return [this + that for this, that in zip(these, those)]
 
     return lax.reduce(tensors, zeros, add, [tensors[0].ndim - 1])
-
-
-@jax.vmap
-def gather(rows, indices):
-    return rows.at[indices].get(mode="promise_in_bounds")
-
-
-compile = jax.jit

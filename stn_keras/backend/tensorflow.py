@@ -1,95 +1,213 @@
+"""TensorFlow: `tf.gather_nd`, and XLA where the size of the work pays for its compilation."""
+
+import contextlib
 import functools
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
-
-from stn_keras.dots import dots
+from tensorflow.python import pywrap_tfe
 
 floor = tf.floor
-_jit = functools.partial(tf.function, jit_compile=True, autograph=False)
+
+# Output positions times batch from which XLA is worth its compilation, a tenth of a second or
+# more for each new size. Less than that takes a millisecond or two without it.
+LARGE = 2**14
+_fusing = False
 
 
-def blend(rows, neighbours, coordinates, to_rows=None):
-    """`mix` of the rows and weights that `neighbours(*coordinates)` gives.
+def compile(function):
+    """`function(*tensors)`, and each of its gradients, traced once for all sizes.
 
-    Differentiated by hand. A coordinate's gradient is the mix by its weights' slopes, times the
-    upstream. That of the rows is `to_rows(upstream, scatter)` where that is given; `scatter` adds
-    each tap to what the others have added, where automatic differentiation would scatter it into
-    zeros of its own.
+    Called eagerly, on little, or on images of unknown size it runs as it is: nothing is compiled,
+    nothing kept. In a graph, on images of known size, it is compiled by XLA, on its own inside an
+    uncompiled model: that pays for a warp, where XLA fuses dozens of element-wise steps, and not
+    for convolutions on a CPU. Which of the two depends on sizes alone, so trainings repeat.
+
+    The gradient of each tensor is a function of its own, and only those are traced that a tape
+    asks for: the images' is the costliest, and nobody needs it where a model begins with a warp.
+    The last tensor is a constant.
+    """
+
+    def gradient(index, upstream, *tensors):
+        with tf.GradientTape() as tape:
+            tape.watch(tensors[index])
+            output = function(*tensors)
+        return tape.gradient(output, tensors[index], upstream, tf.UnconnectedGradients.ZERO)
+
+    forward = traced(function)
+    gradients = functools.cache(lambda index: traced(functools.partial(gradient, index)))
+
+    @tf.custom_gradient
+    def call(*tensors):
+        wanted = on_tape(tensors[:-1])
+
+        def backward(upstream):
+            found = [
+                gradients(index)(upstream, *tensors) if asked else None
+                for index, asked in enumerate(wanted)
+            ]
+            return [*found, None]
+
+        # Without a gradient of its own, which TensorFlow would trace beside ours.
+        return forward(*map(tf.stop_gradient, tensors)), backward
+
+    # A variable would have to be given its gradient separately.
+    return lambda *tensors: call(*map(tf.convert_to_tensor, tensors))
+
+
+def traced(function):
+    """`function(*tensors)`, once as it is and once for XLA, all axes open but the last."""
+
+    @functools.lru_cache(maxsize=16)
+    def concrete(fused, *signature):
+        specs = [
+            tf.TensorSpec([None] * (rank - 1) + [last], dtype) for rank, last, dtype in signature
+        ]
+        with fusing(fused):
+            graph = tf.function(function, specs, autograph=False, jit_compile=fused or None)
+            return graph.get_concrete_function()
+
+    def call(*tensors):
+        signature = [(x.shape.rank, x.shape[-1], x.dtype) for x in tensors]
+
+        def plain():
+            return concrete(False, *signature)(*tensors)
+
+        def fused():
+            return concrete(True, *signature)(*tensors)
+
+        large = is_large(tensors)
+        if isinstance(large, bool):
+            return fused() if large else plain()
+        return tf.cond(large, fused, plain)
+
+    return call
+
+
+def is_large(tensors):
+    """Whether XLA is worth its compilation: a bool, or a tensor where the batch size is open."""
+    images = max(tensors, key=lambda tensor: tensor.shape.rank)
+    if tf.executing_eagerly() or not has_xla() or None in images.shape[1:]:
+        return False
+    if images.shape[0] is None:
+        return tf.shape(images)[0] * images.shape[1:-1].num_elements() >= LARGE
+    return images.shape[:-1].num_elements() >= LARGE
+
+
+@contextlib.contextmanager
+def fusing(fused):
+    """Inside, functions are traced for XLA, or for TensorFlow's own operations."""
+    global _fusing
+    before, _fusing = _fusing, fused
+    try:
+        yield
+    finally:
+        _fusing = before
+
+
+def is_fused():
+    return _fusing
+
+
+def has_native(*args, **options):
+    return False
+
+
+affine_grid = native = None
+
+
+@functools.cache
+def has_xla():
+    """Whether XLA compiles for the devices: it does not for other GPUs than CUDA's and ROCm's."""
+    known = tf.test.is_built_with_cuda() or tf.test.is_built_with_rocm()
+    return known or not tf.config.list_physical_devices("GPU")
+
+
+def with_gradient(forward, backward):
+    """`forward(*tensors)`, whose gradients are `backward(wanted, upstream, *tensors)`.
+
+    That gives one per tensor, or None for those that are not `wanted`, a list of booleans.
     """
 
     @tf.custom_gradient
-    def blended(*inputs):
-        def scatter(upstream):
-            rows, *coordinates = inputs
-            total = tf.zeros_like(tf.reshape(rows, (-1, rows.shape[-1])), upstream.dtype)
-            for index, weight in zip(*neighbours(*coordinates)):
-                updates = tf.reshape(weight[..., None] * upstream, (-1, rows.shape[-1]))
-                total = tf.tensor_scatter_nd_add(total, in_batch(index, rows), updates)
-            return tf.reshape(total, tf.shape(rows))
+    def function(*tensors):
+        wanted = on_tape(tensors)
 
-        def gradient(upstream):
-            # Without the barrier XLA would share the pixels with the forward pass, and for that
-            # write them down.
-            upstream, rows, *coordinates = apart([upstream, *inputs])
-            indices, _ = neighbours(*coordinates)
-            weights = slopes(neighbours, coordinates)
-            wide = functools.partial(gather, dtype=upstream.dtype)
-            found = dots(upstream, rows, indices, weights, mix=mix, gather=wide, sums=sums)
-            total = scatter(upstream) if to_rows is None else to_rows(upstream, scatter)
-            return tf.cast(total, rows.dtype), *(
-                tf.cast(dot, coordinate.dtype) for dot, coordinate in zip(found, coordinates)
-            )
+        def gradients(upstream):
+            # Without the barrier XLA would share pixels with the forward pass and write them down.
+            inputs = barrier([upstream, *tensors]) if _fusing else (upstream, *tensors)
+            return [
+                tf.cast(gradient, tensor.dtype) if gradient is not None else None
+                for gradient, tensor in zip(backward(wanted, *inputs), tensors, strict=True)
+            ]
 
-        rows, *coordinates = inputs
-        return mix(rows, *neighbours(*coordinates)), gradient
+        return forward(*map(tf.stop_gradient, tensors)), gradients
 
-    return blended(rows, *coordinates)
+    return function
 
 
-def mix(rows, indices, weights):
-    """Sum of `weights[k]` times the rows of `(batch, n, channels)` at `indices[k]`."""
-    taps = zip(indices, weights)
-    return sum(weight[..., None] * gather(rows, index, weight.dtype) for index, weight in taps)
+def on_tape(tensors):
+    """Which of the tensors a gradient may be asked for."""
+    found = [pywrap_tfe.TFE_Py_TapeSetPossibleGradientTypes([tensor]) > 0 for tensor in tensors]
+    return found if any(found) else [True] * len(tensors)  # tf.gradients has no tape
 
 
-def slopes(neighbours, coordinates):
-    """The derivative of each weight of `neighbours` by each coordinate: a list per coordinate."""
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(coordinates)
-        _, weights = neighbours(*coordinates)
-    none = tf.UnconnectedGradients.ZERO
-    by_weight = [tape.gradient(weight, coordinates, None, none) for weight in weights]
-    return [
-        [tf.cast(slope, weights[0].dtype) for slope in by_coordinate]
-        for by_coordinate in zip(*by_weight)
-    ]
-
-
-def gather(rows, indices, dtype):
-    return tf.cast(tf.gather_nd(rows, indices[..., None], batch_dims=1), dtype)
-
-
-@_jit
 @tf.custom_gradient
-def apart(tensors):
+def barrier(tensors):
     """The same tensors, behind XLA's optimization barrier."""
     return xla.optimization_barrier(*tensors), lambda *upstream: upstream
 
 
-@_jit
-@tf.custom_gradient
-def sums(tensors):
-    """Sums of equally many tensors over their channels, in one pass over what they share.
+def gather(rows, indices):
+    """The rows of `(batch, n, channels)` at `(batch, ...)` indices."""
+    flat = tf.reshape(rows, (-1, rows.shape[-1]))
+    return tf.gather_nd(flat, tf.expand_dims(in_batch(indices, tf.shape(rows)[1]), -1))
 
-    XLA would make as many passes of as many `reduce_sum`s.
-    """
+
+def keep(samples, weight):
+    """The samples where their weight is not 0, and 0 where it is, even for NaN."""
+    if not _fusing:
+        return tf.where(tf.expand_dims(weight != 0, -1), samples, 0)
+    # A mask of bits: LLVM would turn a choice into a branch, and no longer vectorize.
+    integer = {4: tf.int32, 8: tf.int64}[samples.dtype.size]
+    mask = -tf.cast(tf.minimum(tf.math.ceil(weight), 1), integer)
+    bits = tf.bitwise.bitwise_and(tf.bitcast(samples, integer), tf.expand_dims(mask, -1))
+    return tf.bitcast(bits, samples.dtype)
+
+
+def in_batch(indices, count):
+    """Indices of rows within their image → within the whole batch."""
+    first = tf.range(tf.shape(indices)[0]) * count
+    return indices + tf.reshape(first, [-1] + [1] * (indices.shape.rank - 1))
+
+
+def scatter(upstream, indices, weights, count):
+    """Adds `weights[k] * upstream` to the rows at `indices[k]`: `(batch, count, channels)`."""
+    channels = upstream.shape[-1]
+    samples = tf.reshape(upstream, (-1, channels))
+    indices = [tf.reshape(in_batch(index, count), (-1, 1)) for index in indices]
+    weights = [tf.reshape(weight, (-1, 1)) for weight in weights]
+    total = tf.zeros((tf.shape(upstream)[0] * count, channels), upstream.dtype)
+    for index, weight in zip(indices, weights):
+        share = tf.where(weight != 0, weight * samples, 0)
+        total = tf.tensor_scatter_nd_add(total, index, share)
+    return tf.reshape(total, (-1, count, channels))
+
+
+def channel_sums(tensors):
+    """Sums of equally many tensors over their channels."""
+    return fused_sums(tensors) if _fusing else [tf.reduce_sum(x, -1) for x in tensors]
+
+
+@tf.custom_gradient
+def fused_sums(tensors):
+    """In one pass over what they share; XLA would make one of each `reduce_sum`."""
     zero = tf.zeros((), tensors[0].dtype)
     add = tf.function(lambda *pairs: [x + y for x, y in zip(pairs, pairs[len(tensors) :])])
     totals = xla.variadic_reduce(
         tensors,
         [zero] * len(tensors),
-        dimensions_to_reduce=[len(tensors[0].shape) - 1],
+        dimensions_to_reduce=[tensors[0].shape.rank - 1],
         reducer=add.get_concrete_function(*[zero] * (2 * len(tensors))),
     )
 
@@ -97,13 +215,6 @@ def sums(tensors):
         return [tf.broadcast_to(u[..., None], tf.shape(t)) for u, t in zip(upstream, tensors)]
 
     return totals, gradient
-
-
-def in_batch(indices, rows):
-    """Indices `(batch, ...)` of rows within their image → `(n, 1)` within the whole batch."""
-    batch, count = tf.unstack(tf.shape(rows)[:2])
-    first = tf.reshape(tf.range(batch) * count, [-1] + [1] * (len(indices.shape) - 1))
-    return tf.reshape(indices + first, (-1, 1))
 
 
 def convolve(images, kernel):
@@ -142,31 +253,3 @@ def in_blocks(upstream, kernel):
     rows, columns = (length - 1 for length in kernel.shape[:2])
     around = tf.pad(upstream, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
     return tf.nn.depth_to_space(tf.nn.conv2d(around, by_place, side, "VALID"), side)
-
-
-def compile(function):
-    """`function(*tensors)` compiled by XLA, also inside an uncompiled model.
-
-    XLA pays for a warp, where it fuses dozens of element-wise steps, and not for convolutions on
-    a CPU. The gradient of each tensor is a compiled function of its own, so that a graph computes
-    only those it needs: the images' is the costliest, and nobody needs it where a model begins
-    with a warp.
-    """
-    forward = _jit(function)
-
-    @_jit
-    def gradient(index, tensors, upstream):
-        with tf.GradientTape() as tape:
-            tape.watch(tensors[index])
-            output = function(*tensors)
-        return tape.gradient(output, tensors[index], upstream, tf.UnconnectedGradients.ZERO)
-
-    @tf.custom_gradient
-    def call(*tensors):
-        def gradients(upstream):
-            return [gradient(index, tensors, upstream) for index in range(len(tensors))]
-
-        return forward(*tensors), gradients
-
-    # A variable would have to be given its gradient apart.
-    return lambda *tensors: call(*map(tf.convert_to_tensor, tensors))

@@ -1,31 +1,125 @@
+"""PyTorch: its own sampler where that computes the same, else operations it differentiates."""
+
+import functools
+
 import torch
 from keras import ops
+from torch.nn import functional
 
 floor = torch.floor
-convolve = ops.conv
+convolve = functools.partial(ops.conv, data_format="channels_last")
+PADDING = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}
+MODES = ("bilinear", "nearest", "bicubic")  # in the order of ATen's numbers, as is PADDING
 
 
-def blend(rows, neighbours, coordinates, to_rows=None):
-    """`mix` of the rows and weights that `neighbours(*coordinates)` gives.
-
-    Differentiated by the backend, which needs no `to_rows`.
-    """
-    return mix(rows, *neighbours(*coordinates))
+def compile(function):
+    """The function itself: PyTorch's own compiler needs a C++ compiler on the user's machine."""
+    return function
 
 
-def mix(rows, indices, weights):
-    """Sum of `weights[k]` times the rows of `(batch, n, channels)` at `indices[k]`."""
-    taps = zip(indices, weights)
-    return sum(weight[..., None] * gather(rows, index) for index, weight in taps)
+def is_fused():
+    return False
+
+
+def with_gradient(forward, backward):
+    """`forward(*tensors)`, differentiated by PyTorch."""
+    return forward
 
 
 def gather(rows, indices):
+    """The rows of `(batch, n, channels)` at `(batch, ...)` indices."""
     batch, count, channels = rows.shape
     first = torch.arange(batch, device=rows.device).reshape(-1, *(1,) * (indices.ndim - 1))
     picked = rows.reshape(-1, channels).index_select(0, (indices + first * count).reshape(-1))
     return picked.reshape(*indices.shape, channels)
 
 
-def compile(function):
-    """The function itself: PyTorch's own compiler needs a C++ compiler on the user's machine."""
-    return function
+def keep(samples, weight):
+    """The samples where their weight is not 0, and 0 where it is, even for NaN."""
+    return torch.where(weight[..., None] != 0, samples, 0)
+
+
+def scatter(*args):
+    raise NotImplementedError("PyTorch differentiates `gather` by itself.")
+
+
+channel_sums = scatter
+
+
+def has_native(images, size, *, interpolation, fill_mode, filled, align_corners):
+    """Whether PyTorch's sampler gives the same numbers, and the gradients that are asked for."""
+    sizes = (*images.shape[1:-1], *size)
+    return (
+        fill_mode in PADDING
+        and not (filled and fill_mode == "constant")
+        and not (interpolation == "bicubic" and images.ndim == 5)
+        and not (align_corners and 1 in sizes)
+        and 0 not in (*images.shape, *sizes)
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def affine_grid(matrix, size, align_corners):
+    return functional.affine_grid(matrix, [len(matrix), 1, *size], align_corners)
+
+
+def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, align_corners, **_):
+    """`images`, channels last, at a normalised grid.
+
+    `plain(images, grid)` is the same in operations that PyTorch differentiates twice. The images
+    that `unchanged`, `(batch,)`, marks come back bit for bit: they are warped by the identity.
+    """
+    grid = finite(grid, images.shape[1:-1], fill_mode, align_corners)
+    grid = grid.to(torch.promote_types(images.dtype, grid.dtype))
+    mode, padding = MODES.index(interpolation), list(PADDING).index(fill_mode)
+    return Sampler.apply(
+        images.to(grid.dtype), grid, unchanged, plain, (mode, padding, align_corners)
+    )
+
+
+def finite(grid, size, fill_mode, align_corners, far=2.0**20):
+    """A grid of finite points: where it is not finite PyTorch would read anywhere."""
+    if fill_mode != "reflect":
+        return grid.clamp(-far, far).nan_to_num(-far)
+    first = [-1.0 if align_corners else 1 / length - 1 for length in reversed(size)]
+    return torch.where(grid.abs() < far, grid, grid.new_tensor(first))
+
+
+class Sampler(torch.autograd.Function):
+    """PyTorch's sampler, channels last, differentiable twice."""
+
+    @staticmethod
+    def forward(ctx, images, grid, unchanged, plain, options):
+        ctx.save_for_backward(images, grid)
+        ctx.plain, ctx.options = plain, options
+        mode, padding, align_corners = options
+        samples = functional.grid_sample(
+            images.movedim(-1, 1), grid, MODES[mode], list(PADDING.values())[padding], align_corners
+        ).movedim(1, -1)
+        if unchanged is None or not (unchanged.is_cuda or unchanged.any()):
+            return samples
+        return torch.where(unchanged.reshape(-1, *[1] * (images.ndim - 1)), images, samples)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        # Views: of the images alone, where the grid was made from them.
+        images, grid = (tensor.view_as(tensor) for tensor in ctx.saved_tensors)
+        wanted = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():  # for a gradient of the gradient
+            inputs = [x for x, needed in zip((images, grid), wanted) if needed]
+            samples = ctx.plain(images, grid)
+            found = iter(
+                torch.autograd.grad(
+                    samples, inputs, upstream, create_graph=True, materialize_grads=True
+                )
+            )
+            return *(next(found) if needed else None for needed in wanted), None, None, None
+        aten = torch.ops.aten
+        derivative = (
+            aten.grid_sampler_2d_backward if images.ndim == 4 else aten.grid_sampler_3d_backward
+        )
+        to_images, to_grid = derivative(
+            upstream.movedim(-1, 1), images.movedim(-1, 1), grid, *ctx.options, list(wanted)
+        )
+        return to_images.movedim(1, -1) if wanted[0] else None, to_grid, None, None, None

@@ -6,9 +6,16 @@ from concurrent import futures
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["PictureError", "load", "read"]
+from stn_keras.training.files import FIGURE
+
+__all__ = ["PictureError", "find", "load", "read", "split_folders"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+WANTED = (
+    "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
+    "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
+)
 
 
 class PictureError(Exception):
@@ -62,7 +69,44 @@ def _eight_bits(image):
     return image
 
 
-def load(folder, size):
+def find(folder):
+    """The files of a folder and the folders in it that may be pictures.
+
+    Example:
+
+    >>> [str(path) for path in find("pets/cat")][:2]
+    ['pets/cat/0.png', 'pets/cat/1.png']
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Sorted list of paths. Hidden files and folders are passed over, and the figures that
+        `stn_keras.plots` has saved.
+
+    Raises:
+        PictureError: if there is no such folder.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is not a folder; check the path")
+    paths = sorted(path for path in _visible(folder.rglob("*"), folder) if path.is_file())
+    with futures.ThreadPoolExecutor() as pool:
+        drawn = list(pool.map(_is_figure, paths))
+    return [path for path, figure in zip(paths, drawn, strict=True) if not figure]
+
+
+def _is_figure(path):
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with Image.open(path) as file:
+            return FIGURE.items() <= file.info.items()
+    except Exception:  # `read` says what is wrong with it
+        return False
+
+
+def load(folder, size, classes=None):
     """The pictures of a folder with a sub-folder per class, held in memory.
 
     Example:
@@ -73,8 +117,10 @@ def load(folder, size):
 
     Args:
         folder: Folder whose sub-folders' names are the classes; each holds the pictures of its
-            class, in folders of its own or not. Hidden files and folders are passed over.
+            class, in folders of its own or not. See `find` for what is passed over.
         size: Height and width to which all are stretched, in pixels.
+        classes: Names of the classes, where those of another folder count; a class may then have
+            no pictures here. Default: the sub-folders, two at least, each with a picture.
 
     Returns:
         `images, labels, classes, unreadable`: images uint8 `(n, size, size, 3)` in 0 … 255, in a
@@ -83,40 +129,89 @@ def load(folder, size):
         why each file that was skipped could not be read.
 
     Raises:
-        PictureError: if there are not two classes with a picture that can be read.
+        PictureError: if there are not two classes with a picture that can be read, or a sub-folder
+            is none of `classes`.
     """
     folder = pathlib.Path(folder)
-    wanted = (
-        "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
-        "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
-    )
     if not folder.is_dir():
-        raise PictureError(f"{folder} is not a folder. {wanted}")
-    classes = sorted(path.name for path in visible(folder.iterdir()) if path.is_dir())
-    if len(classes) < 2:
-        raise PictureError(f"{folder} has {len(classes)} sub-folders. {wanted}")
-    files = [sorted(visible((folder / name).rglob("*"), folder)) for name in classes]
-    files = [[path for path in paths if path.is_file()] for paths in files]
+        raise PictureError(f"{folder} is not a folder. {WANTED}")
+    names = classes or _class_names(folder)
+    unknown = [name for name in _sub_folders(folder) if name not in names]
+    if unknown:
+        raise PictureError(
+            f"{folder / unknown[0]} is none of the classes to train on: {', '.join(names)}"
+        )
+    images, labels, unreadable = _read_all(folder, names, size)
+    empty = [name for k, name in enumerate(names) if k not in labels]
+    if empty and (classes is None or len(empty) == len(names)):
+        raise PictureError(
+            f"{folder / empty[0]} has no picture that can be read. {WANTED}\n"
+            + "\n".join(unreadable[:5])
+        )
+    return images, labels, list(names), unreadable
+
+
+def split_folders(folder):
+    """The folders of a data set that is split already: `train/`, `val/` and `test/`.
+
+    Example:
+
+    >>> split_folders("pets")  # its sub-folders, cat and dog, are classes
+    {}
+
+    Args:
+        folder: Folder with a sub-folder `train` and one of `val` (or `valid`, `validation`) and
+            `test`, or both, and no others; each has a sub-folder per class.
+
+    Returns:
+        Dictionary from "train", "val" and "test" to the folders that there are; empty for any
+        other folder, whose sub-folders are classes.
+
+    Raises:
+        PictureError: if other folders lie beside those of a split.
+    """
+    folder = pathlib.Path(folder)
+    names = _sub_folders(folder) if folder.is_dir() else []
+    splits = {SPLITS[name]: folder / name for name in names if name in SPLITS}
+    if "train" not in splits or len(splits) < 2:
+        return {}
+    others = [name for name in names if name not in SPLITS]
+    if others:
+        raise PictureError(
+            f"{folder} has the sub-folders of a split ({', '.join(sorted(splits))}) and others: "
+            f"{', '.join(others)}. Wanted are either train, val and test, or a sub-folder per class"
+        )
+    return splits
+
+
+def _sub_folders(folder):
+    return sorted(path.name for path in _visible(folder.iterdir(), folder) if path.is_dir())
+
+
+def _class_names(folder):
+    names = _sub_folders(folder)
+    if len(names) < 2:
+        found = "1 sub-folder" if names else "no sub-folders"
+        raise PictureError(f"{folder} has {found}. {WANTED}")
+    return names
+
+
+def _read_all(folder, classes, size):
+    files = [find(folder / name) if (folder / name).is_dir() else [] for name in classes]
     mixed = _mixed([len(paths) for paths in files])
     with futures.ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda at: _try(files[at[0]][at[1]], size), mixed))
     good = [k for k, result in enumerate(results) if isinstance(result, np.ndarray)]
     unreadable = [str(result) for result in results if not isinstance(result, np.ndarray)]
     labels = np.array([mixed[k][0] for k in good], "int64")
-    empty = [name for k, name in enumerate(classes) if k not in labels]
-    if empty:
-        raise PictureError(
-            f"{folder / empty[0]} has no picture that can be read. {wanted}\n"
-            + "\n".join(unreadable[:5])
-        )
-    return np.stack([results[k] for k in good]), labels, classes, unreadable
+    images = np.array([results[k] for k in good], "uint8").reshape(-1, size, size, 3)
+    return images, labels, unreadable
 
 
-def visible(paths, root=None):
+def _visible(paths, root):
     """Those whose names, below `root`, do not begin with a dot."""
     for path in paths:
-        parts = path.relative_to(root).parts if root else [path.name]
-        if not any(part.startswith(".") for part in parts):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 
 

@@ -2,9 +2,8 @@
 
 import tensorflow as tf
 
-__all__ = ["evaluation_batches", "training_batches", "view"]
+__all__ = ["evaluation_batches", "training_batches"]
 
-VIEWS = 18  # of each image, see `view`
 # TensorFlow's thread that tunes a pipeline wakes ever more rarely, and an iterator that is done
 # waits for it: up to a minute at the end of a training.
 UNTUNED = tf.data.Options()
@@ -21,11 +20,10 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
 
     Args:
         images: uint8 array `(n, height, width, channels)`.
-        labels: array `(n,)` or `(n, classes)`; or `(n, VIEWS, classes)`, labels of each `view`.
-            Then every image is seen in a view drawn afresh, with the labels of that.
+        labels: array `(n,)` or `(n, classes)`.
         batch_size: Images a batch; the last one of an epoch may be smaller.
         seed: Integer that fixes the order and the augmentation of every epoch.
-        flip: Whether to mirror each image left to right with probability ½. Views are anyway.
+        flip: Whether to mirror each image left to right with probability ½.
         crop: Pixels by which each image is moved at most, along both axes, its edge mirrored.
         first_epoch: Number of the epoch to begin with, where training goes on.
 
@@ -46,16 +44,13 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
         )
 
     def batch(indices, step):
-        chosen, wanted = tf.gather(images, indices), tf.gather(labels, indices)
+        chosen = tf.gather(images, indices)
         seeds = tf.unstack(tf.random.experimental.stateless_split(tf.stack([seed, step]), 2))
-        if len(labels.shape) == 3:
-            numbers = tf.random.stateless_uniform(tf.shape(indices), seeds[0], 0, VIEWS, tf.int32)
-            return view(chosen, numbers, crop), tf.gather(wanted, numbers, batch_dims=1)
         if flip:
             chosen = random_flip(chosen, seeds[0])
         if crop:
             chosen = random_crop(chosen, crop, seeds[1])
-        return chosen, wanted
+        return chosen, tf.gather(labels, indices)
 
     return (
         tf.data.Dataset.counter(first_epoch)
@@ -90,50 +85,19 @@ def evaluation_batches(images, labels, *, batch_size):
     )
 
 
-def view(images, numbers, crop):
-    """One of `VIEWS` views of each image: moved or not, mirrored or not.
-
-    Example:
-
-    >>> view(images, np.arange(8), crop=3).shape
-    TensorShape([8, 32, 32, 3])
-
-    Args:
-        images: Array `(batch, height, width, channels)`.
-        numbers: Integers `(batch,)` from 0 to `VIEWS` − 1: which view.
-        crop: Pixels by which the moved views are moved along an axis, one way or the other, the
-            edge mirrored.
-
-    Returns:
-        The views, of the images' shape and dtype.
-    """
-    moves, heads = numbers // 2, numbers % 2
-    return flipped(moved(images, crop, tf.stack([moves // 3, moves % 3]) * crop), heads)
-
-
 def random_flip(images, seed):
     """Mirrors each image left to right with probability ½."""
     heads = tf.random.stateless_uniform(tf.shape(images)[:1], seed) < 0.5
-    return flipped(images, tf.cast(heads, tf.int32))
-
-
-def flipped(images, heads):
-    """Mirrors those images left to right of which `heads` is 1 and not 0."""
     # A fraction of the time that `tf.where` with `images[:, :, ::-1]` takes.
     choices = tf.stack([images, tf.reverse(images, axis=[2])], axis=1)
-    return tf.gather(choices, heads, axis=1, batch_dims=1)
+    return tf.gather(choices, tf.cast(heads, tf.int32), axis=1, batch_dims=1)
 
 
 def random_crop(images, margin, seed):
     """Moves each image by up to `margin` pixels along both axes, its edge mirrored."""
+    height, width = images.shape[1:3]
     shape = [2, tf.shape(images)[0]]
     offsets = tf.random.stateless_uniform(shape, seed, 0, 2 * margin + 1, tf.int32)
-    return moved(images, margin, offsets)
-
-
-def moved(images, margin, offsets):
-    """Moves each image by `offsets` `(2, batch)` less `margin` pixels, its edge mirrored."""
-    height, width = images.shape[1:3]
 
     def window(offsets, length):
         """Indices of the moved axis, mirrored about its first and last pixel."""

@@ -22,7 +22,7 @@ def save(model, path, arrays=None):
         settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
         settings["representative_dataset"] = lambda: _one_by_one(model, arrays)
         settings["_experimental_calibrate_only"] = True
-    plain = layers.warp.__wrapped__, sampling._grid_sample.__wrapped__
+    plain = layers.warp.__wrapped__, sampling.at_points.__wrapped__
     with warping(*map(_named, plain)), warnings.catch_warnings():
         # The converter's own use of what it advises against.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")

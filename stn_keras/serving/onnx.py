@@ -7,7 +7,6 @@ import logging
 import keras
 from keras import ops
 
-from stn_keras import layers, sampling
 from stn_keras.geometry import to_grid, wide_dtype
 from stn_keras.serving.tracing import (
     ExportError,
@@ -17,10 +16,11 @@ from stn_keras.serving.tracing import (
     unique,
     warping,
 )
-from stn_keras.transforms import MatrixTransform
+from stn_keras.warp import mean_of_blocks
 
 OPSET = 20  # the first with AffineGrid
 TF2ONNX_OPSET = 18  # the last that tf2onnx writes
+PADDING_MODES = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}
 STAND_IN = "stn_keras"  # domain of AffineGrid and GridSample until the opset has them
 
 
@@ -99,7 +99,7 @@ def _frozen(model):
     signature = [
         tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in keras.tree.flatten(model.input)
     ]
-    with warping(_warp, _grid_sample):
+    with warping(_warp, _at_points):
         function = tf.function(call, autograph=False)
         frozen = convert_variables_to_constants_v2(function.get_concrete_function(*signature))
     names = unique(input_names(model) + output_names(model))
@@ -108,16 +108,14 @@ def _frozen(model):
     return frozen.graph.as_graph_def(), inputs, outputs
 
 
-def _warp(
-    images, theta, *, transform, output_size, align_corners, data_format, antialias, **options
-):
-    """The counterpart of `layers.warp`."""
-    images = sampling.to_channels_last(images, data_format)
+def _warp(images, theta, fill, *, transform, output_size, antialias, **options):
+    """The counterpart of `warp.warp`."""
+    align_corners = options["align_corners"]
     input_size = ops.shape(images)[1:3]
     size = [length * antialias for length in output_size or input_size]
+    matrix = transform.affine(theta, input_size, align_corners)
     # ONNX's AffineGrid divides by zero where one pixel has no extent.
-    if type(transform).pixels is MatrixTransform.pixels and not (align_corners and 1 in size):
-        matrix = transform.matrix_in(theta, input_size, align_corners)[:, :2]
+    if matrix is not None and not (align_corners and 1 in size):
         images_size = ops.stack([ops.shape(images)[0], images.shape[-1], *size])
         grid = _stand_in(
             "AffineGrid",
@@ -128,36 +126,35 @@ def _warp(
     else:
         coordinates = transform.pixels(theta, input_size, size, align_corners)
         grid = to_grid(coordinates, input_size, align_corners)
-    samples = _grid_sample(
-        images, grid, align_corners=align_corners, data_format="channels_last", **options
-    )
-    return sampling.from_channels_last(layers.mean_of_blocks(samples, antialias), data_format)
+    samples = mean_of_blocks(_at_points(images, grid, fill, name="grid", **options), antialias)
+    return ops.cast(samples, images.dtype)
 
 
-def _grid_sample(images, grid, *, interpolation, fill_mode, fill_value, align_corners, data_format):
-    """The counterpart of `sampling._grid_sample`."""
-    dtype = images.dtype
+def _at_points(images, points, fill, *, name, interpolation, fill_mode, filled, align_corners):
+    """The counterpart of `sampling.at_points`."""
+    if fill_mode not in PADDING_MODES:
+        raise ExportError(
+            f"ONNX's GridSample has the fill modes {tuple(PADDING_MODES)}. "
+            f"Received: fill_mode={fill_mode!r}"
+        )
+    if name == "coordinates":
+        axes = [points[..., axis] for axis in range(points.shape[-1])]
+        points = to_grid(axes, ops.shape(images)[1:-1], align_corners)
     # ONNX Runtime samples by a grid of the images' dtype only.
-    wide = wide_dtype(images, grid)
-    images, grid = (
-        ops.cast(sampling.to_channels_last(images, data_format), wide),
-        ops.cast(grid, wide),
-    )
+    dtype = wide_dtype(images, points)
+    images, points, fill = (ops.cast(x, dtype) for x in (images, points, fill))
     # ONNX fills with zeros. Weights sum to 1: what is taken off before can be added afterwards.
-    shifted = fill_mode == "constant" and any(fill_value)
-    fill = ops.cast(fill_value, images.dtype) if shifted else None
-    images = images - fill if shifted else images
+    shifted = fill_mode == "constant" and filled
     samples = _stand_in(
         "GridSample",
-        [ops.moveaxis(images, -1, 1), grid],
-        (images.shape[0], images.shape[-1], *grid.shape[1:-1]),
+        [ops.moveaxis(images - fill if shifted else images, -1, 1), points],
+        (images.shape[0], images.shape[-1], *points.shape[1:-1]),
         mode={"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[interpolation],
-        padding_mode={"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill_mode],
+        padding_mode=PADDING_MODES[fill_mode],
         align_corners=int(align_corners),
     )
     samples = ops.moveaxis(samples, 1, -1)
-    samples = ops.cast(samples + fill if shifted else samples, dtype)
-    return sampling.from_channels_last(samples, data_format)
+    return samples + fill if shifted else samples
 
 
 def _stand_in(op, inputs, shape, **attributes):

@@ -1,15 +1,16 @@
 """What a saved classifier makes of pictures: classes, and what its transformers look at."""
 
-import json
+import os
 import pathlib
 
 import numpy as np
 from keras import ops
 
 from stn_keras import observe, plots
-from stn_keras.serving import images
+from stn_keras.serving import inputs
+from stn_keras.training.files import FileError, read_settings
 
-__all__ = ["Classifier", "class_names", "describe"]
+__all__ = ["Classifier", "class_names", "describe", "drawing_names"]
 
 
 class Classifier:
@@ -35,8 +36,13 @@ class Classifier:
     """
 
     def __init__(self, model, classes=None):
+        if not getattr(model, "inputs", None):
+            raise ValueError(
+                "The model must be a functional or sequential one, whose input has a known shape. "
+                f"Received: a {type(model).__name__}"
+            )
         shapes = [tuple(x.shape) for x in (*model.inputs, *model.outputs)]
-        of_images = len(shapes) == 2 and images.channel_axis(shapes[0])
+        of_images = len(shapes) == 2 and inputs.channel_axis(shapes[0])
         if not of_images or len(shapes[1]) != 2 or (shapes[1][1] or 0) < 2:
             raise ValueError(
                 "The model is no image classifier, from (batch, height, width, channels) with 1, "
@@ -49,12 +55,10 @@ class Classifier:
                 f"`classes` must be {count} names, as many as the model's outputs. "
                 f"Received: {len(self.classes)} names"
             )
-        self.transformers = observe.transformers(model)
-        self._observe = self.transformers and observe.observer(model, self.transformers)
 
     def read(self, path):
         """A picture as a batch of one float32 image; raises `pictures.PictureError`."""
-        return images.read(path, self.model.inputs[0].shape)
+        return inputs.read(path, self.model.inputs[0].shape)
 
     def probabilities(self, images):
         """`(batch, classes)` float32 shares that add up to 1, of images as `read` gives them."""
@@ -65,11 +69,10 @@ class Classifier:
         return ops.convert_to_numpy(ops.softmax(outputs))
 
     def warps(self, images):
-        """A `Figure` for each transformer, by its name: images and warps, the sampled region drawn
-        on the images."""
-        if not self.transformers:
-            return {}
-        return observe.figures(self.transformers, self._observe(images))
+        """A `Figure` for each transformer, by its name: images as `read` gives them and their
+        warps, the sampled region drawn on the images."""
+        pixels = np.clip(np.round(images), 0, 255).astype("uint8")
+        return observe.figures(observe.observe(self.model, images), pixels)
 
 
 def class_names(model_path, count):
@@ -85,18 +88,54 @@ def class_names(model_path, count):
         count: How many classes the model has.
 
     Returns:
-        List of `count` names; None where the file does not name so many.
+        List of `count` names; None where there is no such file, or it says nothing of classes.
+
+    Raises:
+        FileError: if the file is damaged, or names another number of classes.
     """
+    path = pathlib.Path(model_path).parent / "config.json"
     try:
-        settings = json.loads((pathlib.Path(model_path).parent / "config.json").read_text())
-        classes = settings["classes"]
-    except (OSError, ValueError, KeyError, TypeError):
+        classes = read_settings(path).get("classes")
+    except FileNotFoundError:
         return None
-    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    return classes if named and len(classes) == count else None
+    if classes is None:
+        return None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise FileError(f"{path} is damaged, its `classes` are no names; restore it or delete it")
+    if len(classes) != count:
+        found = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+        raise FileError(
+            f"{path} belongs to another model, with {found} and not {count}; "
+            "move the model to a folder of its own"
+        )
+    return classes
 
 
-def describe(classifier, path, output_dir=None, most=3):
+def drawing_names(paths):
+    """A name for the drawings of each picture, no two alike: the file's own where that will do.
+
+    Example:
+
+    >>> drawing_names(["pets/cat/0.png", "pets/dog/1.png"])
+    ['0.png', '1.png']
+    >>> drawing_names(["pets/cat/0.png", "pets/dog/0.png"])
+    ['cat-0.png', 'dog-0.png']
+
+    Args:
+        paths: Paths of different pictures.
+
+    Returns:
+        List of strings.
+    """
+    paths = [pathlib.Path(os.path.abspath(path)) for path in paths]
+    names = [path.name for path in paths]
+    if len({*names}) == len(names):
+        return names
+    shared = os.path.commonpath([path.parent for path in paths])
+    return ["-".join(path.relative_to(shared).parts) for path in paths]
+
+
+def describe(classifier, path, output_dir=".", name=None, most=3):
     """A picture's likeliest classes as text; draws what each transformer makes of it.
 
     Example:
@@ -104,13 +143,14 @@ def describe(classifier, path, output_dir=None, most=3):
     >>> print(describe(Classifier(model), "pets/cat/0.png", most=1))  # doctest: +ELLIPSIS
     pets/cat/0.png
       ...%  ...
-      transformer: pets/cat/0.png.transformer.png
+      transformer: 0.png.transformer.png
 
     Args:
         classifier: A `Classifier`.
         path: The picture.
-        output_dir: An existing folder for the drawings, `<picture>.<layer>.png` each; None for the
-            picture's own. What stands there is replaced.
+        output_dir: Folder for the drawings, `<name>.<transformer>.png` each; made if need be.
+            What stands there is replaced.
+        name: What the drawings' names begin with; by default the picture's file name.
         most: How many classes.
 
     Returns:
@@ -120,14 +160,15 @@ def describe(classifier, path, output_dir=None, most=3):
         pictures.PictureError: if the picture can't be read.
         OSError: if a drawing can't be written.
     """
-    path = pathlib.Path(path)
+    path, output_dir = pathlib.Path(path), pathlib.Path(output_dir)
     image = classifier.read(path)
     (shares,) = classifier.probabilities(image)
     lines = [str(path)]
     for label in np.argsort(-shares)[:most]:
         lines.append(f"  {shares[label]:6.1%}  {classifier.classes[label]}")
-    for name, figure in classifier.warps(image).items():
-        picture = (output_dir or path.parent) / f"{path.name}.{name}.png"
-        plots.save(figure, picture)
-        lines.append(f"  {name}: {picture}")
+    for transformer, figure in classifier.warps(image).items():
+        output_dir.mkdir(parents=True, exist_ok=True)
+        drawing = output_dir / f"{name or path.name}.{transformer}.png"
+        plots.save(figure, drawing)
+        lines.append(f"  {transformer}: {drawing}")
     return "\n".join(lines)

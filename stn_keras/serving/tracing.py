@@ -5,7 +5,7 @@ import itertools
 
 import keras
 
-from stn_keras import layers, sampling
+from stn_keras import layers, sampling, sharing
 
 
 class ExportError(Exception):
@@ -13,24 +13,27 @@ class ExportError(Exception):
 
 
 @contextlib.contextmanager
-def warping(warp, grid_sample):
+def warping(warp, at_points):
     """Inside, models that are traced warp and sample by these functions."""
-    before = layers.warp, sampling._grid_sample
-    layers.warp, sampling._grid_sample = warp, grid_sample
+    before = layers.warp, sampling.at_points
+    layers.warp, sampling.at_points = warp, at_points
     try:
         yield
     finally:
-        layers.warp, sampling._grid_sample = before
+        layers.warp, sampling.at_points = before
 
 
 def in_float32(model):
     """The model itself where it computes in float32 or wider, else a copy that does."""
     config = model.get_config()
-    wide = _widened(config)
-    if wide == config:
+    if _widened(config) == config:
         return model
-    copy = type(model).from_config(wide)
-    copy.set_weights(model.get_weights())
+    try:
+        with sharing.scope():
+            copy = type(model).from_config(_widened(model.get_config()))
+        copy.set_weights(model.get_weights())
+    except ValueError as error:
+        raise ExportError(f"The model can't be rebuilt in float32: {error}") from error
     return copy
 
 

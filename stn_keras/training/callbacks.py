@@ -1,26 +1,25 @@
-"""What `model.fit` shows on TensorBoard beyond Keras's own callbacks.
+"""Callbacks of `model.fit` beyond Keras's own, on every backend.
 
-Keras's `TensorBoard` writes loss, metrics, learning rate and the graph of layers into `train` and
-`validation` under its `log_dir`. Given the same folder, what is here adds a run `transformer`
-(what the spatial transformers do to fixed images) and, in the folder itself, the settings and the
-graph of operations, which Keras 3 leaves out.
+Their arguments have the names and meanings of those of Keras's callbacks.
 """
 
-import os
+import math
+import statistics
 import time
 
 import keras
-import numpy as np
-import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
-from stn_keras import plots
-from stn_keras.observe import as_arrays, decompose, draw, draw_warps, observer, transformers
+from stn_keras.observe import decompose, draw, observe
 from stn_keras.training.files import replacing
+from stn_keras.training.tensorboard import MetricsSummary, write_graph, write_settings
+from stn_keras.training.transformer_summary import TransformerSummary
 
 __all__ = [
     "Checkpoint",
     "Evaluation",
+    "MetricsSummary",
+    "ProgressBar",
+    "TerminateOnNaNTheta",
     "Throughput",
     "TransformerSummary",
     "decompose",
@@ -30,68 +29,43 @@ __all__ = [
 ]
 
 
-class TransformerSummary(keras.callbacks.Callback):
-    """Writes to TensorBoard what a model's spatial transformers do to a few fixed images.
+class TerminateOnNaNTheta(keras.callbacks.Callback):
+    """Stops training when a spatial transformer's parameters are NaN or infinite.
 
-    Before training and after every epoch, for each `SpatialTransformer` among the layers of a
-    functional or sequential model: mean and standard deviation over the images of all that
-    `decompose` returns and of "outside", the share of samples (0 … 1) that fall outside the image.
-    Before training, every few epochs and when training ends: a figure of the first eight images.
-
-    Tags are `{layer name}/{quantity}_mean`, `{layer name}/{quantity}_std` and
-    `{layer name}/warps`; their step is the number of epochs done. Transforms that aren't matrices
-    have "outside" and the figure only. A model without a `SpatialTransformer` writes nothing.
+    Keras's `TerminateOnNaN` does not see that: such a transformer gives images of `fill_value`
+    alone, whose loss is finite, and can't recover. After every epoch the model runs once on a few
+    fixed images, and a sentence names the transformer at fault.
 
     Args:
-        log_dir: folder of the run's TensorBoard logs; the events go to its folder `transformer`.
-        images: array that the model can be called on, (batch, height, width, channels).
-        every: epochs between figures.
+        images: what the model is called on; a handful is enough.
+        raise_error: whether to raise a `RuntimeError`, which leaves `fit` at once, in place of
+            ending it after this epoch as if it had done all of them.
+
+    Raises:
+        RuntimeError: with `raise_error`; the message is the sentence.
 
     Example:
-        >>> summary = TransformerSummary("logs", images)
-        >>> history = model.fit(images, labels, callbacks=[summary], verbose=0)
+        >>> guard = TerminateOnNaNTheta(images[:4])
+        >>> history = model.fit(images, labels, callbacks=[guard], verbose=0)
     """
 
-    def __init__(self, log_dir, images, *, every=5):
+    def __init__(self, images, raise_error=False):
         super().__init__()
-        self.log_dir = os.path.join(log_dir, "transformer")
-        self.images = images
-        self.every = every
-
-    def on_train_begin(self, logs=None):
-        self._layers = transformers(self.model)
-        self._epoch = self._drawn = None
-        if self._layers:
-            self._observe = observer(self.model, self._layers)
-            self._writer = tf.summary.create_file_writer(self.log_dir)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._epoch is None:  # Here and not in `on_train_begin`, which isn't told the epoch.
-            self._write(epoch, draw=True)
+        self.images, self.raise_error = images, raise_error
 
     def on_epoch_end(self, epoch, logs=None):
-        self._write(epoch + 1, draw=(epoch + 1) % self.every == 0)
-
-    def on_train_end(self, logs=None):
-        if self._epoch != self._drawn:
-            self._write(self._epoch, draw=True, scalars=False)
-        if self._layers:
-            self._writer.close()
-
-    def _write(self, epoch, *, draw, scalars=True):
-        self._epoch, self._drawn = epoch, epoch if draw else self._drawn
-        if not self._layers:
+        seen = observe(self.model, self.images)
+        dead = [name for name, sight in seen.items() if sight.nonfinite.any()]
+        if not dead:
             return
-        observed = as_arrays(self._observe(self.images))
-        with self._writer.as_default(step=epoch):
-            for layer in self._layers:
-                seen = observed[layer.name]
-                if scalars:
-                    write_scalars(layer.name, seen)
-                if draw:
-                    figure = draw_warps(layer, seen)
-                    tf.summary.image(f"{layer.name}/warps", plots.pixels(figure)[np.newaxis])
-        self._writer.flush()
+        message = (
+            f"Epoch {epoch + 1}: training stops, since theta of the spatial transformer "
+            f"{dead[0]!r} is NaN or infinite; lower the learning rate, or its `gradient_scale`"
+        )
+        if self.raise_error:
+            raise RuntimeError(message)
+        print(message, flush=True)
+        self.model.stop_training = True
 
 
 class Throughput(keras.callbacks.Callback):
@@ -101,7 +75,8 @@ class Throughput(keras.callbacks.Callback):
     the progress bar come last and always do.
 
     Speed is that of training: the clock stops when validation starts. The first epoch's includes
-    tracing and compiling. The learning rate is the one that the next step would use.
+    tracing and compiling. The learning rate is the mean over the epoch's steps, of about 20 of them
+    where there are more.
 
     Args:
         images_per_epoch: how many images an epoch trains on.
@@ -119,6 +94,12 @@ class Throughput(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start, self._stop = time.perf_counter(), None
+        self._rates: list[float] = []
+        self._every = max(1, ((self.params or {}).get("steps") or 0) // 20)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch % self._every == 0:
+            self._rates.append(self._learning_rate())
 
     def on_test_begin(self, logs=None):
         self._stop = time.perf_counter()
@@ -126,7 +107,10 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         seconds = (self._stop or time.perf_counter()) - self._start
         logs["images_per_second"] = self.images_per_epoch / seconds
-        logs["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        logs["learning_rate"] = statistics.fmean(self._rates or [self._learning_rate()])
+
+    def _learning_rate(self):
+        return float(keras.ops.cast(self.model.optimizer.learning_rate, "float32"))
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -135,12 +119,12 @@ class Evaluation(keras.callbacks.Callback):
     Put it before the callbacks that should see them.
 
     Args:
-        data: what `model.evaluate` takes.
+        data: `(x, y)`, `(x, y, sample_weight)` or a data set, as Keras's `validation_data`.
         prefix: `"test"` gives `"test_loss"`, `"test_accuracy"` and so on.
 
     Example:
-        >>> test = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-        >>> history = model.fit(images, labels, callbacks=[Evaluation(test, "test")], verbose=0)
+        >>> test = Evaluation((images, labels), "test")
+        >>> history = model.fit(images, labels, callbacks=[test], verbose=0)
         >>> "test_accuracy" in history.history
         True
     """
@@ -150,20 +134,46 @@ class Evaluation(keras.callbacks.Callback):
         self.data, self.prefix = data, prefix
 
     def on_epoch_end(self, epoch, logs):
-        metrics = self.model.evaluate(self.data, verbose=0, return_dict=True)
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(self.data)
+        metrics = self.model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
         logs.update({f"{self.prefix}_{name}": value for name, value in metrics.items()})
 
 
-class Checkpoint(keras.callbacks.Callback):
+class ProgressBar(keras.callbacks.ProgbarLogger):
+    """Keras's progress bar without the first step's estimate of the time left.
+
+    The first step compiles the network: it takes seconds, where the others take milliseconds.
+
+    Example:
+        >>> history = model.fit(images, labels, callbacks=[ProgressBar()], verbose=0)
+    """
+
+    def on_train_batch_end(self, batch, logs=None):
+        # `interval` is the time that must pass before the bar is drawn again.
+        self.progbar.interval = math.inf if batch == 0 else 0.05
+        super().on_train_batch_end(batch, logs)
+
+
+class Checkpoint(keras.callbacks.ModelCheckpoint):
     """Saves the whole model after every epoch, or after the best ones, never half of it.
 
     Keras's `ModelCheckpoint` writes straight to the final name: a kill or a full disk leaves a
-    broken file there. This one renames a complete file into place.
+    broken file there. This one renames a complete file into place. Arguments mean what they mean
+    there, but that a `monitor` is enough to keep the best.
 
     Args:
-        path: a `.keras` file.
-        monitor: metric, the greater the better, that must rise for the model to be saved.
-        best: value that it must exceed, where training goes on: the best so far.
+        filepath: a `.keras` file; `{epoch}` and the names of the logs in braces are filled in.
+        monitor: name in the logs by which the best epoch is known; None stands for `"val_loss"`
+            where `save_best_only` is true.
+        save_best_only: whether only an epoch better than all before is saved; by default if
+            `monitor` is given.
+        mode: `"max"` if greater is better, `"min"` if less is, or `"auto"` to go by the metric.
+        initial_value_threshold: value that must be surpassed, where training goes on: the best
+            so far.
+
+    Raises:
+        ValueError: in training, if `mode="auto"` can't know which is better.
+        KeyError: in training, if the logs have no `monitor`.
 
     Example:
         >>> checkpoint = Checkpoint("best.keras", monitor="accuracy")
@@ -171,65 +181,40 @@ class Checkpoint(keras.callbacks.Callback):
         >>> best = keras.models.load_model("best.keras")
     """
 
-    def __init__(self, path, monitor=None, best=float("-inf")):
-        super().__init__()
-        self.path, self.monitor, self.best = path, monitor, best
+    async_safe = True  # nothing is done after a batch
+    best: float | None
 
-    def on_epoch_end(self, epoch, logs):
-        if self.monitor:
-            if not logs[self.monitor] > self.best:  # Also where it is NaN.
-                return
-            self.best = logs[self.monitor]
-        with replacing(self.path) as path:
-            self.model.save(path)
-
-
-def write_scalars(name, seen):
-    quantities = decompose(seen["theta"]) if "theta" in seen else {}
-    quantities["outside"] = seen["outside"]
-    for quantity, values in quantities.items():
-        tf.summary.scalar(f"{name}/{quantity}_mean", values.mean())
-        tf.summary.scalar(f"{name}/{quantity}_std", values.std())
-
-
-def write_settings(log_dir, settings):
-    """Write a run's settings to TensorBoard: a table under Text and a row under HParams.
-
-    HParams lists with them the last value of every scalar in `log_dir` and the folders in it, so
-    the row has the metrics that Keras's `TensorBoard(log_dir)` writes, too.
-
-    Args:
-        log_dir: the `log_dir` of Keras's `TensorBoard` callback.
-        settings: dict from names to values; all but numbers and booleans are written as strings.
-
-    Example:
-        >>> write_settings("logs/seed0", {"batch_size": 128, "peak": 0.03})
-    """
-    rows = [f"| {name} | {value} |" for name, value in settings.items()]
-    with tf.summary.create_file_writer(str(log_dir)).as_default(step=0):
-        tf.summary.text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]))
-        hparams.hparams(
-            {
-                name: value if isinstance(value, (bool, int, float)) else str(value)
-                for name, value in settings.items()
-            }
+    def __init__(
+        self,
+        filepath,
+        monitor=None,
+        *,
+        save_best_only=None,
+        mode="auto",
+        initial_value_threshold=None,
+    ):
+        super().__init__(
+            filepath,
+            "val_loss" if monitor is None else monitor,
+            save_best_only=monitor is not None if save_best_only is None else save_best_only,
+            mode=mode,
+            initial_value_threshold=initial_value_threshold,
         )
 
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        if self.save_best_only and not self._improves(logs):
+            return
+        with replacing(self._get_file_path(epoch, None, logs)) as path:
+            self.model.save(path)
 
-def write_graph(log_dir, model):
-    """Write the graph of operations of `model`'s forward pass to TensorBoard.
-
-    Keras 3's `TensorBoard(write_graph=True)` writes the graph of layers only (the tag `keras`).
-
-    Example:
-        >>> write_graph("logs/seed0", model)
-
-    Args:
-        log_dir: the `log_dir` of Keras's `TensorBoard` callback.
-        model: a functional or sequential model.
-    """
-    signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
-    forward = tf.function(lambda inputs: model(inputs, training=False))
-    graph = forward.get_concrete_function(signature[0] if len(signature) == 1 else signature).graph
-    with tf.summary.create_file_writer(str(log_dir)).as_default():
-        tf.summary.graph(graph)
+    def _improves(self, logs):
+        if self.monitor not in logs:
+            raise KeyError(f"monitor={self.monitor!r} is not among the logs {sorted(logs)}")
+        if self.monitor_op is None:
+            self._set_monitor_op()
+        value = float(logs[self.monitor])
+        if math.isnan(value) or not self._is_improvement(value, self.best):
+            return False
+        self.best = value
+        return True

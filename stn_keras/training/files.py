@@ -1,9 +1,17 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and what to say where they cannot."""
 
 import contextlib
+import errno
+import json
 import os
 import pathlib
 import shutil
+
+FIGURE = {"Source": "stn_keras figure"}  # what PNG files of `plots.save` say of themselves
+
+
+class FileError(ValueError):
+    """A file that can't be used; the message names it and says what to do."""
 
 
 @contextlib.contextmanager
@@ -18,12 +26,25 @@ def replacing(path):
 
     >>> with replacing("model.keras") as path:
     ...     model.save(path)
+
+    Raises:
+        OSError: if `path` can't be written; before the block, unless the disk fills up in it. Its
+            `filename` is `path`, not the temporary one.
     """
     path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        kind = errno.EEXIST if path.parent.exists() else errno.ENOENT
+        raise OSError(kind, os.strerror(kind), str(path.parent))
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        temporary.touch()  # what can't be written is said before there is work to lose
+        temporary.unlink()
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and str(error.filename or temporary) == str(temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         _remove(temporary)
 
@@ -32,6 +53,67 @@ def clear(folder):
     """Removes the temporary files and folders that killed processes have left in a folder."""
     for path in pathlib.Path(folder).glob(".*.part*"):
         _remove(path)
+
+
+def explain(error):
+    """An `OSError` as one sentence: the path, the cause and the remedy.
+
+    Example:
+
+    >>> explain(FileNotFoundError(errno.ENOENT, "No such file or directory", "runs/a.csv"))
+    'runs/a.csv does not exist; check the path'
+    """
+    if error.errno is None:
+        return str(error)
+    unknown = f"can't be used: {error.strerror}", "choose another path"
+    cause, remedy = _REASONS.get(error.errno, unknown)
+    return f"{error.filename or 'The disk'} {cause}; {remedy}"
+
+
+_ELSEWHERE = "choose another path"
+_REASONS = {
+    errno.ENOENT: ("does not exist", "check the path"),
+    errno.EEXIST: ("is a file where a folder is wanted", f"delete it or {_ELSEWHERE}"),
+    errno.ENOTDIR: ("leads through a file, not a folder", _ELSEWHERE),
+    errno.EISDIR: ("is a folder where a file is wanted", f"delete it or {_ELSEWHERE}"),
+    errno.ENOTEMPTY: ("is a folder with files in it", f"delete it or {_ELSEWHERE}"),
+    errno.EACCES: ("is closed to this user", f"change its permissions or {_ELSEWHERE}"),
+    errno.EPERM: ("is closed to this user", f"change its permissions or {_ELSEWHERE}"),
+    errno.EROFS: ("is on a read-only disk", _ELSEWHERE),
+    errno.ENOSPC: ("has no room left", f"make room or {_ELSEWHERE}"),
+    errno.EDQUOT: ("has no room left", f"make room or {_ELSEWHERE}"),
+}
+
+
+def read_settings(path):
+    """What a run's `config.json` holds.
+
+    Example:
+
+    >>> read_settings("run/config.json")
+    {'classes': ['cat', 'dog']}
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        A dict.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileError: if it holds no JSON object.
+    """
+    try:
+        settings = json.loads(pathlib.Path(path).read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FileError(explain(error)) from error
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise FileError(f"{path} is damaged, it holds no JSON object; restore it or delete it")
+    return settings
 
 
 def _remove(path):

@@ -3,12 +3,12 @@
 import csv
 import pathlib
 
-from stn_keras.training.files import replacing
+from stn_keras.training.files import FileError, explain, replacing
 
 __all__ = ["cut", "read"]
 
 
-def read(path):
+def read(path, columns=()):
     """A CSV file of numbers as `plots.curves` takes it.
 
     Example:
@@ -17,17 +17,37 @@ def read(path):
 
     Args:
         path: A file with a line of names and a row of numbers for each epoch, at least one.
+        columns: Names that must be among the file's.
 
     Returns:
         Dict from column names to lists of floats.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a field is no number, as the `NA` of a training without validation.
+        FileError: if the file is damaged, has other columns, or a field that is no number, such
+            as the `NA` of a training without validation.
     """
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    try:
+        with open(path, newline="") as file:
+            names, *rows = [row for row in csv.reader(file) if row] or [[]]
+        if any(len(row) != len(names) for row in rows):
+            raise ValueError("a row is cut short")
+        found = {name: [float(row[k]) for row in rows] for k, name in enumerate(names)}
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FileError(explain(error)) from error
+    except (ValueError, csv.Error) as error:
+        raise FileError(f"{path} is damaged ({error}); {_REMEDY}") from error
+    if not rows:
+        raise FileError(f"{path} has no epochs; {_REMEDY}")
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise FileError(f"{path} is of another run, it lacks {missing[0]!r}; {_REMEDY}")
+    return found
+
+
+_REMEDY = "restore it or train again"
 
 
 def cut(path, epochs):
@@ -41,7 +61,16 @@ def cut(path, epochs):
     Args:
         path: The CSV file, replaced in one go.
         epochs: How many rows stay.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileError: if it has fewer rows.
     """
-    lines = pathlib.Path(path).read_bytes().splitlines(keepends=True)
+    try:
+        lines = pathlib.Path(path).read_bytes().splitlines(keepends=True)
+    except IsADirectoryError as error:
+        raise FileError(explain(error)) from error
+    if len(lines) <= epochs:
+        raise FileError(f"{path} is damaged, it has not all epochs done: {epochs}; {_REMEDY}")
     with replacing(path) as shorter:
         shorter.write_bytes(b"".join(lines[: epochs + 1]))

@@ -25,6 +25,9 @@ class ConvMuon(keras.optimizers.SGD):
 
     Args:
         learning_rate: A number or a schedule, of the orthogonal steps and of SGD's.
+        momentum: Share of the last step's direction that goes on, 0 … 1, of both.
+        nesterov: Whether both look ahead by Nesterov's momentum.
+        weight_decay: Share of each weight taken off per step, times the learning rate.
         exclude_layers: Patterns of `re.search`; weights with one of them in their path take
             SGD's steps. The length of a gradient has no bearing on an orthogonal step, so a
             localization network that `gradient_scale` is to slow down belongs here.
@@ -32,8 +35,17 @@ class ConvMuon(keras.optimizers.SGD):
     The other arguments and the errors are those of `keras.optimizers.SGD`.
     """
 
-    def __init__(self, learning_rate=0.02, *args, exclude_layers=(), **kwargs):
-        super().__init__(learning_rate, *args, **kwargs)
+    def __init__(
+        self,
+        learning_rate=0.02,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=None,
+        *,
+        exclude_layers=(),
+        **kwargs,
+    ):
+        super().__init__(learning_rate, momentum, nesterov, weight_decay, **kwargs)
         self.exclude_layers = list(exclude_layers)
 
     def build(self, variables):

@@ -14,7 +14,7 @@ import zipfile
 import keras
 import numpy as np
 
-from stn_keras.training.files import replacing
+from stn_keras.training.files import FileError, explain, replacing
 
 __all__ = ["Backup", "BackupError", "finishing_epochs", "restore", "state"]
 
@@ -23,13 +23,14 @@ class Backup(keras.callbacks.Callback):
     """Saves all that training goes on from: before the first epoch and after each.
 
     That is every variable of the model, with the seeds of its dropout, and of the optimizer, with
-    its step and, under mixed_float16, its loss scale; and the number of epochs done.
+    its step and, under mixed_float16, its loss scale; and the number of epochs done. On PyTorch
+    give dropout a `seed`: without one Keras draws from PyTorch's generator, which is not saved.
 
     Put it behind the callbacks that write what a further training must find whole: what they
     wrote in an epoch that is not in the backup, that epoch writes again.
 
     Args:
-        path: an `.npz` file, replaced by the next one in one go.
+        filepath: an `.npz` file, replaced by the next one in one go.
 
     Example:
         >>> log = model.fit(images, labels, callbacks=[Backup("backup.npz")], verbose=0)
@@ -39,20 +40,21 @@ class Backup(keras.callbacks.Callback):
         [1]
     """
 
-    def __init__(self, path):
+    def __init__(self, filepath):
         super().__init__()
-        self.path = pathlib.Path(path)
+        self.filepath = pathlib.Path(filepath)
 
     def on_train_begin(self, logs=None):
-        if not self.path.exists():
+        if not self.filepath.exists():
             self._save(epochs=0)
 
     def on_epoch_end(self, epoch, logs=None):
         self._save(epochs=epoch + 1)
 
     def _save(self, epochs):
-        arrays = {str(number): value.numpy() for number, value in enumerate(state(self.model))}
-        with replacing(self.path) as path:
+        values = map(keras.ops.convert_to_numpy, state(self.model))
+        arrays = {str(number): value for number, value in enumerate(values)}
+        with replacing(self.filepath) as path:
             np.savez(path, epochs=epochs, **arrays)
 
 
@@ -76,21 +78,41 @@ def restore(path, model):
         FileNotFoundError: if there is no such file.
     """
     try:
-        with np.load(path) as backup:
-            epochs = int(backup["epochs"])
-            arrays = [backup[str(number)] for number in range(len(backup.files) - 1)]
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise BackupError(f"{path} is damaged: {error}") from error
+        with open(path, "rb") as file:
+            epochs, arrays = _read(file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BackupError(explain(error)) from error
+    except Exception as error:  # what NumPy and zipfile make of damage is beyond listing
+        cause = str(error).partition("\n")[0][:100]
+        raise BackupError(f"{path} is damaged ({cause}); {_REMEDY}") from error
     variables = state(model)
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-        raise BackupError(f"{path} belongs to another model, or to another optimizer")
+        raise BackupError(f"{path} belongs to another model, or to another optimizer; {_REMEDY}")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return epochs
 
 
-class BackupError(Exception):
-    """A backup that can't be gone on from; the message says which and why."""
+_REMEDY = "restore it, or delete it and train from the start"
+
+
+def _read(file):
+    """The number of epochs and the arrays of an `.npz` file."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("no .npz file")
+    file.seek(0)
+    backup = np.load(file)
+    epochs = int(backup["epochs"])
+    arrays = [backup[str(number)] for number in range(len(backup.files) - 1)]
+    if epochs < 0 or any(array.dtype.kind not in "fiu" for array in arrays):
+        raise ValueError("it does not hold the numbers of a training")
+    return epochs, arrays
+
+
+class BackupError(FileError):
+    """A backup that can't be gone on from; the message says which, why and what to do."""
 
 
 def state(model):
@@ -115,7 +137,9 @@ def state(model):
 def finishing_epochs():
     """Lets Ctrl-C end training only after its epoch; a second one does at once.
 
-    It handles SIGINT inside its block, so it belongs in the main thread.
+    It handles SIGINT inside its block, so it belongs in the main thread. A message says what a
+    second Ctrl-C would lose. Where the epoch is the last one, the training is complete and nothing
+    is raised.
 
     Example:
         >>> with finishing_epochs() as interruption:
@@ -123,25 +147,41 @@ def finishing_epochs():
         ...     log = model.fit(images, labels, callbacks=callbacks, verbose=0)
 
     Yields:
-        A callback that raises the `KeyboardInterrupt`; put it last.
-    """
-    interrupted = []
+        A callback for `fit`.
 
-    def remember(number, frame):
-        interrupted.append(True)
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, at the end of the block.
+    """
+    interruption = _Interruption()
+
+    def stop_after_epoch(number, frame):
         signal.signal(signal.SIGINT, before)
+        interruption.requested = True
         print(
-            "\nStopping after this epoch. Ctrl-C again stops now and loses it.",
+            f"\nStopping after epoch {interruption.epoch}. Ctrl-C again stops now and loses what "
+            f"epoch {interruption.epoch} has learnt so far.",
             file=sys.stderr,
             flush=True,
         )
 
-    def stop(epoch, logs):
-        if interrupted:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, remember)
+    before = signal.signal(signal.SIGINT, stop_after_epoch)
     try:
-        yield keras.callbacks.LambdaCallback(on_epoch_end=stop)
+        yield interruption
     finally:
         signal.signal(signal.SIGINT, before)
+    if interruption.stopped:
+        raise KeyboardInterrupt
+
+
+class _Interruption(keras.callbacks.Callback):
+    """Ends training after the epoch in which that was requested."""
+
+    epoch = 1  # counted from 1
+    requested = stopped = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.requested and self.epoch < self.params["epochs"]:
+            self.stopped = self.model.stop_training = True

@@ -6,6 +6,8 @@ transform only says what its matrix is. Lengths are normalised, from −1 to 1; 
 positive from x to y, which on the screen is clockwise.
 """
 
+import functools
+
 import keras
 
 from stn_keras.transforms.base import MatrixTransform, Transform
@@ -70,4 +72,10 @@ def get(transform: str | dict | Transform):
             f"`transform` must be a `Transform` or one of {tuple(TRANSFORMS)}. "
             f"Received: transform={transform!r}"
         )
-    return TRANSFORMS[transform]()
+    return by_name(transform)
+
+
+@functools.cache
+def by_name(name):
+    """One instance for all, so that what is compiled for one layer serves the others."""
+    return TRANSFORMS[name]()

@@ -60,9 +60,9 @@ class Transform:
         """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
         raise NotImplementedError
 
-    def between_pixels(self, theta, input_size, output_size, align_corners):
-        """Of an affine transform `(batch, 2, 3)`, from output to input pixels, both counted from
-        the middles, and of others `None`. Whoever overrides `pixels` overrides this too."""
+    def affine(self, theta, input_size, align_corners):
+        """`(batch, 2, 3)`, normalised, where `pixels` is an affine map of the output's pixels;
+        else None."""
         return None
 
     def parameters(self, theta):
@@ -121,17 +121,14 @@ class MatrixTransform(Transform):
         units = [geometry.positive_extent(n, align_corners, theta.dtype) for n in input_size]
         return self.matrix(theta, units)
 
-    @property
-    def closure(self):
-        """A family that the compositions of these transforms belong to, with `from_matrix`."""
-        from stn_keras.transforms.matrices import Affine  # which imports this module
-
-        return Affine()
+    # A name or an instance of the family that compositions of these transforms belong to.
+    closure = "affine"
 
     def pixels(self, theta, input_size, output_size, align_corners):
-        matrix = self.matrix_in(theta, input_size, align_corners)
-        return geometry.affine_pixels(matrix[:, :2], input_size, output_size, align_corners)
+        matrix = self.matrix_in(theta, input_size, align_corners)[:, :2]
+        return geometry.affine_pixels(matrix, input_size, output_size, align_corners)
 
-    def between_pixels(self, theta, input_size, output_size, align_corners):
-        matrix = self.matrix_in(theta, input_size, align_corners)
-        return geometry.between_pixels(matrix[:, :2], input_size, output_size, align_corners)
+    def affine(self, theta, input_size, align_corners):
+        if type(self).pixels is not MatrixTransform.pixels:
+            return None
+        return self.matrix_in(theta, input_size, align_corners)[:, :2]

@@ -196,9 +196,7 @@ class Projective(MatrixTransform):
         a, b, c, d, e, f, g, h = ops.unstack(self.parameters(theta), axis=1)
         return from_rows([[a, b, c], [d, e, f], [g, h, 1]])
 
-    @property
-    def closure(self):
-        return self
+    closure = "projective"
 
     def from_matrix(self, matrix):
         """The `theta` of `(batch, 3, 3)` matrices, whatever their last element."""
@@ -209,9 +207,6 @@ class Projective(MatrixTransform):
         return geometry.projective_pixels(
             self.matrix(theta), input_size, output_size, align_corners
         )
-
-    def between_pixels(self, theta, input_size, output_size, align_corners):
-        return None
 
 
 def rotation(angle, scale, x, y, size):

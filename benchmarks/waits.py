@@ -1,0 +1,155 @@
+"""What a user waits for the first time, each measured in a process that has done nothing yet.
+
+Functions return figures by name: seconds, or MiB that stay resident when all is freed. `who` is
+`"ours"` or `"PyTorch"`.
+"""
+
+import ctypes
+import gc
+import pathlib
+import statistics
+import sys
+import time
+
+import keras
+import numpy as np
+
+from benchmarks.contenders import prepare
+from benchmarks.frameworks import FRAMEWORKS
+from benchmarks.warps import CELLS, arrays, sampler
+from stn_keras import SpatialTransformer, localization
+
+BATCH = 32
+TOO_MUCH = 4096  # MiB; more of them stay to no purpose
+
+
+def timed(function, *args):
+    start = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - start
+
+
+def resident():
+    """MiB of this process in memory; of Linux only."""
+    if sys.platform != "linux":
+        return float("nan")
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def settled():
+    """MiB in memory once all that is not needed is freed."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return resident()
+
+
+def random_images(shape):
+    return np.random.default_rng(0).random(shape, dtype="float32")
+
+
+def classifier(size, *layers):
+    """A compiled model of images of that size, `layers` and a dense layer of ten classes."""
+    ends = keras.layers.Flatten(), keras.layers.Dense(10)
+    model = keras.Sequential([keras.Input(size), *filter(None, layers), *ends])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def transformer(wanted):
+    """A fresh transformer with the library's own localization network, or None."""
+    return SpatialTransformer(localization.cnn()) if wanted else None
+
+
+def last_step(model, images, classes):
+    """Seconds of the last step of one epoch, the only one that may be of a new size."""
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.begin = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):  # here the loss is there, and with it the step
+            self.seconds = time.perf_counter() - self.begin
+
+    clock = Clock()
+    model.fit(images, classes, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[clock])
+    return clock.seconds
+
+
+def quick_start(with_transformer):
+    """The README's model, built and fitted to 8 images, then to 5."""
+    images, classes = random_images((8, 32, 32, 3)), np.arange(8)
+
+    def begin():
+        model = classifier(images.shape[1:], transformer(with_transformer))
+        model.fit(images, classes, verbose=0)
+        return model
+
+    start = time.perf_counter()
+    model = begin()
+    first = time.perf_counter() - start
+    return {"first fit, s": first, "smaller batch, s": last_step(model, images[:5], classes[:5])}
+
+
+def two_transformers(with_transformers):
+    """A small CNN's first three steps, of 32 images each, and a last batch of 20."""
+    images, classes = random_images((3 * BATCH, 64, 64, 3)), np.arange(3 * BATCH) % 10
+
+    def begin():
+        conv = {"padding": "same", "activation": "relu"}
+        model = classifier(
+            images.shape[1:],
+            keras.layers.Conv2D(16, 3, strides=2, **conv),
+            transformer(with_transformers),
+            keras.layers.Conv2D(32, 3, **conv),
+            transformer(with_transformers),
+        )
+        model.fit(images, classes, batch_size=BATCH, verbose=0)
+        return model
+
+    start = time.perf_counter()
+    model = begin()
+    first = time.perf_counter() - start
+    some = slice(0, BATCH + 20)
+    return {
+        "first steps, s": first,
+        "smaller batch, s": last_step(model, images[some], classes[some]),
+    }
+
+
+def new_sizes(who, backend, warp, job, count):
+    """Random sizes and batches of three channels, each called once, as a user calls: eagerly."""
+    rng, shapes = np.random.default_rng(1), {}
+    while len(shapes) < count + 1:
+        shapes[int(rng.integers(1, 33)), *map(int, rng.integers(16, 129, 2)), 3] = None
+    seconds = []
+    for shape in shapes:
+        _, run = prepare("ours, eager" if who == "ours" else who, backend, warp, shape)
+        seconds.append(timed(run, job))
+        del run
+        if len(seconds) == 1:
+            before = settled()
+        elif resident() - before > TOO_MUCH:
+            break
+    first, *others = seconds
+    stays = settled() - before
+    return {
+        "first, s": first,
+        "median, s": statistics.median(others),
+        "MiB": stays,
+        "MiB each": stays / len(others),
+    }
+
+
+def fill_values(backend, job, count):
+    """`grid_sample` of the same images, each time with another `fill_value`; some are NaN."""
+    inputs = arrays(CELLS["grid_sample bilinear"], (8, 48, 64, 3))
+    # Each NaN is an object of its own, and unequal to all others.
+    values = [float("nan") if k % 6 == 5 else k / 8 for k in range(count + 1)]
+    calls = [FRAMEWORKS[backend](sampler(fill_value=v), inputs, "eager")[1] for v in values]
+    first, *others = calls
+    first(job)
+    before = settled()
+    seconds = [timed(run, job) for run in others]
+    return {"all, s": sum(seconds), "MiB": settled() - before}

@@ -1,0 +1,145 @@
+"""Samples of an image at pixel coordinates, and their gradients, written by hand.
+
+A sample is a sum of weights times pixels. With an upstream gradient it is a form that is linear in
+the upstream and in the pixels, so that its gradients are made of three operations: `mix` gathers
+pixels and sums them, `spread` adds the upstream to the pixels, and `slopes_by_coordinate` is the
+derivative by the coordinates. Each is the gradient of another; the last is differentiated by the
+backend.
+"""
+
+import functools
+import itertools
+import math
+
+from keras import ops
+
+from stn_keras import backend
+from stn_keras.geometry import wide_dtype
+from stn_keras.image_gradient import gathered
+from stn_keras.taps import outside_weight, taps
+
+
+def sample(
+    images, coordinates, fill, *, interpolation, fill_mode, align_corners, filled, matrix=None
+):
+    """Images sampled at pixel coordinates.
+
+    Args:
+        images: `(batch, *size, channels)`.
+        coordinates: `(x, y)` or `(x, y, z)`, each `(batch, *output_size)`.
+        fill: `(channels,)` or `(1,)`: what lies outside, with fill_mode="constant".
+        filled: Whether any of `fill` is not 0.
+        matrix: `(batch, 2, 3)`, see `MatrixTransform.between_pixels`, of coordinates that are an
+            affine map of the output's. Their images' gradient is then cheaper.
+
+    Returns:
+        `(batch, *output_size, channels)`, in the wider dtype of pixels and coordinates.
+    """
+    size = ops.shape(images)[1:-1]
+    dtype = wide_dtype(images, coordinates[0])
+    options = {
+        "interpolation": interpolation,
+        "fill_mode": fill_mode,
+        "align_corners": align_corners,
+    }
+    rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
+    corners = functools.partial(combined, size=size, dtype=dtype, **options)
+    if (interpolation, fill_mode) != ("bilinear", "constant"):
+        matrix = None
+    samples = mix(rows, coordinates, corners, size, matrix)
+    if filled and fill_mode == "constant":
+        fill = ops.reshape(ops.cast(fill, dtype), (1,) * (len(samples.shape) - 1) + (-1,))
+        missing = ops.expand_dims(missing_weight(coordinates, size, interpolation, dtype), -1)
+        samples = samples + ops.where(missing != 0, missing * fill, 0)
+    return samples
+
+
+def combined(coordinates, *, size, dtype, skip_zeros=False, **options):
+    """All combinations of the axes' taps: a list of indices, of weights, and for each coordinate of
+    slopes."""
+    axes = [
+        taps(coordinate, length, skip_zeros=skip_zeros, **options)
+        for coordinate, length in zip(reversed(coordinates), size)
+    ]
+    indices, weights = [], []
+    slopes: list[list] = [[] for _ in axes]
+    for combination in itertools.product(*axes):
+        index = 0
+        for (position, _, _), length in zip(combination, size):
+            index = index * length + position
+        shares = [weight for _, weight, _ in combination]
+        indices.append(index)
+        weights.append(ops.cast(math.prod(shares), dtype))
+        for axis, (_, _, slope) in enumerate(combination):
+            others = math.prod(shares[:axis] + shares[axis + 1 :])
+            slopes[axis].append(ops.cast(slope * others, dtype))
+    return indices, weights, slopes[::-1]
+
+
+def missing_weight(coordinates, size, interpolation, dtype):
+    """The weight of all taps outside the image, `(batch, *output_size)`."""
+    inside = 1
+    for coordinate, length in zip(reversed(coordinates), size):
+        inside = inside * (1 - outside_weight(coordinate, length, interpolation))
+    return ops.cast(1 - inside, dtype)
+
+
+def mix(rows, coordinates, corners, size, matrix=None):
+    """The rows of `(batch, n, channels)` that `corners(coordinates)` names, times its weights."""
+    axes = len(coordinates)
+
+    def forward(rows, *inputs):
+        indices, weights, _ = corners(inputs[:axes], skip_zeros=True)
+        # Of a sample that lies outside all weights are 0, but what it reads may be infinite.
+        return backend.keep(weighted(rows, indices, weights), sum(map(ops.abs, weights)))
+
+    def backward(wanted, upstream, rows, *inputs):
+        coordinates, rest = inputs[:axes], inputs[axes:]
+
+        def scatter(upstream):
+            return spread(upstream, coordinates, corners, size)
+
+        to_rows, to_coordinates = None, [None] * axes
+        if wanted[0] and rest and backend.is_fused():
+            to_rows = gathered(upstream, scatter, matrix=rest[0], size=size)
+        elif wanted[0]:
+            to_rows = scatter(upstream)
+        if any(wanted[1:]):
+            to_coordinates = by_coordinate(upstream, rows, coordinates, corners)
+        return to_rows, *to_coordinates, *(None for _ in rest)
+
+    inputs = [rows, *coordinates] + ([] if matrix is None else [matrix])
+    return backend.with_gradient(forward, backward)(*inputs)
+
+
+def spread(upstream, coordinates, corners, size):
+    """Adds the upstream to the rows that each sample was mixed of: `(batch, n, channels)`."""
+
+    def forward(upstream, *coordinates):
+        indices, weights, _ = corners(coordinates)
+        return backend.scatter(upstream, indices, weights, math.prod(size))
+
+    def backward(wanted, rows, upstream, *coordinates):
+        found = by_coordinate(upstream, rows, coordinates, corners)
+        return mix(rows, coordinates, corners, size), *found
+
+    return backend.with_gradient(forward, backward)(upstream, *coordinates)
+
+
+def by_coordinate(upstream, rows, coordinates, corners):
+    """The upstream times the change of the samples along each axis, summed over channels."""
+    indices, _, slopes = corners(coordinates)
+    if rows.shape[-1] <= len(indices):
+        return backend.channel_sums([upstream * weighted(rows, indices, axis) for axis in slopes])
+    # Many channels: fewer products if those with the pixels come first.
+    pixels = [ops.cast(backend.gather(rows, index), upstream.dtype) for index in indices]
+    by_tap = backend.channel_sums([upstream * tap for tap in pixels])
+    return [sum(slope * dot for slope, dot in zip(axis, by_tap)) for axis in slopes]
+
+
+def weighted(rows, indices, weights):
+    """Sum of `weights[k]` times the rows at `indices[k]`."""
+    return sum(
+        ops.expand_dims(weight, -1) * ops.cast(backend.gather(rows, index), weight.dtype)
+        for index, weight in zip(indices, weights)
+    )

@@ -1,0 +1,141 @@
+"""Colours in which a picture is drawn whose pixels a network has seen normalised."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from stn_keras.layers import SpatialTransformer
+
+UNEXPLAINED = 0.01  # of the variance of what a layer sees, where it sees a picture
+PIXELS = 10_000  # that are compared
+
+
+def pictures(inputs, most):
+    """Those of a model's inputs that can be shown, the first `most` of each.
+
+    Returns:
+        List of float arrays (batch, height, width, 1, 3 or 4) in 0 … 255.
+    """
+    found = []
+    for images in keras.tree.flatten(inputs):
+        images = keras.ops.convert_to_numpy(images[:most])
+        pixels = images.astype("float64")
+        if pixels.ndim != 4 or not (pixels.size and pixels.min() >= 0 and pixels.max() <= 255):
+            continue
+        if images.dtype.kind not in "iu" and pixels.max() <= 1:
+            pixels = 255 * pixels
+        for axis in (3, 1):
+            if pixels.shape[axis] in (1, 3, 4):
+                found.append(np.moveaxis(pixels, axis, 3))
+    return found
+
+
+def in_colour(sight, known):
+    """What a transformer sees and makes of it in the colours of the pictures it comes from.
+
+    It sees a picture where every pixel of what it sees is a linear function of the picture's
+    colour there: normalised, grey, in another order of channels.
+
+    Args:
+        sight: An `observe.Sight`.
+        known: Pictures as `pictures` gives them; the warped ones are added.
+
+    Returns:
+        `(images, warped)`, uint8 (batch, height, width, 1 or 3); None if it sees no picture.
+    """
+    fits = [(fit(picture, sight.images), picture) for picture in known]
+    fits = [(maps, picture) for maps, picture in fits if maps]
+    if not fits:
+        return None
+    maps, picture = min(fits, key=lambda one: one[0].unexplained)
+    # Weights add up to 1: what is taken off before is added afterwards, and fills the outside.
+    fill = maps.colour(np.asarray(sight.layer.fill_value))[:, None, None]
+    warped = np.clip(_warped_alike(sight, picture - fill) + fill, 0, 255)
+    known.append(warped)
+    return _shown(picture), _shown(warped)
+
+
+def scaled(sight):
+    """What a transformer sees and makes of it, its least value black and its greatest white."""
+    images, warped = grey_or_rgb(sight.images), grey_or_rgb(sight.warped)
+    values = images[np.isfinite(images)]
+    low, high = (values.min(), values.max()) if values.size else (0, 1)
+    return tuple(_shown(255 * rescaled(x, low, high)) for x in (images, warped))
+
+
+def grey_or_rgb(images):
+    """Images themselves; feature maps averaged over channels."""
+    return images if images.shape[-1] in (1, 3) else images.mean(axis=-1, keepdims=True)
+
+
+def rescaled(images, low, high):
+    """`low … high` brought to 0 … 1, and clipped."""
+    return np.clip((images - low) / max(high - low, 1e-12), 0, 1)
+
+
+@dataclasses.dataclass
+class Fit:
+    """Linear maps from colours to what a layer sees of them, one for each picture or for all."""
+
+    unexplained: float  # share of the variance, of the worst picture
+    colours: np.ndarray  # (maps, channels): means
+    seen: np.ndarray  # (maps, seen channels): means
+    slopes: np.ndarray  # (maps, channels, seen channels)
+
+    def colour(self, seen):
+        """What is seen as these values, one or one per channel; (maps, channels) in 0 … 255."""
+        back = np.linalg.pinv(self.slopes, rcond=1e-3)
+        colour = self.colours + ((seen - self.seen)[:, None] @ back)[:, 0]
+        return np.clip(colour, 0, 255)
+
+
+def fit(pictures, seen):
+    """The `Fit` that explains what is seen, by least squares; None where there is none."""
+    if pictures.shape[:3] != seen.shape[:3] or not np.isfinite(seen).all():
+        return None
+    for maps in (1, len(seen)):
+        flat = [x.reshape(maps, -1, x.shape[-1]) for x in (pictures, seen)]
+        flat = [x[:, :: x.shape[1] // PIXELS + 1].astype("float64") for x in flat]
+        unexplained, *found = zip(*map(_least_squares, *flat), strict=True)
+        if max(unexplained) <= UNEXPLAINED:
+            return Fit(max(unexplained), *map(np.stack, found))
+    return None
+
+
+def _least_squares(colours, values):
+    """The fields of a `Fit`, of one map; both (pixels, channels)."""
+    means = colours.mean(axis=0), values.mean(axis=0)
+    known, wanted = colours - means[0], values - means[1]
+    slopes = np.zeros((known.shape[1], wanted.shape[1]))
+    if known.shape == wanted.shape and known.any():
+        # Of channels that are flat here nothing is known; they count as normalised like the rest.
+        slopes = np.eye(len(slopes)) * np.vdot(known, wanted) / np.vdot(known, known)
+    slopes += np.linalg.lstsq(known, wanted - known @ slopes, rcond=None)[0]
+    spread = max(wanted.var(axis=0).mean(), 1e-4 * np.mean(values**2), 1e-30)
+    return np.mean((wanted - known @ slopes) ** 2) / spread, *means, slopes
+
+
+def _warped_alike(sight, pictures):
+    """Pictures (batch, height, width, channels) warped as the transformer warps what it sees."""
+    layer = sight.layer
+    alike = SpatialTransformer(
+        transform=layer.warped_by,
+        output_size=sight.warped.shape[1:3],
+        interpolation=layer.interpolation,
+        fill_mode=layer.fill_mode,
+        align_corners=layer.align_corners,
+        data_format="channels_last",
+        antialias=layer.antialias,
+        dtype="float32",
+    )
+    warped = alike([pictures.astype("float32"), sight.theta])
+    return keras.ops.convert_to_numpy(warped).astype("float64")
+
+
+def _shown(pixels):
+    """Pixels in 0 … 255 as uint8; opacity is laid on white."""
+    if pixels.shape[-1] == 4:
+        opacity = pixels[..., 3:] / 255
+        pixels = pixels[..., :3] * opacity + 255 * (1 - opacity)
+    return np.round(np.nan_to_num(pixels)).astype("uint8")

@@ -1,0 +1,146 @@
+"""Images as arguments: their options, shapes, formats and dtypes."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from stn_keras.geometry import wide_dtype
+from stn_keras.taps import FILL_MODES, INTERPOLATIONS
+
+DATA_FORMATS = ("channels_last", "channels_first")
+
+
+def as_options(interpolation, fill_mode, fill_value, align_corners, data_format):
+    """The options that all samplers share, checked, with Keras's data format for `None`."""
+    data_format = keras.config.image_data_format() if data_format is None else data_format
+    check_options(interpolation, fill_mode, data_format)
+    return {
+        "interpolation": interpolation,
+        "fill_mode": fill_mode,
+        "fill_value": as_fill(fill_value),
+        "align_corners": bool(align_corners),
+        "data_format": data_format,
+    }
+
+
+def as_fill(fill_value):
+    """`fill_value` as a tuple of floats, hashable."""
+    try:
+        values = np.asarray(fill_value)
+    except ValueError:  # a ragged sequence
+        values = np.empty(0)
+    if values.dtype.kind not in "biuf" or values.ndim > 1 or values.size == 0:
+        raise ValueError(
+            "`fill_value` must be a number, or a sequence of one number per channel. "
+            f"Received: fill_value={fill_value!r}"
+        )
+    return tuple(float(value) for value in values.reshape(-1))
+
+
+def fill_tensor(fill_value, *tensors):
+    """`fill_value` as wide as the samples of these tensors: a tensor, so that its numbers decide
+    nothing when a warp is compiled."""
+    return ops.convert_to_tensor(fill_value, dtype=wide_dtype(*tensors))
+
+
+def check_options(interpolation, fill_mode, data_format):
+    """Raises a ValueError where a name is not one of those that exist."""
+    for name, value, known in (
+        ("interpolation", interpolation, INTERPOLATIONS),
+        ("fill_mode", fill_mode, FILL_MODES),
+        ("data_format", data_format, DATA_FORMATS),
+    ):
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+
+
+def check_images(shape, fill_value, data_format, ranks=(4,)):
+    """Raises a ValueError where a shape is not that of images, or `fill_value` does not fit it."""
+    if len(shape) not in ranks:
+        volumes = " Volumes have rank 5, with a depth before the height." if 5 in ranks else ""
+        raise ValueError(
+            "`images` must have rank 4: (batch, height, width, channels), or "
+            f"(batch, channels, height, width) with channels_first.{volumes} "
+            f"Received: shape={shape}"
+        )
+    channels = shape[-1 if data_format == "channels_last" else 1]
+    if channels is None:
+        raise ValueError(
+            f"`images` must have a known number of channels. Received: shape={shape}, "
+            f"data_format={data_format!r}"
+        )
+    if len(fill_value) not in (1, channels):
+        raise ValueError(
+            "`fill_value` must be one number or one per channel of `images`. "
+            f"Received: fill_value={fill_value} for {channels} channels"
+        )
+
+
+def check_points(images, name, points, interpolation):
+    """Raises a ValueError where points do not fit the images, or volumes the interpolation."""
+    axes = len(images.shape) - 2
+    shapes = f"{name}.shape={tuple(points.shape)}, images.shape={tuple(images.shape)}"
+    if axes == 3 and interpolation == "bicubic":
+        raise ValueError(
+            "`interpolation` of volumes must be 'nearest' or 'bilinear'. "
+            f"Received: interpolation='bicubic' and images.shape={tuple(images.shape)}"
+        )
+    if len(points.shape) != axes + 2 or points.shape[-1] != axes:
+        wanted = "(batch, height, width, 2)" if axes == 2 else "(batch, depth, height, width, 3)"
+        raise ValueError(f"`{name}` must have shape {wanted} for such images. Received: {shapes}")
+
+
+def check_batch(images, name, tensor):
+    """Raises a ValueError where it is known that a tensor is not of as many images."""
+    sizes = images.shape[0], tensor.shape[0]
+    if None not in sizes and sizes[0] != sizes[1]:
+        raise ValueError(
+            f"`images` and `{name}` must have the same batch size. "
+            f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(tensor.shape)}"
+        )
+
+
+def same_batch(images, tensor, name):
+    """Both with one batch size: a single image or a single element of `tensor` serves all."""
+    sizes = images.shape[0], tensor.shape[0]
+    if sizes[0] == sizes[1] and None not in sizes:
+        return images, tensor
+    if None not in sizes and 1 not in sizes:
+        raise ValueError(
+            f"`images` and `{name}` must have the same batch size, or one of them 1. "
+            f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(tensor.shape)}"
+        )
+    first, second = ops.shape(images), ops.shape(tensor)
+    batch = second[0] if sizes[0] == 1 else first[0]
+    if None in sizes and 1 not in sizes:
+        batch = ops.where(first[0] == 1, second[0], first[0])
+    return (
+        ops.broadcast_to(images, (batch, *first[1:])),
+        ops.broadcast_to(tensor, (batch, *second[1:])),
+    )
+
+
+def as_floats(images):
+    """Images that can be interpolated; of integers float32, or float64 where that has too few
+    digits."""
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if "float" in dtype:
+        return images
+    return ops.cast(images, "float64" if np.dtype(dtype).itemsize > 2 else "float32")
+
+
+def as_dtype(samples, dtype):
+    """Samples in the dtype of the images, rounded and kept in its range where it has integers."""
+    dtype = keras.backend.standardize_dtype(dtype)
+    if "int" not in dtype:
+        return ops.cast(samples, dtype)
+    limits = np.iinfo(dtype)
+    return ops.cast(ops.clip(ops.round(samples), limits.min, limits.max), dtype)
+
+
+def to_channels_last(images, data_format):
+    return images if data_format == "channels_last" else ops.moveaxis(images, 1, -1)
+
+
+def from_channels_last(images, data_format):
+    return images if data_format == "channels_last" else ops.moveaxis(images, -1, 1)

@@ -1,0 +1,76 @@
+"""What a spatial transformer asks of its localization network before it calls it."""
+
+import keras
+from keras import layers
+
+# Layers behind which another axis may hold the channels.
+MOVE_AXES = (layers.Flatten, layers.Lambda, layers.Permute, layers.Reshape, layers.Wrapper)
+
+
+def inputs_of(network):
+    """How many inputs a network takes; None where only a call tells."""
+    if getattr(network, "inputs", None):
+        return len(network.inputs)
+    if isinstance(network, keras.Sequential) and network.layers:
+        return inputs_of(network.layers[0])
+    return None if network.input_spec is None else len(keras.tree.flatten(network.input_spec))
+
+
+def is_list(shape):
+    """Whether `shape` is a list of shapes rather than one shape."""
+    return isinstance(shape, (tuple, list)) and all(isinstance(n, (tuple, list)) for n in shape)
+
+
+def built_for(shape, network):
+    """Builds a network for inputs of a shape, or a list of shapes, and returns theta's shape."""
+    try:
+        build(network, shape)
+        return network.compute_output_shape(shape)
+    except Exception as error:  # what a layer makes of a list that it can't take is beyond listing
+        if not is_list(shape):
+            raise
+        raise ValueError(
+            f"`localization` does not take such inputs: {error} Received: input_shape={shape}"
+        ) from error
+
+
+def build(network, shape):
+    if isinstance(network, keras.Sequential) and is_list(shape):  # Keras leaves it unbuilt
+        for layer in network.layers:
+            build(layer, shape)
+            shape = layer.compute_output_shape(shape)
+    elif not network.built:
+        network.build(shape)
+
+
+def check_format(network, data_format):
+    """Raises a ValueError where a network is known to read images in another format."""
+    found = format_of(network)
+    if found not in (None, data_format):
+        raise ValueError(
+            "`localization` must read images in the `data_format` of the layer: give its layers "
+            f"data_format={data_format!r}, as `localization.cnn` takes it. "
+            f"Received: data_format={data_format!r} and a network of {found!r}"
+        )
+
+
+def format_of(network):
+    """The `data_format` in which a network reads images; None where its layers don't tell."""
+    for layer in leaves(network):
+        moves = isinstance(layer, MOVE_AXES) or not isinstance(layer, keras.Layer)
+        if moves or not type(layer).__module__.startswith("keras."):
+            return None
+        if getattr(layer, "data_format", None):
+            return layer.data_format
+    return None
+
+
+def leaves(network):
+    """The layers and operations of a functional or sequential model in order, or itself alone."""
+    sequential = isinstance(network, keras.Sequential)
+    parts = network.layers if sequential else getattr(network, "operations", None)
+    if parts is None:
+        yield network
+    else:
+        for part in parts:
+            yield from leaves(part)

@@ -1,0 +1,170 @@
+"""Which pixels a coordinate mixes, along one axis.
+
+Interpolation and fill mode together turn a pixel coordinate into taps: `(index, weight, slope)`,
+where `slope` is the derivative of the weight by the coordinate. Indices always lie on the axis; a
+tap that does not exist has the weight and the slope 0. A non-finite coordinate lies left of the
+axis.
+
+Interpolation is not differentiable everywhere. On a whole pixel the slope is the one to its right;
+on the edge pixels of `"nearest"` and `"reflect"`, beyond which the image repeats, it is 0. Both are
+PyTorch's choice.
+"""
+
+from keras import ops
+
+from stn_keras import backend
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+FILL_MODES = ("constant", "nearest", "reflect", "wrap")
+
+
+def taps(coordinate, length, interpolation, fill_mode, align_corners, *, skip_zeros=False):
+    """The pixels that a sample mixes along an axis of `length`: a list of (index, weight, slope).
+
+    `coordinate` is a float tensor in pixels; index, weight and slope have its shape. With
+    `skip_zeros`, for a sample and not for its slopes, a tap of weight 0 names a pixel that another
+    tap reads anyway: what it would read may be infinite or NaN.
+    """
+    if interpolation == "bicubic":
+        found = cubic(reduced(coordinate, length, fill_mode, align_corners))
+        fold = FOLDS.get(fill_mode, clamp)
+    else:
+        coordinate, direction = extended(coordinate, length, fill_mode, align_corners)
+        found = linear(coordinate) if interpolation == "bilinear" else closest(coordinate)
+        found = [(position, weight, slope * direction) for position, weight, slope in found]
+        fold = wrap if fill_mode == "wrap" else clamp
+    if skip_zeros:
+        read = found[len(found) // 2 - 1][0]  # the pixel at or left of the coordinate
+        found = [(ops.where(w == 0, read, position), w, slope) for position, w, slope in found]
+    constant = fill_mode == "constant"
+    return [
+        on_axis(position, weight, slope, fold(position, length, align_corners), constant)
+        for position, weight, slope in found
+    ]
+
+
+def on_axis(position, weight, slope, index, constant):
+    """The tap at `index`; where the image does not continue, one that was moved counts nothing."""
+    if not constant:
+        return index, weight, slope
+    inside = index == position
+    return index, ops.where(inside, weight, 0), ops.where(inside, slope, 0)
+
+
+def outside_weight(coordinate, length, interpolation):
+    """The weight of all taps outside an axis together, exactly 0 where there is none."""
+    coordinate = bounded(coordinate, length)
+    found = {"nearest": closest, "bilinear": linear, "bicubic": cubic}[interpolation](coordinate)
+    return sum(
+        ops.where(clamp(position, length) == position, 0, weight) for position, weight, _ in found
+    )
+
+
+def closest(coordinate):
+    one = ops.ones_like(coordinate)
+    return [(ops.cast(ops.round(coordinate), "int32"), one, ops.zeros_like(one))]
+
+
+def linear(coordinate):
+    floor = backend.floor(coordinate)
+    after = coordinate - floor
+    position, one = ops.cast(floor, "int32"), ops.ones_like(after)
+    return [(position, 1 - after, -one), (position + 1, after, one)]
+
+
+def cubic(coordinate, a=-0.75):
+    """Keys's kernel at the four pixels around, and its derivative.
+
+    [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), equation 15.
+    """
+
+    def near(d):  # at a distance of 0 … 1
+        return ((a + 2) * d - (a + 3)) * d * d + 1, (3 * (a + 2) * d - 2 * (a + 3)) * d
+
+    def far(d):  # 1 … 2
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a, (3 * a * d - 10 * a) * d + 8 * a
+
+    floor = backend.floor(coordinate)
+    after = coordinate - floor
+    before, position = 1 - after, ops.cast(floor, "int32")
+    kernels = (far, 1 + after, 1), (near, after, 1), (near, before, -1), (far, 1 + before, -1)
+    found = []
+    for step, (kernel, distance, sign) in enumerate(kernels, -1):
+        weight, slope = kernel(distance)
+        found.append((position + step, weight, sign * slope))
+    return found
+
+
+def extended(coordinate, length, fill_mode, align_corners):
+    """The coordinate of the pixels that stand for those outside, and its derivative."""
+    last = ops.cast(length - 1, coordinate.dtype)
+    if fill_mode == "constant":
+        return bounded(coordinate, length), 1
+    if fill_mode == "wrap":
+        return bounded(coordinate - periods(coordinate, length), length), 1
+    direction = 1
+    if fill_mode == "reflect":
+        coordinate, direction = mirrored(coordinate, length, align_corners)
+    inside = ops.logical_and(coordinate > 0, coordinate < last)
+    return between(coordinate, 0, last), direction * ops.cast(inside, coordinate.dtype)
+
+
+def mirrored(coordinate, length, align_corners):
+    """A coordinate reflected into the image, about the outer edges of its pixels or the centres of
+    the last ones, and the derivative, 1 or −1."""
+    low, span = (0, length - 1) if align_corners else (-0.5, length)
+    span = ops.cast(ops.maximum(span, 1), coordinate.dtype)
+    distance = ops.abs(coordinate - low)
+    phase = distance - 2 * span * backend.floor(distance / (2 * span))
+    back = phase > span
+    direction = ops.where(ops.logical_xor(coordinate < low, back), -1, 1)
+    found = ops.where(back, 2 * span - phase, phase) + low
+    return found, ops.cast(direction, coordinate.dtype)
+
+
+def reduced(coordinate, length, fill_mode, align_corners):
+    """A coordinate that sees the same pixels from the first period of a periodic image."""
+    if fill_mode == "wrap":
+        coordinate = coordinate - periods(coordinate, length)
+    elif fill_mode == "reflect":
+        period = 2 * (length - 1 if align_corners else length)
+        coordinate = coordinate - periods(coordinate, ops.maximum(period, 1))
+    elif fill_mode != "constant":
+        return bounded(coordinate, length)
+    return bounded(coordinate, length if fill_mode != "reflect" else 2 * length)
+
+
+def periods(coordinate, length):
+    length = ops.cast(length, coordinate.dtype)
+    return length * backend.floor(coordinate / length)
+
+
+def bounded(coordinate, length, reach=3):
+    """Finite coordinates, no further outside than where every tap is outside."""
+    return between(coordinate, -reach, ops.cast(length - 1 + reach, coordinate.dtype))
+
+
+def between(coordinate, low, high):
+    """Clipped, and `low` for NaN."""
+    return ops.where(coordinate > low, ops.where(coordinate < high, coordinate, high), low)
+
+
+def clamp(position, length, align_corners=False):
+    """The pixel of an axis that is closest to a pixel position."""
+    # Not ops.clip: of one between 0 and 6 LiteRT's converter makes a Relu6, which integers lack.
+    return ops.minimum(ops.maximum(position, 0), length - 1)
+
+
+def wrap(position, length, align_corners):
+    return ops.mod(position, length)
+
+
+def reflect(position, length, align_corners):
+    """Mirrors positions about the centres of the edge pixels, or about their outer edges."""
+    repeated = 1 if align_corners else 0  # how often an edge pixel is passed over on the way back
+    period = ops.maximum(2 * (length - repeated), 1)
+    phase = ops.mod(position, period)
+    return ops.minimum(phase, 2 * length - 1 - repeated - phase)
+
+
+FOLDS = {"wrap": wrap, "reflect": reflect}

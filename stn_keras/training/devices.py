@@ -1,0 +1,41 @@
+"""How batches are divided among devices."""
+
+import tensorflow as tf
+
+from stn_keras.training.runs import UsageError
+
+__all__ = ["strategy"]
+
+
+def strategy(distribute, batches):
+    """The `tf.distribute` strategy to build and train a model under.
+
+    Example:
+        >>> with strategy(None, []).scope():
+        ...     dense = keras.layers.Dense(10)
+
+    Args:
+        distribute: `"mirrored"` for all GPUs of the machine, None for one device.
+        batches: For each data set the number of images and the batch size.
+
+    Returns:
+        A `tf.distribute.Strategy`.
+
+    Raises:
+        UsageError: if a batch can't be divided evenly. The losses of the devices are averaged as
+            if each had equally many images.
+    """
+    if distribute != "mirrored":
+        return tf.distribute.get_strategy()
+    mirrored = tf.distribute.MirroredStrategy()
+    devices = mirrored.num_replicas_in_sync
+    for images, batch_size in batches:
+        for size in (min(batch_size, images), images % batch_size):
+            if size % devices:
+                plural = "" if size == 1 else "s"
+                raise UsageError(
+                    f"--distribute mirrored: a batch of {size} image{plural} can't be divided "
+                    f"evenly among {devices} devices; change --validation-images, or hide devices "
+                    "with CUDA_VISIBLE_DEVICES"
+                )
+    return mirrored

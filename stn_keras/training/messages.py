@@ -1,0 +1,144 @@
+"""What `train.py` prints: before training, at its end, and where it fails."""
+
+import pathlib
+import shlex
+import sys
+
+import tensorflow as tf
+
+from stn_keras.data import cifar10, pictures
+from stn_keras.training import files, runs
+
+FEW = 50  # pictures; a figure that rests on fewer is rough
+SHOWN = 6  # names of classes or files
+
+# What TensorFlow raises for a full disk, a read-only folder, a lost one, a file in its place.
+STORAGE_ERRORS = (
+    OSError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.NotFoundError,
+    tf.errors.FailedPreconditionError,
+)
+USER_ERRORS = (runs.UsageError, files.FileError, cifar10.DataError, pictures.PictureError)
+EXPECTED_ERRORS = (KeyboardInterrupt, *USER_ERRORS, *STORAGE_ERRORS)
+DEFAULT_FOLDERS = {
+    "output_dir": pathlib.Path("saved_models"),
+    "log_dir": pathlib.Path("logs"),
+    "data_dir": None,
+    "images": None,
+}
+
+
+def counted(number, noun):
+    """`1 epoch`, `2 epochs`, `1 class`, `2 classes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def print_data(data):
+    """Prints what was found: classes, images, what was skipped, and which split is small."""
+    names = ", ".join(data.classes[:SHOWN]) + (", …" if len(data.classes) > SHOWN else "")
+    sizes = {name: len(split.images) for name, split in splits_of(data).items()}
+    print(
+        f"{data.name}: {counted(len(data.classes), 'class')} ({names}), "
+        f"{counted(sum(sizes.values()), 'image')}: "
+        + ", ".join(f"{size:,} for {name}" for name, size in sizes.items())
+        + (f"; {counted(len(data.skipped), 'file')} skipped" if data.skipped else ""),
+        flush=True,
+    )
+    for reason in data.skipped[:SHOWN]:
+        print(f"Skipped: {reason}", file=sys.stderr)
+    if len(data.skipped) > SHOWN:
+        print(f"Skipped: {len(data.skipped) - SHOWN} more", file=sys.stderr)
+    for name in ("validation", "test"):
+        if sizes.get(name, FEW) < FEW:
+            print(
+                f"Warning: the {name} accuracy rests on {counted(sizes[name], 'image')} only; "
+                f"each counts for {1 / sizes[name]:.1%}",
+                file=sys.stderr,
+            )
+
+
+def splits_of(data):
+    """Those that there are, by name."""
+    splits = {"training": data.training, "validation": data.validation, "test": data.test}
+    return {name: split for name, split in splits.items() if split}
+
+
+def print_start(flags, settings, model, epochs_done):
+    """Prints what is trained, and where to watch it."""
+    network = "Spatial transformer network" if flags.transformer else "The classifier alone"
+    print(
+        f"{network}, {model.count_params():,} parameters, recipe {flags.recipe}, "
+        f"batches of {settings['batch_size']}, {settings['precision']}, seed {flags.seed}"
+    )
+    if flags.resume:
+        print(f"Resuming after {counted(epochs_done, 'epoch')} of {flags.epochs}")
+    print(f"Watch it: tensorboard --logdir {flags.log_dir}")
+    print("Before the first step TensorFlow compiles the network, for some seconds", flush=True)
+
+
+def print_result(flags, data, history, folder):
+    """Prints what was reached and where everything lies."""
+
+    def accuracy(prefix, split):
+        few = f" of {counted(len(split.images), 'image')}" if len(split.images) < FEW else ""
+        return f"{history[f'{prefix}_accuracy'][-1]:.2%}{few}"
+
+    epochs, validation = counted(flags.epochs, "epoch"), accuracy("val", data.validation)
+    if data.test:
+        test = accuracy("test", data.test)
+        result = f"Test accuracy after {epochs}: {test} (validation {validation}, "
+    else:
+        result = f"Validation accuracy after {epochs}: {validation} (no test pictures, "
+    print(
+        f"\n{result}{history['images_per_second'][-1]:,.0f} images/s)\n"
+        f"Models, history and figures: {folder}\n"
+        f"Curves and warps: tensorboard --logdir {flags.log_dir}"
+    )
+
+
+def loss_note(recipe):
+    """Why the training loss of a recipe can lie above the others, or None."""
+    causes = []
+    if recipe.dropout or recipe.spatial_dropout:
+        causes.append("with dropout")
+    if recipe.flip or recipe.crop:
+        causes.append("on mirrored and moved images")
+    if not causes:
+        return None
+    return (
+        f"The training loss is measured {' and '.join(causes)}, the others are not: it may lie "
+        "above them though nothing is wrong."
+    )
+
+
+def print_error(error, flags):
+    """Prints one of the `EXPECTED_ERRORS`, and how to resume the run; returns the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        message = f"interrupted. {how_to_resume(flags)}"
+    elif isinstance(error, OSError):
+        message = f"{files.explain(error)}. {how_to_resume(flags)}"
+    elif isinstance(error, STORAGE_ERRORS):
+        # TensorFlow puts the name of a node before the cause, and lines of detail after it.
+        cause = str(error).partition("\n")[0].rpartition("}} ")[2]
+        message = (
+            f"{cause}\nMake room, or choose folders that can be written to with --output-dir and "
+            f"--log-dir. {how_to_resume(flags)}"
+        )
+    else:
+        message = str(error)
+    sys.stdout.flush()
+    print(f"\ntrain.py: {message}", file=sys.stderr, flush=True)
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def how_to_resume(flags):
+    if not runs.Run(flags.run, flags.output_dir, flags.log_dir).unfinished:
+        return "Nothing had been trained yet."
+    words = ["python", "train.py", "--run", flags.run, "--resume"]
+    for name, default in DEFAULT_FOLDERS.items():
+        if getattr(flags, name) != default:
+            words += [f"--{name.replace('_', '-')}", str(getattr(flags, name))]
+    return f"What was saved is whole; resume it with: {shlex.join(words)}"

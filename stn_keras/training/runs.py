@@ -1,0 +1,232 @@
+"""The folders of a run of `train.py`: what is checked, written and resumed in them."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import pathlib
+import platform
+import shlex
+from importlib import metadata
+
+import keras
+
+import stn_keras
+from stn_keras.training import callbacks, files, history, resume
+from stn_keras.training.recipes import RECIPES
+
+__all__ = ["Run", "UsageError", "environment", "saved_flags", "settings"]
+
+# Flags that a resumed run takes from its config.json.
+SAVED_FLAGS = (
+    "recipe",
+    "epochs",
+    "seed",
+    "transformer",
+    "validation_images",
+    "image_size",
+    "distribute",
+    "precision",
+)
+DECISIVE = (*SAVED_FLAGS, "batch_size", "classes")  # with those of the recipe
+
+HPARAMS = ("recipe", "seed", "epochs", "transformer", "precision")  # as many as are shown at first
+
+
+class UsageError(Exception):
+    """The flags ask for something impossible; the message says why, and what to do."""
+
+
+class Run:
+    """The two folders of a run: its models and history, and its TensorBoard logs.
+
+    `check` comes before anything slow, `start` right before training; until then nothing is
+    written. A run of the same name is never overwritten.
+
+    Example:
+        >>> run = Run("seed0", "saved_models", "logs")
+        >>> run.check(settings={"epochs": 50})
+        >>> str(run.history)
+        'saved_models/seed0/history.csv'
+        >>> run.unfinished
+        False
+
+    Args:
+        name: Name of the run and of both folders.
+        output_dir: Folder of all runs' models.
+        log_dir: Folder of all runs' TensorBoard logs.
+        resumed: Whether the run goes on with an unfinished one of that name.
+    """
+
+    def __init__(self, name, output_dir, log_dir, resumed=False):
+        self.name, self.resumed = name, resumed
+        self.folder = pathlib.Path(output_dir, name)
+        self.log_dir = pathlib.Path(log_dir, name)
+        self.history = self.folder / "history.csv"
+        self.backup = self.folder / "unfinished.npz"
+
+    @property
+    def unfinished(self):
+        """Whether the run has been started and not completed."""
+        has_settings = (self.folder / "config.json").exists()
+        return self.backup.exists() or (has_settings and not (self.folder / "last.keras").exists())
+
+    def check(self, settings):
+        """Raises a `UsageError` or an `OSError` where the run can't be started or resumed so.
+
+        A new run needs folders that are missing or empty, and can be made; a resumed run the
+        settings it was started with, as far as `settings` has them.
+        """
+        if self.resumed:
+            self._check_same(settings)
+            return
+        for folder in (self.folder, self.log_dir):
+            self._check_unused(folder)
+            check_writable(folder)
+
+    def start(self, settings, model):
+        """Makes the folders of a new run, or restores the model of a resumed one.
+
+        Writes `config.json`, and settings and graph to TensorBoard, before the first epoch.
+
+        Returns:
+            The number of epochs done.
+        """
+        if self.resumed:
+            self._check_same(settings)
+            files.clear(self.folder)
+        else:
+            self._create(settings)
+        if not self.backup.exists():
+            callbacks.write_settings(self.log_dir, settings, columns=HPARAMS)
+            callbacks.write_graph(self.log_dir, model)
+            return 0
+        epochs_done = resume.restore(self.backup, model)
+        if epochs_done:
+            history.cut(self.history, epochs_done)
+        return epochs_done
+
+    def best(self, metric, epochs_done):
+        """The greatest value of a metric in the epochs done; None before the first."""
+        return max(history.read(self.history)[metric]) if epochs_done else None
+
+    def finish(self):
+        """Marks the run as complete: it can't be resumed any more."""
+        self.backup.unlink()
+
+    def _create(self, settings):
+        try:
+            for folder in (self.folder, self.log_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+                self._check_unused(folder)  # another process may have been faster
+            with files.replacing(self.folder / "config.json") as path:
+                path.write_text(json.dumps(settings, indent=2) + "\n")
+        except BaseException:
+            for folder in (self.folder, self.log_dir):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # only if it is empty
+            raise
+
+    def _check_unused(self, folder):
+        if self.unfinished:
+            raise UsageError(
+                f"{self.folder} holds an unfinished run; resume it with --resume, or choose "
+                "another name with --run"
+            )
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{folder} holds an earlier run; choose another name with --run")
+
+    def _check_same(self, settings):
+        saved = files.read_settings(self.folder / "config.json")
+        for name in settings:
+            decisive = name in DECISIVE or name.startswith("recipe_")
+            if decisive and settings[name] != saved.get(name):
+                raise UsageError(
+                    f"{self.folder} was started with {name}={saved.get(name)}. Received: "
+                    f"{name}={settings[name]}. Give --resume no other flags than --run and the "
+                    "folders, or choose another name with --run"
+                )
+
+
+def check_writable(folder):
+    """Raises the `OSError` that making the folder would raise, without making it."""
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder))
+    if not os.access(parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+
+def saved_flags(run):
+    """The flags that an unfinished run was started with, for `--resume`.
+
+    Example:
+        >>> with pytest.raises(UsageError, match="there is no run in saved_models/seed0"):
+        ...     saved_flags(Run("seed0", "saved_models", "logs"))
+
+    Args:
+        run: The `Run` to resume.
+
+    Returns:
+        Dictionary from names of flags, as `argparse` stores them, to values.
+
+    Raises:
+        UsageError: if there is no such run, or nothing is left to do.
+    """
+    if not (run.folder / "config.json").exists():
+        raise UsageError(f"--resume: there is no run in {run.folder}; see --run and --output-dir")
+    if not run.unfinished:
+        raise UsageError(f"--resume: the run in {run.folder} is finished; nothing is left to do")
+    saved = files.read_settings(run.folder / "config.json")
+    if saved["recipe"] not in RECIPES:
+        raise UsageError(
+            f"--resume: the run in {run.folder} was started by another version, with the recipe "
+            f"{saved['recipe']}"
+        )
+    return {name: saved[name] for name in SAVED_FLAGS if name in saved}
+
+
+def settings(flags, recipe):
+    """What is needed to repeat a run, as `config.json` holds it.
+
+    Example:
+        >>> import argparse
+        >>> flags = argparse.Namespace(arguments=["--seed", "1"], **dict.fromkeys(SAVED_FLAGS))
+        >>> found = settings(flags, RECIPES["published"])
+        >>> found["command"], found["recipe_batch_size"]
+        ('python train.py --seed 1', 64)
+
+    Args:
+        flags: Flags of `train.py`, with the command line as `arguments`.
+        recipe: The `Recipe`.
+
+    Returns:
+        Dictionary of numbers, strings, booleans and None: command, flags, recipe, dtype policy,
+        machine and versions.
+    """
+    return {
+        "command": shlex.join(["python", "train.py", *flags.arguments]),
+        **{name: getattr(flags, name) for name in SAVED_FLAGS},
+        **{f"recipe_{name}": value for name, value in dataclasses.asdict(recipe).items()},
+        "precision": keras.config.dtype_policy().name,
+        **environment(),
+    }
+
+
+def environment():
+    """Machine and versions.
+
+    Example:
+        >>> environment()["keras"] == keras.__version__
+        True
+
+    Returns:
+        Dictionary of strings.
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
+        "stn_keras": stn_keras.__version__,
+    }

@@ -1,0 +1,136 @@
+"""What `train.py` trains and is measured on: training, validation and test images."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from stn_keras.data import cifar10, pictures
+from stn_keras.training.runs import UsageError
+
+__all__ = ["Split", "Splits", "load"]
+
+
+class Split(NamedTuple):
+    """Images with their labels.
+
+    Example:
+        >>> images, labels = load("pets").validation
+        >>> images.shape, labels.shape
+        ((2, 32, 32, 3), (2, 2))
+
+    Args:
+        images: uint8 array `(n, height, width, 3)` in 0 … 255.
+        labels: One-hot array `(n, classes)`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass
+class Splits:
+    """Training, validation and test images of a data set.
+
+    The validation images choose the best epoch, and settings; the test images choose nothing.
+
+    Example:
+        >>> data = load("pets", image_size=32, validation_images=2)
+        >>> len(data.training.images), len(data.validation.images), data.classes
+        (6, 2, ['cat', 'dog'])
+
+    Args:
+        name: Of the data set, or its folder.
+        classes: The classes' names.
+        training: A `Split`.
+        validation: A `Split`.
+        test: A `Split`, or None where there are no test images.
+        skipped: Why each file that was skipped could not be read.
+    """
+
+    name: str
+    classes: list
+    training: Split
+    validation: Split
+    test: Split | None
+    skipped: list = dataclasses.field(default_factory=list)
+
+    @property
+    def shown(self):
+        """The images that figures show, of which none was trained on."""
+        return (self.test or self.validation).images
+
+
+def load(folder=None, *, image_size=32, validation_images=None, data_dir=None):
+    """CIFAR-10, or the pictures of a folder.
+
+    The folder has a sub-folder per class, or the folders `train`, `val` and `test` that have
+    them. Where no validation images are set apart in `val`, the last training images are held out.
+
+    Example:
+        >>> data = load("pets", validation_images=2)
+        >>> data.name, len(data.training.images), len(data.validation.images)
+        ('pets', 6, 2)
+
+    Args:
+        folder: Folder of pictures; None for CIFAR-10.
+        image_size: Height and width to which pictures are stretched, in pixels.
+        validation_images: How many training images to hold out. Default: 2,000 of CIFAR-10, a
+            fifth of pictures.
+        data_dir: TFDS data folder; see `data.cifar10.load`.
+
+    Returns:
+        `Splits`.
+
+    Raises:
+        UsageError: if `validation_images` leaves nothing to train on, or `val` is there already.
+        stn_keras.data.pictures.PictureError: if the folder can't be used.
+        stn_keras.data.cifar10.DataError: if CIFAR-10 can't be loaded.
+    """
+    if folder is None:
+        (images, labels), test = cifar10.load(data_dir)
+        training, validation = _hold_out(images, labels, validation_images or 2000)
+        return _splits("CIFAR-10", list(cifar10.CLASS_NAMES), training, validation, test)
+    folders = pictures.split_folders(folder)
+    *training, classes, skipped = pictures.load(folders.pop("train", folder), image_size)
+    others = {}
+    for name, path in folders.items():
+        *others[name], _, unreadable = pictures.load(path, image_size, classes)
+        skipped = skipped + unreadable
+    validation, test = others.get("val"), others.get("test")
+    if validation is None:
+        images, labels = training
+        count = validation_images or math.ceil(len(images) / 5)
+        training, validation = _hold_out(images, labels, count)
+    elif validation_images not in (None, len(validation[0])):
+        raise UsageError(
+            f"--validation-images holds training images out, but {folders['val']} has the "
+            f"validation images. Received: {validation_images}"
+        )
+    return _splits(str(folder), classes, training, validation, test, skipped)
+
+
+def _hold_out(images, labels, count):
+    rest = len(images) - count
+    if rest < 1:
+        raise UsageError(
+            f"--validation-images must be less than the {len(images)} images there are. "
+            f"Received: {count}"
+        )
+    return (images[:rest], labels[:rest]), (images[rest:], labels[rest:])
+
+
+def _splits(name, classes, training, validation, test, skipped=()):
+    def one_hot(images, labels):
+        return Split(images, keras.utils.to_categorical(labels, len(classes)))
+
+    return Splits(
+        name,
+        classes,
+        training=one_hot(*training),
+        validation=one_hot(*validation),
+        test=one_hot(*test) if test else None,
+        skipped=list(skipped),
+    )

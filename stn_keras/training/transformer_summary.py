@@ -1,0 +1,86 @@
+"""What a model's spatial transformers do to images, on TensorBoard."""
+
+import os
+
+import keras
+import numpy as np
+
+from stn_keras import plots
+from stn_keras.observe import decompose, figures, observe
+from stn_keras.training.tensorboard import tensorflow
+
+__all__ = ["TransformerSummary"]
+
+
+class TransformerSummary(keras.callbacks.Callback):
+    """Writes to TensorBoard what a model's spatial transformers do to a few fixed images.
+
+    Before training and after every epoch, for each `SpatialTransformer` that
+    `observe.transformers` finds in the model: mean and standard deviation over the images of all
+    that `decompose` returns, of "outside", the share of samples (0 … 1) that fall outside the
+    image, and of "nonfinite", the share of parameters that are NaN or infinite. Before training,
+    every few epochs and when training ends: a figure of the first eight images.
+
+    Tags are `{name}/{quantity}_mean`, `{name}/{quantity}_std` and `{name}/warps`; their step is the
+    number of epochs done. Transforms that aren't matrices have "outside", "nonfinite" and the
+    figure only. A model without a `SpatialTransformer` writes nothing.
+
+    Works on every backend of Keras; TensorFlow writes the files.
+
+    Args:
+        log_dir: folder of the run's TensorBoard logs; the events go to its folder `transformer`.
+        images: what the model is called on, see `observe.draw`.
+        figure_freq: epochs between figures; 0 for none.
+
+    Example:
+        >>> summary = TransformerSummary("logs", images)
+        >>> history = model.fit(images, labels, callbacks=[summary], verbose=0)
+    """
+
+    def __init__(self, log_dir, images, figure_freq=5):
+        super().__init__()
+        self.log_dir = os.path.join(log_dir, "transformer")
+        self.images = images
+        self.figure_freq = figure_freq
+
+    def on_train_begin(self, logs=None):
+        self._epoch = self._drawn = self._writer = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._epoch is None:  # Here and not in `on_train_begin`, which isn't told the epoch.
+            self._write(epoch, draw=self.figure_freq > 0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        due = self.figure_freq > 0 and (epoch + 1) % self.figure_freq == 0
+        self._write(epoch + 1, draw=due)
+
+    def on_train_end(self, logs=None):
+        if self.figure_freq > 0 and self._epoch != self._drawn:
+            self._write(self._epoch, draw=True, scalars=False)
+        if self._writer:
+            self._writer.close()
+
+    def _write(self, epoch, *, draw, scalars=True):
+        self._epoch, self._drawn = epoch, epoch if draw else self._drawn
+        seen = observe(self.model, self.images)
+        if not seen:
+            return
+        tf = tensorflow()
+        self._writer = self._writer or tf.summary.create_file_writer(self.log_dir)
+        with self._writer.as_default(step=epoch):
+            for name, sight in seen.items() if scalars else ():
+                write_scalars(name, sight)
+            for name, figure in figures(seen, self.images).items() if draw else ():
+                tf.summary.image(f"{name}/warps", plots.pixels(figure)[np.newaxis])
+        self._writer.flush()
+
+
+def write_scalars(name, sight):
+    tf = tensorflow()
+    quantities = {} if sight.matrix is None else decompose(sight.matrix)
+    quantities |= {"outside": sight.outside, "nonfinite": sight.nonfinite}
+    for quantity, values in quantities.items():
+        with np.errstate(invalid="ignore"):  # of infinite ones the deviation is NaN
+            mean, deviation = values.mean(), values.std()
+        tf.summary.scalar(f"{name}/{quantity}_mean", mean)
+        tf.summary.scalar(f"{name}/{quantity}_std", deviation)

@@ -1,0 +1,75 @@
+"""Images warped by theta, in pixel units throughout."""
+
+from keras import ops
+
+from stn_keras import backend
+from stn_keras.blend import sample
+from stn_keras.geometry import affine_grid, between_pixels, to_grid
+
+
+@backend.compiled
+def warp(images, theta, fill, *, transform, output_size, antialias, **options):
+    """What `grid_sample(images, transform.grid(theta, output_size))` gives, in one piece.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        theta: `(batch, num_parameters)`.
+        fill: `(channels,)` or `(1,)`, see `fill_mode`.
+        transform: What `theta` means.
+        output_size: `(height, width)`, or None for the images'.
+        antialias: Samples per output pixel along each axis, averaged.
+        **options: interpolation, fill_mode, filled and align_corners, see `sample`.
+
+    Returns:
+        `(batch, *output_size, channels)`, in the dtype of `images`.
+    """
+    input_size = ops.shape(images)[1:3]
+    fine_size = [length * antialias for length in output_size or input_size]
+    where = theta, input_size, fine_size, options["align_corners"]
+    if backend.has_native(images, fine_size, **options):
+        samples = natively(images, fill, transform, where, options)
+    else:
+        samples = in_pixels(images, fill, transform, where, options)
+    return ops.cast(mean_of_blocks(samples, antialias), images.dtype)
+
+
+def in_pixels(images, fill, transform, where, options):
+    """The samples by operations of ours; an affine warp's also know its matrix."""
+    theta, input_size, size, align_corners = where
+    matrix = transform.affine(theta, input_size, align_corners)
+    if matrix is not None:
+        matrix = between_pixels(matrix, input_size, size, align_corners)
+    return sample(images, transform.pixels(*where), fill, matrix=matrix, **options)
+
+
+def natively(images, fill, transform, where, options):
+    """The same by the backend's own sampler, which takes a normalised grid.
+
+    It rounds the grid, which must not show where a warp is the identity.
+    """
+    theta, input_size, size, align_corners = where
+    matrix = transform.affine(theta, input_size, align_corners)
+    if matrix is None:
+        grid = to_grid(transform.pixels(*where), input_size, align_corners)
+    else:
+        grid = affine_grid(matrix, tuple(size), align_corners=align_corners)
+    unchanged = None
+    if tuple(size) == tuple(input_size):
+        identity = ops.convert_to_tensor(transform.identity, theta.dtype)
+        unchanged = ops.all(theta == identity[None], axis=1)
+
+    def plain(images, grid):
+        from stn_keras.sampling import at_points
+
+        return at_points(images, grid, fill, name="grid", **options)
+
+    return backend.native(images, grid, plain, unchanged, **options)
+
+
+def mean_of_blocks(images, side):
+    """Each square block of pixels of `(batch, height, width, channels)` averaged to one."""
+    if side == 1:
+        return images
+    _, height, width, channels = ops.shape(images)
+    blocks = (-1, height // side, side, width // side, side, channels)
+    return ops.sum(ops.reshape(images, blocks), axis=(2, 4)) / side**2

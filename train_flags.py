@@ -1,0 +1,143 @@
+"""The flags of `train.py`.
+
+Apart from the library, whose import takes seconds: `--help` and a wrong flag are answered at once.
+"""
+
+import argparse
+import datetime
+import pathlib
+
+SMALLEST_IMAGE = 18  # pixels, of which the network's convolutions leave one
+GREATEST_SEED = 2**32 - 1  # of NumPy
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """Ends the program with one line, where argparse prints all flags first."""
+        self.exit(2, f"{self.prog}: {message} (--help explains all flags)\n")
+
+
+def at_least(least):
+    """The type of a flag that is a whole number."""
+
+    def whole_number(text):
+        if text.isdecimal() and least <= int(text) <= GREATEST_SEED:
+            return int(text)
+        wanted = f"must be a whole number from {least} to {GREATEST_SEED}"
+        raise argparse.ArgumentTypeError(f"{wanted}. Received: {text!r}")
+
+    return whole_number
+
+
+def parse(arguments, **defaults):
+    """The flags of a command line; `defaults` replace the defaults below, by name."""
+    parser = build_parser()
+    parser.set_defaults(**defaults)
+    flags = parser.parse_args(arguments)
+    if flags.resume and not flags.run:
+        parser.error("--resume needs the name of a run: --run NAME")
+    if flags.image_size != 32 and not flags.images:
+        parser.error(
+            "--image-size is for --images; a run on those is resumed with the same --images"
+        )
+    flags.run = flags.run or f"{flags.recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    flags.arguments = arguments
+    return flags
+
+
+def build_parser():
+    parser = Parser(
+        prog="train.py",
+        description="Train a spatial transformer network on CIFAR-10, or on pictures of your own.",
+    )
+    add = parser.add_argument
+    add(
+        "--epochs",
+        type=at_least(1),
+        default=50,
+        metavar="N",
+        help="How often the network sees every training image. (default: 50)",
+    )
+    add(
+        "--recipe",
+        choices=["tuned", "published"],
+        default="tuned",
+        help="How to train: for the best accuracy, or as the published PyTorch run did. "
+        "(default: tuned)",
+    )
+    add(
+        "--seed",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="Decides weights, order, augmentation and dropout; the same seed repeats a run. "
+        "(default: 0)",
+    )
+    add(
+        "--precision",
+        choices=["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+        default="auto",
+        help="Keras's dtype policy; auto takes the fastest one of this machine. (default: auto)",
+    )
+    add(
+        "--no-transformer",
+        dest="transformer",
+        action="store_false",
+        help="Train the same classifier without its spatial transformer.",
+    )
+    add(
+        "--images",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="Train on pictures of your own: a sub-folder for each class, or the folders train, "
+        "val and test with these. (default: CIFAR-10)",
+    )
+    add(
+        "--image-size",
+        type=at_least(SMALLEST_IMAGE),
+        default=32,
+        metavar="N",
+        help="Height and width in pixels to which --images are stretched. (default: 32)",
+    )
+    add(
+        "--validation-images",
+        type=at_least(1),
+        metavar="N",
+        help="How many training images are held out, to choose the best epoch. "
+        "(default: 2000, of --images a fifth)",
+    )
+    add(
+        "--distribute",
+        choices=["mirrored"],
+        help="Divide every batch among all GPUs of this machine. (default: use one)",
+    )
+    add(
+        "--run",
+        metavar="NAME",
+        help="Name of the run and of its folders. (default: the recipe and the time)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="Continue the unfinished run named by --run, with the settings it was started with.",
+    )
+    add(
+        "--output-dir",
+        type=pathlib.Path,
+        default=pathlib.Path("saved_models"),
+        metavar="FOLDER",
+        help="Where the run's models, history and figures go. (default: saved_models)",
+    )
+    add(
+        "--log-dir",
+        type=pathlib.Path,
+        default=pathlib.Path("logs"),
+        metavar="FOLDER",
+        help="Where the run's TensorBoard logs go. (default: logs)",
+    )
+    add(
+        "--data-dir",
+        metavar="FOLDER",
+        help="Where CIFAR-10 is stored. (default: TFDS_DATA_DIR or ~/tensorflow_datasets)",
+    )
+    return parser
