@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import stn_keras
-from stn_keras import SpatialTransformer, localization, sampling, transforms
+from stn_keras import SpatialTransformer, localization, taps, transforms
 from stn_keras.serving import export
 
 pytestmark = pytest.mark.slow
@@ -71,8 +71,8 @@ def test_every_transform(rng, tmp_path, uncompiled, transform):
     check(model, tmp_path / "model.tflite", images=waves(rng))
 
 
-@pytest.mark.parametrize("fill_mode", sampling.FILL_MODES)
-@pytest.mark.parametrize("interpolation", sampling.INTERPOLATIONS)
+@pytest.mark.parametrize("fill_mode", taps.FILL_MODES)
+@pytest.mark.parametrize("interpolation", taps.INTERPOLATIONS)
 def test_every_sampler(rng, tmp_path, uncompiled, interpolation, fill_mode):
     images = keras.Input((*SIZE, 3), name="images")
     options = {"fill_value": 0.5, "align_corners": bool(rng.integers(2))}
