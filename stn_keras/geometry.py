@@ -220,8 +220,9 @@ def product(left, right):
 
 
 def plane(coefficients, output_size):
-    """`a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle; `a·u + b·v + c·w + d`
-    with three axes. The coefficients are `(batch,)` each.
+    """`a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
+
+    With three axes `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
 
     Its gradient is a small matrix product per axis. Left to themselves compilers would sum over
     all pixels once per coefficient, and compute what they sum anew each time.

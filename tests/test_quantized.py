@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import stn_keras
 from stn_keras import SpatialTransformer, localization, taps, transforms
@@ -69,6 +70,23 @@ def test_every_transform(rng, tmp_path, uncompiled, transform):
     images = keras.Input((*SIZE, 3), name="images")
     model = keras.Model(images, looking(rng, transform)(images))
     check(model, tmp_path / "model.tflite", images=waves(rng))
+
+
+@pytest.mark.parametrize("transform", transforms.TRANSFORMS)
+def test_the_ordinary_conversion_keeps_warps(rng, transform):
+    """TensorFlow's own, without this library's: coordinates are of eight bits too."""
+    images = keras.Input((*SIZE, 3), batch_size=1, name="images")
+    model, data = keras.Model(images, looking(rng, transform)(images)), waves(rng)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[None]] for image in data[:32])
+    content = converter.convert()
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    runner = interpreter.Interpreter(model_content=content).get_signature_runner()
+    for image in data[::8, None]:
+        expected = model(image).numpy()
+        (found,) = runner(images=image).values()
+        assert np.abs(found - expected).mean() < 0.05 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("fill_mode", taps.FILL_MODES)
