@@ -14,8 +14,7 @@ import statistics
 import numpy as np
 from matplotlib.figure import Figure
 
-from stn_keras import curves, plots
-from stn_keras.training import files
+from stn_keras import curves, files, plots
 
 FOLDER = pathlib.Path(__file__).parent
 MNIST, CIFAR10 = FOLDER / "distorted_mnist", FOLDER / "distorted_cifar10"

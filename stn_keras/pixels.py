@@ -11,17 +11,8 @@ A matrix in pixels is one for images of certain sizes; in normalised units it is
 
 from keras import ops
 
-from stn_keras.geometry import (
-    Size,
-    as_coordinates,
-    as_size,
-    invert,
-    middle,
-    positive_extent,
-    product,
-)
-
-__all__ = ["from_pixel_matrix", "to_pixel_matrix"]
+from stn_keras.arguments import Size, as_coordinates, as_size
+from stn_keras.coordinates import middle, positive_extent, product
 
 
 def from_pixel_matrix(
@@ -76,7 +67,7 @@ def from_pixel_matrix(
     if inverse:
         return to_normalised(square, of_output, of_input, align_corners)[:, :rows]
     # Inverted last: matrices of numbers around 1 lose no digits.
-    return invert(to_normalised(square, of_input, of_output, align_corners))[:, :rows]
+    return ops.inv(to_normalised(square, of_input, of_output, align_corners))[:, :rows]
 
 
 def to_pixel_matrix(
@@ -121,7 +112,7 @@ def to_pixel_matrix(
     of_input, of_output = sizes(input_size, output_size)
     if inverse:
         return to_pixels(square, of_output, of_input, align_corners)[:, :rows]
-    return to_pixels(invert(square), of_input, of_output, align_corners)[:, :rows]
+    return to_pixels(ops.inv(square), of_input, of_output, align_corners)[:, :rows]
 
 
 def as_square(matrix, name):

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = (
     "geometry",
-    "pixels",
     "sampling",
     "transforms",
     "layers",

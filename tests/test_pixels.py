@@ -9,7 +9,7 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 from stn_keras import SpatialTransformer, transforms
-from stn_keras.pixels import from_pixel_matrix, to_pixel_matrix
+from stn_keras.geometry import from_pixel_matrix, to_pixel_matrix
 
 INPUT, OUTPUT = (40, 64), (56, 33)  # (height, width)
 

@@ -1,7 +1,6 @@
 """Keras's own ONNX export on the PyTorch backend, run by ONNX Runtime."""
 
 import keras
-import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 

@@ -7,7 +7,8 @@ import logging
 import keras
 from keras import ops
 
-from stn_keras.geometry import to_grid, wide_dtype
+from stn_keras.arguments import wide_dtype
+from stn_keras.coordinates import to_grid
 from stn_keras.serving.tracing import (
     ExportError,
     in_float64,

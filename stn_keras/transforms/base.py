@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from stn_keras import geometry
+from stn_keras.arguments import as_coordinates, as_size
+from stn_keras.coordinates import affine_pixels, positive_extent, to_grid
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
@@ -52,9 +53,9 @@ class Transform:
             ValueError: if `theta` is not of the transform's shape, or `output_size` not two
                 positive integers.
         """
-        size = geometry.as_size(output_size, "output_size")
+        size = as_size(output_size, "output_size")
         coordinates = self.pixels(theta, size, size, align_corners)
-        return geometry.to_grid(coordinates, size, align_corners)
+        return to_grid(coordinates, size, align_corners)
 
     def pixels(self, theta, input_size, output_size, align_corners):
         """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
@@ -71,7 +72,7 @@ class Transform:
         Raises:
             ValueError: if it is of another shape.
         """
-        theta = geometry.as_coordinates(theta)
+        theta = as_coordinates(theta)
         if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
             raise ValueError(
                 f"`theta` must have shape (batch, {self.num_parameters}) for {self}. "
@@ -117,8 +118,8 @@ class MatrixTransform(Transform):
 
     def matrix_in(self, theta, input_size, align_corners):
         """`matrix` for an input of that size in pixels."""
-        theta = geometry.as_coordinates(theta)
-        units = [geometry.positive_extent(n, align_corners, theta.dtype) for n in input_size]
+        theta = as_coordinates(theta)
+        units = [positive_extent(n, align_corners, theta.dtype) for n in input_size]
         return self.matrix(theta, units)
 
     # A name or an instance of the family that compositions of these transforms belong to.
@@ -126,7 +127,7 @@ class MatrixTransform(Transform):
 
     def pixels(self, theta, input_size, output_size, align_corners):
         matrix = self.matrix_in(theta, input_size, align_corners)[:, :2]
-        return geometry.affine_pixels(matrix, input_size, output_size, align_corners)
+        return affine_pixels(matrix, input_size, output_size, align_corners)
 
     def affine(self, theta, input_size, align_corners):
         if type(self).pixels is not MatrixTransform.pixels:
