@@ -123,8 +123,9 @@ def shared_network():
     return keras.Model(images, keras.layers.Concatenate(dtype="float32")([features, theta]))
 
 
-@pytest.mark.parametrize("format", OUTPUTS)
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy, format", [*(("float32", format) for format in OUTPUTS), ("mixed_float16", "onnx")]
+)
 def test_a_shared_network_is_exported_once(rng, tmp_path, uncompiled, set_policy, policy, format):
     set_policy(policy)
     model = shared_network()
@@ -326,7 +327,8 @@ def wide_model(rng, case):
 def test_float64_in_onnx_and_saved_models(rng, tmp_path, case):
     model, inputs = wide_model(rng, case)
     agree(model, inputs, tmp_path / "warp.onnx", "onnx")
-    agree(model, inputs, tmp_path / "warp", "saved_model")
+    if case == "layer":
+        agree(model, inputs, tmp_path / "warp", "saved_model")
 
 
 def test_float64_that_a_runtime_lacks_is_refused(rng, tmp_path):

@@ -15,7 +15,7 @@ from PIL import Image
 from stn_keras import SpatialTransformer
 from stn_keras.__main__ import FORMATS, main
 from stn_keras.data.pictures import read
-from stn_keras.serving import export, predict
+from stn_keras.serving import export, inputs, predict
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="models are exported on TensorFlow"
@@ -90,7 +90,8 @@ def test_export_in_int8(tmp_path, rng, capsys):
     assert main([*command, str(tmp_path / "pets")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'model.tflite'}\n"
     runner = interpreter.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
-    images = rng.uniform(0, 255, (5, 8, 8, 1)).astype("float32")
+    files = [tmp_path / "pets" / "cat" / f"{k}.png" for k in range(20)]
+    images = np.concatenate([inputs.read(path, model.inputs[0].shape) for path in files])
     expected = model(images)
     assert_allclose(runner(images=images)["output_0"], expected, atol=0.05 * np.ptp(expected))
 

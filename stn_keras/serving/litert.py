@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from stn_keras import layers, sampling
+from stn_keras.sampling import at_points
 from stn_keras.serving.tracing import ExportError, in_float64, warping
+from stn_keras.warp import warp
 
 WARP = "stn_keras_warp"  # in the names of a warp's operations
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
@@ -22,7 +23,7 @@ def save(model, path, arrays=None):
         settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
         settings["representative_dataset"] = lambda: _one_by_one(model, arrays)
         settings["_experimental_calibrate_only"] = True
-    plain = layers.warp.__wrapped__, sampling.at_points.__wrapped__
+    plain = warp.__wrapped__, at_points.__wrapped__
     with warping(*map(_named, plain)), warnings.catch_warnings():
         # The converter's own use of what it advises against.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
