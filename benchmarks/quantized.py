@@ -68,8 +68,8 @@ def main(arguments=None):
                 times[name].append(microseconds(function, images[:1], args.seconds))
     same = np.mean(outputs["float32"].argmax(1) == outputs["int8"].argmax(1))
     error = np.abs(outputs["float32"] - outputs["int8"]).mean() / np.ptp(outputs["float32"])
-    print(f"{len(images):,} test images; the same class for {same:.2%}; mean error of the logits ")
-    print(f"{error:.2%} of their range\n")
+    print(f"{len(images):,} test images; the same class for {same:.2%}; mean error of the logits")
+    print(f"is {error:.2%} of their range\n")
     print("| LiteRT | KiB | 1 image, 1 thread, µs | accuracy |\n|---|---|---|---|")
     for name in paths:
         accuracy = np.mean(outputs[name].argmax(1) == labels)
