@@ -25,6 +25,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from stn_keras import layers, models, sampling
 from stn_keras.serving import export
+from stn_keras.serving import onnx as onnx_files
 
 
 def model():
@@ -53,9 +54,9 @@ def contenders(network, folder):
 
     yield "ONNX", *onnx(network, folder / "model.onnx")
     plain = mock.patch.multiple(
-        export,
-        _onnx_warp=layers.warp.__wrapped__,
-        _onnx_at_points=sampling.at_points.__wrapped__,
+        onnx_files,
+        _warp=layers.warp.__wrapped__,
+        _at_points=sampling.at_points.__wrapped__,
     )
     with plain:
         yield "ONNX, gathers", *onnx(network, folder / "gathers.onnx")

@@ -49,12 +49,33 @@ def export_model(args):
     from stn_keras.serving.saved import load
 
     output = args.output or args.model.with_name(args.model.stem + export.SUFFIXES[args.format])
+    model = load(args.model)
+    examples = None if args.quantize is None else pictures_for(model, args.quantize)
     try:
-        export.save(load(args.model), output, args.format)
+        export.save(model, output, args.format, quantize=examples)
     except export.ExportError as error:
         return [error]
     print(output)
     return []
+
+
+def pictures_for(model, folder):
+    """The pictures of a folder, as the model takes them."""
+    try:
+        from stn_keras.data.pictures import PictureError
+        from stn_keras.serving import inputs
+    except ImportError as error:
+        raise ValueError(f"{error}; pip install -r requirements.txt") from error
+    count = len(getattr(model, "inputs", None) or [])
+    if count != 1:
+        raise ValueError(
+            "--quantize is for models of one input; in Python `stn_keras.export.save` takes "
+            f"examples of several. Received: a model of {count} inputs"
+        )
+    try:
+        return inputs.read_folder(folder, model.inputs[0].shape)
+    except PictureError as error:
+        raise ValueError(error) from error
 
 
 def predict(args):
@@ -99,6 +120,12 @@ def parse(arguments):
     command.add_argument(
         "--output", type=pathlib.Path, metavar="PATH", help="default: beside the model"
     )
+    command.add_argument(
+        "--quantize",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="LiteRT in int8; the folder holds pictures like those in use, a hundred or more",
+    )
 
     command = commands.add_parser("predict", help="classes of images, and what it looks at there")
     command.set_defaults(command=predict)
@@ -117,7 +144,10 @@ def parse(arguments):
         default=pathlib.Path(),
         help="for the drawings of the warps; default: the current folder",
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if getattr(args, "quantize", None) and args.format != "litert":
+        parser.error(f"--quantize is for --format litert, not {args.format}")
+    return args
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def between_pixels(theta, input_size, output_size, align_corners):
     """`(batch, 2, 3)`, from output to input pixels, both counted from the middles, of affine
     transforms."""
     units = [extent(length, align_corners) for length in input_size]
-    return ops.stack(affine_rows(theta, units, output_size, align_corners), axis=1)
+    rows = affine_rows(theta, units, output_size, align_corners)
+    return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=1)
 
 
 def affine_map(theta, units, output_size, align_corners):
@@ -43,14 +44,15 @@ def affine_map(theta, units, output_size, align_corners):
 
 
 def affine_rows(theta, units, output_size, align_corners):
-    """The rows of `theta`, `(batch, axes + 1)` each, from output pixels to `units`."""
+    """The rows of `theta`, axes + 1 tensors `(batch,)` each, from output pixels to `units`."""
     steps = [positive_extent(length, align_corners, theta.dtype) for length in output_size]
     rows = []
     for row, unit in enumerate(reversed(units)):
         unit = as_float(unit, theta.dtype)
         slopes = [theta[:, row, k] * (unit / step) for k, step in enumerate(reversed(steps))]
         origin = theta[:, row, len(steps)] * (unit / 2)
-        rows.append(ops.stack([*slopes, origin], axis=-1))
+        # Not stacked: what is stacked shares the eight bits of an int8 model in LiteRT.
+        rows.append([*slopes, origin])
     return rows
 
 
@@ -85,37 +87,36 @@ def product(left, right):
 
 
 def plane(coefficients, output_size):
-    """`(batch, 3)` → `a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
+    """`a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
 
-    With three axes `(batch, 4)` → `a·u + b·v + c·w + d`.
+    With three axes `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
 
     Its gradient is a small matrix product per axis. Left to themselves compilers would sum over
     all pixels once per coefficient, and compute what they sum anew each time.
     """
     axes = len(output_size)
 
-    def forward(coefficients):
-        positions = [from_middle(length, coefficients.dtype) for length in reversed(output_size)]
-        *slopes, value = (
-            ops.reshape(k, (-1,) + (1,) * axes) for k in ops.unstack(coefficients, axis=1)
-        )
+    def forward(*coefficients):
+        dtype = coefficients[0].dtype
+        positions = [from_middle(length, dtype) for length in reversed(output_size)]
+        *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
         for k, (slope, position) in enumerate(zip(slopes, positions)):
             along = (1,) * (axes - k) + (-1,) + (1,) * k
             value = value + slope * ops.reshape(position, along)
         return value
 
-    def backward(wanted, upstream, coefficients):
+    def backward(wanted, upstream, *coefficients):
         sums, found = upstream, []
         for k, length in enumerate(reversed(output_size), 1):
-            position = from_middle(length, coefficients.dtype)
+            position = from_middle(length, upstream.dtype)
             # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
             moments = sums @ ops.stack([position, ops.ones_like(position)], axis=-1)
             rest = math.prod(output_size[: axes - k])
             found.append(ops.sum(ops.reshape(moments[..., 0], (-1, rest)), axis=1))
             sums = moments[..., 1]
-        return (ops.stack([*found, sums], axis=-1),)
+        return *found, sums
 
-    return backend.with_gradient(forward, backward)(coefficients)
+    return backend.with_gradient(forward, backward)(*coefficients)
 
 
 def to_pixels(grid, size, align_corners):

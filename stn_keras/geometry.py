@@ -21,8 +21,16 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.arguments import Size, as_affine, as_coordinates, as_size, is_symbolic, wide_dtype
 from stn_keras.coordinates import affine_map, divided, product
+from stn_keras.pixels import from_pixel_matrix, to_pixel_matrix
 
-__all__ = ["affine_grid", "compose", "invert", "transform_points"]
+__all__ = [
+    "affine_grid",
+    "compose",
+    "from_pixel_matrix",
+    "invert",
+    "to_pixel_matrix",
+    "transform_points",
+]
 
 
 def affine_grid(theta, output_size: Size, *, align_corners: bool = False):

@@ -139,8 +139,10 @@ def as_dtype(samples, dtype):
 
 
 def to_channels_last(images, data_format):
-    return images if data_format == "channels_last" else ops.moveaxis(images, 1, -1)
+    last = len(images.shape) - 1  # of an axis −1 PyTorch's exporter makes faulty ONNX
+    return images if data_format == "channels_last" else ops.moveaxis(images, 1, last)
 
 
 def from_channels_last(images, data_format):
-    return images if data_format == "channels_last" else ops.moveaxis(images, -1, 1)
+    last = len(images.shape) - 1
+    return images if data_format == "channels_last" else ops.moveaxis(images, last, 1)

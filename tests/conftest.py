@@ -29,6 +29,7 @@ else:
             "own_pictures",
             "pipeline",
             "precision",
+            "quantized",
             "recipes",
             "resume",
             "several_machines",

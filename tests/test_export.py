@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 from collections import Counter
 
 import keras
@@ -14,7 +15,7 @@ from numpy.testing import assert_allclose
 import stn_keras
 from stn_keras import SpatialTransformer, layers, localization, taps, transforms
 from stn_keras.models import cifar10_stn
-from stn_keras.serving import export
+from stn_keras.serving import export, onnx
 
 pytestmark = pytest.mark.slow
 
@@ -25,21 +26,19 @@ def onnx_outputs(path, inputs):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(path)
     assert {x.name for x in session.get_inputs()} == inputs.keys()
-    return session.run(None, inputs)[0]
+    return dict(zip((x.name for x in session.get_outputs()), session.run(None, inputs)))
 
 
 def litert_outputs(path, inputs):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path))
-    (output,) = interpreter.get_signature_runner()(**inputs).values()
-    return output
+    return interpreter.get_signature_runner()(**inputs)
 
 
 def saved_model_outputs(path, inputs):
     model = tf.saved_model.load(str(path))
-    (output,) = model.signatures["serving_default"](
-        **{name: tf.constant(x) for name, x in inputs.items()}
-    ).values()
-    return output.numpy()
+    inputs = {name: tf.constant(x) for name, x in inputs.items()}
+    outputs = model.signatures["serving_default"](**inputs)
+    return {name: x.numpy() for name, x in outputs.items()}
 
 
 OUTPUTS = {"onnx": onnx_outputs, "litert": litert_outputs, "saved_model": saved_model_outputs}
@@ -53,7 +52,8 @@ def agree(model, inputs, path, format):
     for count in (len(next(iter(inputs.values()))), 1):
         batch = {name: x[:count] for name, x in inputs.items()}
         received = batch if len(batch) > 1 else next(iter(batch.values()))
-        assert_allclose(OUTPUTS[format](path, batch), model(received), rtol=0, atol=1e-5)
+        (output,) = OUTPUTS[format](path, batch).values()
+        assert_allclose(output, model(received), rtol=0, atol=1e-5)
 
 
 def warp_and_inputs(rng, transform="affine", shape=SIZE, **options):
@@ -105,7 +105,7 @@ def test_half_precision_is_exported_as_float32(rng, tmp_path, set_policy, policy
     full.set_weights(half.get_weights())
     path = tmp_path / "model.onnx"
     export.save(half, path, "onnx")
-    found = onnx_outputs(path, inputs)
+    (found,) = onnx_outputs(path, inputs).values()
     assert_allclose(found, full(inputs["images"]), rtol=0, atol=1e-5)
     assert np.abs(found - ops.cast(half(inputs["images"]), "float32")).max() > 1e-5
     assert half.get_layer("transformer").compute_dtype == policy.removeprefix("mixed_")
@@ -123,8 +123,9 @@ def shared_network():
     return keras.Model(images, keras.layers.Concatenate(dtype="float32")([features, theta]))
 
 
-@pytest.mark.parametrize("format", OUTPUTS)
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy, format", [*(("float32", format) for format in OUTPUTS), ("mixed_float16", "onnx")]
+)
 def test_a_shared_network_is_exported_once(rng, tmp_path, uncompiled, set_policy, policy, format):
     set_policy(policy)
     model = shared_network()
@@ -135,7 +136,7 @@ def test_a_shared_network_is_exported_once(rng, tmp_path, uncompiled, set_policy
     images = {"images": rng.random((3, *SIZE), "float32")}
     path = tmp_path / f"model{export.SUFFIXES[format]}"
     export.save(model, path, format)
-    found = OUTPUTS[format](path, images)
+    (found,) = OUTPUTS[format](path, images).values()
     assert_allclose(found, wide(images["images"]), rtol=0, atol=1e-5)
 
 
@@ -152,7 +153,7 @@ def test_a_model_that_can_t_be_rebuilt_in_float32_says_why(tmp_path, set_policy)
 def test_keras_s_own_export_of_a_shared_network(rng, tmp_path):
     model, images = shared_network(), {"images": rng.random((2, *SIZE), "float32")}
     model.export(tmp_path / "model", format="tf_saved_model", verbose=False)
-    found = saved_model_outputs(tmp_path / "model", images)
+    (found,) = saved_model_outputs(tmp_path / "model", images).values()
     assert_allclose(found, model(images["images"]), rtol=0, atol=1e-5)
 
 
@@ -179,7 +180,7 @@ def test_onnx_carries_every_transform(rng, tmp_path, uncompiled, transform):
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(
     "interpolation, fill_mode",
-    [*itertools.product(taps.INTERPOLATIONS, export.PADDING_MODES)],
+    [*itertools.product(taps.INTERPOLATIONS, onnx.PADDING_MODES)],
 )
 def test_onnx_carries_every_sampler(
     rng, tmp_path, uncompiled, interpolation, fill_mode, align_corners
@@ -235,6 +236,113 @@ def test_images_of_any_size(rng, tmp_path, uncompiled):
     agree(model, inputs, tmp_path / "warp.onnx", "onnx")
 
 
+def dense(name):
+    return keras.layers.Dense(3, name=name)
+
+
+def named(case):
+    """A model, inputs as it takes them, the names of these, and those of the outputs."""
+    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
+    x, y = np.eye(2, 4, dtype="float32"), np.ones((2, 4), "float32")
+    theta, logits = dense("head")(first), dense("classes")(second)
+    if case == "dictionaries":
+        model = keras.Model({"first": first, "second": second}, {"theta": theta, "logits": logits})
+        return model, {"first": x, "second": y}, {"first": x, "second": y}, ("logits", "theta")
+    if case == "keys that are not the inputs' names":
+        model = keras.Model({"b": first, "a": second}, {"z": theta, "y": logits})
+        return model, {"b": x, "a": y}, {"b": x, "a": y}, ("y", "z")
+    if case == "nested":
+        model = keras.Model([first, second], {"scores": [theta, logits], "deep": {"er": theta}})
+        return model, [x, y], {"first": x, "second": y}, ("deep_er", "scores_0", "scores_1")
+    if case == "an input and a tensor twice":
+        model = keras.Model(first, {"given": first, "a": theta, "b": theta})
+        return model, x, {"first": x}, ("a", "b", "given")
+    model = keras.Model([second, first], [theta, logits])
+    names = ("head", "classes")
+    return model, [y, x], {"first": x, "second": y}, names
+
+
+@pytest.mark.parametrize("format", OUTPUTS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        "dictionaries",
+        "keys that are not the inputs' names",
+        "nested",
+        "an input and a tensor twice",
+        "lists",
+    ],
+)
+def test_names_are_kept(tmp_path, case, format):
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+    model, structure, inputs, names = named(case)
+    if case == "lists" and format != "onnx":
+        names = ("output_0", "output_1")
+    path = tmp_path / f"model{export.SUFFIXES[format]}"
+    export.save(model, path, format)
+    found = OUTPUTS[format](path, inputs)
+    assert found.keys() == {*names}
+    for name, expected in zip(names, keras.tree.flatten(model(structure))):
+        assert_allclose(found[name], expected, rtol=0, atol=1e-6, err_msg=name)
+
+
+class Halves(keras.Layer):
+    def call(self, x):
+        return x[:, :1], x[:, 1:]
+
+
+def test_onnx_numbers_names_that_are_taken(tmp_path):
+    pytest.importorskip("tf2onnx")
+    x, image = np.eye(2, 4, dtype="float32"), keras.Input((4,), name="image")
+    for outputs, names in (
+        (Halves(name="halves")(image), ["halves", "halves_1"]),
+        ({"image": dense("a")(image)}, ["image_1"]),
+    ):
+        model = keras.Model(image, outputs)
+        export.save(model, tmp_path / "model.onnx", "onnx")
+        found = onnx_outputs(tmp_path / "model.onnx", {"image": x})
+        assert list(found) == names
+        for output, expected in zip(found.values(), keras.tree.flatten(model(x))):
+            assert_allclose(output, expected, rtol=0, atol=1e-6)
+
+
+def wide_model(rng, case):
+    """A model with float64 in it, and its inputs."""
+    images = keras.Input(SIZE, name="images")
+    inputs = {"images": rng.random((3, *SIZE), "float32")}
+    if case == "theta":
+        theta = keras.Input((6,), name="theta", dtype="float64")
+        inputs["theta"] = np.array([1, 0.1, 0, 0, 0.9, 0.1]) + rng.uniform(-0.3, 0.3, (3, 6))
+        warp = SpatialTransformer(interpolation="bicubic", fill_value=0.5)
+        return keras.Model({"images": images, "theta": theta}, warp([images, theta])), inputs
+    bias = keras.initializers.Constant(rng.uniform(-0.4, 0.4, 8))
+    head = keras.layers.Dense(8, "tanh", bias_initializer=bias, dtype="float64")
+    network = keras.Sequential([keras.layers.Flatten(dtype="float64"), head])
+    layer = SpatialTransformer(network, transform="projective", dtype="float64")
+    return keras.Model({"images": images}, keras.layers.Flatten()(layer(images))), inputs
+
+
+@pytest.mark.parametrize("case", ["theta", "layer"])
+def test_float64_in_onnx_and_saved_models(rng, tmp_path, case):
+    model, inputs = wide_model(rng, case)
+    agree(model, inputs, tmp_path / "warp.onnx", "onnx")
+    if case == "layer":
+        agree(model, inputs, tmp_path / "warp", "saved_model")
+
+
+def test_float64_that_a_runtime_lacks_is_refused(rng, tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(export.ExportError, match="LiteRT.*float64.*|float64.*LiteRT"):
+        export.save(wide_model(rng, "theta")[0], tmp_path / "model.tflite", "litert")
+    images = keras.Input(SIZE, dtype="float64")
+    convolved = keras.layers.Conv2D(2, 3, dtype="float64")(images)
+    with pytest.raises(export.ExportError, match="ONNX Runtime.*float64"):
+        export.save(keras.Model(images, convolved), tmp_path / "model.onnx", "onnx")
+    assert not os.listdir(tmp_path)
+
+
 class Unknown(keras.Layer):
     """An operation that neither LiteRT nor ONNX has."""
 
@@ -242,18 +350,24 @@ class Unknown(keras.Layer):
         return tf.image.rgb_to_hsv(tf.image.adjust_jpeg_quality(images[0], 50))[None]
 
 
-@pytest.mark.parametrize("format", ["onnx", "litert"])
-def test_an_operation_that_the_format_lacks_leaves_the_old_file(tmp_path, format):
+@pytest.mark.parametrize("format, words", [("onnx", "AdjustJpeg|Decode"), ("litert", "converter")])
+def test_an_operation_that_the_format_lacks_leaves_the_old_file(tmp_path, format, words):
     if format == "onnx":
         pytest.importorskip("tf2onnx")
     inputs = keras.Input((8, 8, 3))
     path = tmp_path / f"model{export.SUFFIXES[format]}"
     path.write_text("before")
     warp = layers.warp
-    with pytest.raises(export.ExportError, match="operation|converter"):
+    with pytest.raises(export.ExportError, match=words):
         export.save(keras.Model(inputs, Unknown()(inputs)), path, format)
     assert path.read_text() == "before" and os.listdir(tmp_path) == [path.name]
     assert layers.warp is warp
+
+
+def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(export.ExportError, match=r"tf2onnx.*pip install '\.\[export\]'"):
+        export.save(built(), tmp_path / "model.onnx", "onnx")
 
 
 def built():

@@ -15,7 +15,7 @@ from PIL import Image
 from stn_keras import SpatialTransformer
 from stn_keras.__main__ import FORMATS, main
 from stn_keras.data.pictures import read
-from stn_keras.serving import export, predict
+from stn_keras.serving import export, inputs, predict
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="models are exported on TensorFlow"
@@ -73,6 +73,38 @@ def test_export_refuses(tmp_path, capsys, model):
         flags = ["--format", "onnx", "--output", str(tmp_path / output)]
         refused(capsys, main(["export", str(model), *flags]), words, "; ")
         assert not list(tmp_path.rglob("*.part*"))
+
+
+@pytest.mark.slow
+def test_export_in_int8(tmp_path, rng, capsys):
+    """The folder holds files that are no pictures, too; a picture may be of any size."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    given = keras.Input((8, 8, 1), name="images")
+    model = keras.Model(given, keras.layers.Conv2D(2, 3)(given))
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "pets" / "cat").mkdir(parents=True)
+    for k in range(20):
+        picture(tmp_path / "pets" / "cat" / f"{k}.png", rng)
+    (tmp_path / "pets" / "bad.png").write_bytes(b"no picture")
+    command = ["export", str(tmp_path / "model.keras"), "--format", "litert", "--quantize"]
+    assert main([*command, str(tmp_path / "pets")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'model.tflite'}\n"
+    runner = interpreter.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
+    files = [tmp_path / "pets" / "cat" / f"{k}.png" for k in range(20)]
+    images = np.concatenate([inputs.read(path, model.inputs[0].shape) for path in files])
+    expected = model(images)
+    assert_allclose(runner(images=images)["output_0"], expected, atol=0.05 * np.ptp(expected))
+
+    (tmp_path / "none").mkdir()
+    refused(capsys, main([*command, str(tmp_path / "none")]), "none has no picture")
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(tmp_path / "model.keras")
+    refused(capsys, main([*command, str(tmp_path / "pets")]), "fixed size", "(None, 4)")
+
+
+def test_int8_is_for_litert(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "a.keras", "--format", "onnx", "--quantize", "pets"])
+    assert ended.value.code == 2 and "--quantize is for --format litert" in capsys.readouterr().err
 
 
 def picture(path, rng, size=(20, 30), channels=3):

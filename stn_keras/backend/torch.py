@@ -70,7 +70,7 @@ def is_finite(images):
 
 
 def affine_grid(matrix, size, align_corners):
-    return functional.affine_grid(matrix, [len(matrix), 1, *size], align_corners)
+    return functional.affine_grid(matrix, [matrix.shape[0], 1, *size], align_corners)
 
 
 def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, align_corners, **_):
@@ -103,9 +103,14 @@ class Sampler(torch.autograd.Function):
         ctx.save_for_backward(images, grid)
         ctx.plain, ctx.options = plain, options
         mode, padding, align_corners = options
+        last = images.ndim - 1  # of `movedim(-1, 1)` PyTorch's exporter makes faulty ONNX
         samples = functional.grid_sample(
-            images.movedim(-1, 1), grid, MODES[mode], list(PADDING.values())[padding], align_corners
-        ).movedim(1, -1)
+            images.movedim(last, 1),
+            grid,
+            MODES[mode],
+            list(PADDING.values())[padding],
+            align_corners,
+        ).movedim(1, last)
         if unchanged is None or not (unchanged.is_cuda or unchanged.any()):
             return samples
         return torch.where(unchanged.reshape(-1, *[1] * (images.ndim - 1)), images, samples)

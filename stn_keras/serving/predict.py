@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from stn_keras import observe, plots
-from stn_keras.data import pictures
 from stn_keras.files import FileError, read_settings
+from stn_keras.serving import inputs
 
 __all__ = ["Classifier", "class_names", "describe", "drawing_names"]
 
@@ -42,15 +42,13 @@ class Classifier:
                 f"Received: a {type(model).__name__}"
             )
         shapes = [tuple(x.shape) for x in (*model.inputs, *model.outputs)]
-        axes = [axis for axis in (-1, 1) if len(shapes[0]) == 4 and shapes[0][axis] in (1, 3, 4)]
-        if len(shapes) != 2 or not axes or len(shapes[1]) != 2 or (shapes[1][1] or 0) < 2:
+        of_images = len(shapes) == 2 and inputs.channel_axis(shapes[0])
+        if not of_images or len(shapes[1]) != 2 or (shapes[1][1] or 0) < 2:
             raise ValueError(
                 "The model is no image classifier, from (batch, height, width, channels) with 1, "
                 f"3 or 4 channels to (batch, classes). Received: a model with the shapes {shapes}"
             )
-        self.model, self.channel_axis, count = model, axes[0], shapes[1][1]
-        self.channels = shapes[0][self.channel_axis]
-        self.size = shapes[0][1:3] if self.channel_axis == -1 else shapes[0][2:4]
+        self.model, count = model, shapes[1][1]
         self.classes = [str(k) for k in range(count)] if classes is None else list(classes)
         if len(self.classes) != count:
             raise ValueError(
@@ -60,9 +58,7 @@ class Classifier:
 
     def read(self, path):
         """A picture as a batch of one float32 image; raises `pictures.PictureError`."""
-        size = None if None in self.size else self.size
-        image = pictures.read(path, size, self.channels).astype("float32")[np.newaxis]
-        return image if self.channel_axis == -1 else np.moveaxis(image, -1, 1)
+        return inputs.read(path, self.model.inputs[0].shape)
 
     def probabilities(self, images):
         """`(batch, classes)` float32 shares that add up to 1, of images as `read` gives them."""

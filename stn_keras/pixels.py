@@ -1,0 +1,179 @@
+"""Matrices in pixels, as OpenCV and scikit-image have them, from and to those of this library.
+
+- Both use `(x, y)`. In pixels, centres are at whole numbers: the first pixel's at 0, whereas −1 and
+  1 are edges, or centres of the corner pixels with `align_corners=True`.
+- `cv2.warpAffine` and `cv2.warpPerspective` take the matrix from **input to output** pixels, and
+  this library from **output to input**. So do `skimage.transform.warp` and both of OpenCV's
+  functions with `cv2.WARP_INVERSE_MAP`: `inverse=True` here.
+
+A matrix in pixels is one for images of certain sizes; in normalised units it is for any.
+"""
+
+from keras import ops
+
+from stn_keras.arguments import Size, as_coordinates, as_size
+from stn_keras.coordinates import middle, positive_extent, product
+
+
+def from_pixel_matrix(
+    matrix,
+    input_size: Size,
+    output_size: Size | None = None,
+    *,
+    align_corners: bool = False,
+    inverse: bool = False,
+):
+    """The normalised matrix of a warp whose matrix is known in pixels.
+
+    Differentiable.
+
+    Example:
+
+    >>> matrix = np.array([[[1.0, 0.0, 16.0], [0.0, 1.0, 0.0]]], "float32")
+    >>> theta = from_pixel_matrix(matrix, (32, 64))  # cv2.warpAffine moves 16 pixels to the right
+    >>> np.array(theta)  # so that an output pixel is from a quarter of the width further left
+    array([[[ 1. ,  0. , -0.5],
+            [ 0. ,  1. ,  0. ]]], dtype=float32)
+    >>> stn_keras.SpatialTransformer()([np.ones((1, 32, 64, 3)), theta]).shape == (1, 32, 64, 3)
+    True
+
+    A homography becomes the `theta` of a projective transform by its `from_matrix`:
+
+    >>> homography = np.array([[[1, 0, 16], [0, 1, 0], [0, 0.01, 1]]], "float32")
+    >>> matrix = from_pixel_matrix(homography, (32, 64), inverse=True)
+    >>> transforms.Projective().from_matrix(matrix).shape == (1, 8)
+    True
+
+    Args:
+        matrix: `(batch, 2, 3)` or `(batch, 3, 3)`; maps `(x, y)` of input pixels to output pixels,
+            centres at whole numbers.
+        input_size: `(height, width)` of the images that are warped.
+        output_size: `(height, width)` of the warped images; None for the input's.
+        align_corners: See `stn_keras.geometry`; the same as in the layer or function that warps.
+        inverse: Whether the matrix maps output pixels to input pixels instead.
+
+    Returns:
+        A tensor of the matrix's shape, from normalised output to normalised input coordinates:
+        `theta` of `affine_grid` and of the transform `"affine"`, or what
+        `transforms.Projective().matrix` returns, times any factor. float64 if `matrix` is, else
+        float32. A singular matrix is an error or gives values that are not finite, as the Keras
+        backend has it.
+
+    Raises:
+        ValueError: if a matrix or a size is not of such a shape.
+    """
+    square, rows = as_square(matrix, "matrix")
+    of_input, of_output = sizes(input_size, output_size)
+    if inverse:
+        return to_normalised(square, of_output, of_input, align_corners)[:, :rows]
+    # Inverted last: matrices of numbers around 1 lose no digits.
+    return ops.inv(to_normalised(square, of_input, of_output, align_corners))[:, :rows]
+
+
+def to_pixel_matrix(
+    theta,
+    input_size: Size,
+    output_size: Size | None = None,
+    *,
+    align_corners: bool = False,
+    inverse: bool = False,
+):
+    """The matrix in pixels of a warp, for `cv2.warpAffine` and `cv2.warpPerspective`.
+
+    Differentiable.
+
+    Example:
+
+    >>> theta = [[1.0, 0.0, -0.5, 0.0, 1.0, 0.0]]
+    >>> np.array(to_pixel_matrix(theta, (32, 64)))[0]  # 16 pixels to the right
+    array([[ 1.,  0., 16.],
+           [ 0.,  1.,  0.]], dtype=float32)
+
+    `cv2.warpAffine(image, matrix, (width, height))` wants the output's size the other way round.
+
+    Args:
+        theta: `(batch, 2, 3)` or `(batch, 6)` of affine transforms, `(batch, 8)` of projective
+            ones, or `(batch, 3, 3)`, from the `matrix` of any transform that has one.
+        input_size: `(height, width)` of the images that are warped.
+        output_size: `(height, width)` of the warped images; None for the input's.
+        align_corners: See `stn_keras.geometry`.
+        inverse: Whether to map output pixels to input pixels, for `cv2.WARP_INVERSE_MAP` and
+            `skimage.transform.warp`, instead of input pixels to output pixels.
+
+    Returns:
+        `(batch, 2, 3)` of affine `theta`, else `(batch, 3, 3)`, which is a homography up to a
+        factor; float64 if `theta` is, else float32. A singular matrix is an error or gives values
+        that are not finite, as the Keras backend has it, unless `inverse`.
+
+    Raises:
+        ValueError: if `theta` or a size is not of such a shape.
+    """
+    square, rows = as_square(theta, "theta")
+    of_input, of_output = sizes(input_size, output_size)
+    if inverse:
+        return to_pixels(square, of_output, of_input, align_corners)[:, :rows]
+    return to_pixels(ops.inv(square), of_input, of_output, align_corners)[:, :rows]
+
+
+def as_square(matrix, name):
+    """`(batch, 3, 3)` of what a caller gave, and how many of its rows to give back."""
+    matrix = as_coordinates(matrix, name)
+    shape = tuple(matrix.shape[1:])
+    if shape == (3, 3):
+        return matrix, 3
+    if shape in ((2, 3), (6,)):
+        return completed(matrix, [0.0, 0.0, 1.0]), 2
+    if shape == (8,):
+        return completed(matrix, [1.0]), 3
+    raise ValueError(
+        f"`{name}` must have shape (batch, 2, 3) or (batch, 3, 3), and `theta` may have (batch, 6) "
+        f"or (batch, 8). Received: {name}.shape={tuple(matrix.shape)}"
+    )
+
+
+def completed(matrix, last):
+    """`(batch, 3, 3)` of all but its last elements."""
+    elements = ops.reshape(matrix, (-1, 9 - len(last)))
+    last = ops.zeros_like(elements[:, : len(last)]) + ops.cast(last, matrix.dtype)
+    return ops.reshape(ops.concatenate([elements, last], axis=1), (-1, 3, 3))
+
+
+def sizes(input_size, output_size):
+    """Both as tuples; that of the output is the input's where it is None."""
+    input_size = as_size(input_size, "input_size")
+    return input_size, input_size if output_size is None else as_size(output_size, "output_size")
+
+
+def to_normalised(matrix, source, target, align_corners):
+    """A matrix between pixels of images of two sizes → between their normalised coordinates."""
+    (scales, middles), (target_scales, target_middles) = (
+        pixel_units(size, align_corners, matrix.dtype) for size in (source, target)
+    )
+    matrix = product(matrix, scale_and_shift(scales, middles))
+    shifts = [-middle / scale for middle, scale in zip(target_middles, target_scales)]
+    return product(scale_and_shift([1 / scale for scale in target_scales], shifts), matrix)
+
+
+def to_pixels(matrix, source, target, align_corners):
+    """The inverse of `to_normalised`."""
+    (scales, middles), target_units = (
+        pixel_units(size, align_corners, matrix.dtype) for size in (source, target)
+    )
+    shifts = [-middle / scale for middle, scale in zip(middles, scales)]
+    matrix = product(matrix, scale_and_shift([1 / scale for scale in scales], shifts))
+    return product(scale_and_shift(*target_units), matrix)
+
+
+def pixel_units(size, align_corners, dtype):
+    """Along x and along y: pixels in one normalised unit, and the pixel that has the 0."""
+    lengths = size[::-1]
+    # Keras's `maximum` narrows float64 on PyTorch.
+    scales = [ops.cast(positive_extent(n, align_corners, dtype), dtype) / 2 for n in lengths]
+    return scales, [middle(length, dtype) for length in lengths]
+
+
+def scale_and_shift(scales, shifts):
+    """`(1, 3, 3)` from scalars along x and along y."""
+    (a, d), (x, y) = scales, shifts
+    zero, one = ops.zeros_like(a), ops.ones_like(a)
+    return ops.reshape(ops.stack([a, zero, x, zero, d, y, zero, zero, one]), (1, 3, 3))

@@ -1,0 +1,120 @@
+"""LiteRT files, in float32 or, but for the warps, in int8."""
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from stn_keras.sampling import at_points
+from stn_keras.serving.tracing import ExportError, in_float64, warping
+from stn_keras.warp import warp
+
+WARP = "stn_keras_warp"  # in the names of a warp's operations
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
+
+
+def save(model, path, arrays=None):
+    """Writes a LiteRT file; of int8 where there are `arrays`, examples of each of the inputs."""
+    import tensorflow as tf
+
+    settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
+    if arrays is not None:
+        settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
+        settings["representative_dataset"] = lambda: _one_by_one(model, arrays)
+        settings["_experimental_calibrate_only"] = True
+    plain = warp.__wrapped__, at_points.__wrapped__
+    with warping(*map(_named, plain)), warnings.catch_warnings():
+        # The converter's own use of what it advises against.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+        try:
+            model.export(path, format="litert", verbose=False, **settings)
+            if arrays is not None:
+                path.write_bytes(_quantized(path.read_bytes()))
+        except OSError:
+            raise
+        except Exception as error:  # the converter's own class is not public
+            if in_float64(model):
+                raise ExportError(
+                    "The model computes in float64, which LiteRT's operations lack; give its "
+                    "inputs and layers dtype='float32'"
+                ) from error
+            raise ExportError(f"LiteRT's converter refuses the model: {error}") from error
+
+
+def as_examples(model, data):
+    """`data`, structured like the inputs of `model`, as arrays `(n, ...)` in flat order."""
+    shapes = keras.tree.map_structure(lambda x: tuple(x.shape), model.input)
+    wanted = f"`quantize` must hold an array of examples for each input, of the shapes {shapes}"
+    try:
+        keras.tree.assert_same_structure(model.input, data)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{wanted}, structured like them. Received: {type(data)}") from error
+    inputs, arrays = (
+        keras.tree.flatten(model.input),
+        list(map(np.asarray, keras.tree.flatten(data))),
+    )
+    fit = all(
+        len(x.shape) == array.ndim
+        and all(n in (None, m) for n, m in zip(x.shape[1:], array.shape[1:]))
+        for x, array in zip(inputs, arrays)
+    )
+    if not fit or len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
+        received = [array.shape for array in arrays]
+        raise ValueError(f"{wanted}, equally many of each. Received: the shapes {received}")
+    return [array.astype(x.dtype) for x, array in zip(inputs, arrays)]
+
+
+def _named(function):
+    """The function, with `WARP` in the names of the operations that it makes."""
+    import tensorflow as tf
+
+    def call(*args, **kwargs):
+        with tf.name_scope(WARP):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _one_by_one(model, arrays):
+    """Examples as the converter takes them, a batch of one at a time, by name."""
+    names = [x.name for x in keras.tree.flatten(model.input)]
+    for k in range(len(arrays[0])):
+        yield {name: array[k : k + 1] for name, array in zip(names, arrays)}
+
+
+def _quantized(calibrated):
+    """A file with measured ranges in int8, tensors without one in float32."""
+    from tensorflow.lite.python import convert
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(calibrated)
+    for graph in model.subgraphs:
+        for index in _kept_in_float(graph, model.operatorCodes):
+            graph.tensors[index].quantization = None
+    return convert.mlir_quantize(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+
+
+def _kept_in_float(graph, operators):
+    """Indices of the tensors of warps, and of what their coordinates are computed from.
+
+    Eight bits place a sample no better than to a 256th of the image's width, and a parameter's
+    error moves all samples of an image. Coordinates are what a warp casts to integers; from there
+    this goes back to the last operation with weights, a localization network's head.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    kinds = schema.BuiltinOperator
+    weighted = {getattr(kinds, name) for name in WEIGHTED}
+    made_by = {index: op for op in graph.operators for index in op.outputs}
+    kind = {index: operators[op.opcodeIndex].builtinCode for index, op in made_by.items()}
+    kept = {index for index, tensor in enumerate(graph.tensors) if WARP in tensor.name.decode()}
+    todo = [made_by[index].inputs[0] for index in kept if kind.get(index) == kinds.CAST]
+    seen = set()
+    while todo:
+        index = todo.pop()
+        if index not in seen and graph.tensors[index].type == schema.TensorType.FLOAT32:
+            seen.add(index)
+            if index in made_by and kind[index] not in weighted:
+                todo.extend(made_by[index].inputs)
+    return kept | seen

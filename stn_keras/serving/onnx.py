@@ -1,0 +1,180 @@
+"""ONNX files, in which warps are ONNX's own operations."""
+
+import contextlib
+import json
+import logging
+
+import keras
+from keras import ops
+
+from stn_keras.arguments import wide_dtype
+from stn_keras.coordinates import to_grid
+from stn_keras.serving.tracing import (
+    ExportError,
+    in_float64,
+    input_names,
+    output_names,
+    unique,
+    warping,
+)
+from stn_keras.warp import mean_of_blocks
+
+OPSET = 20  # the first with AffineGrid
+TF2ONNX_OPSET = 18  # the last that tf2onnx writes
+PADDING_MODES = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}
+STAND_IN = "stn_keras"  # domain of AffineGrid and GridSample until the opset has them
+
+
+def save(model, path):
+    """By tf2onnx and not by `model.export`, which makes inputs of a `Normalization`'s constants.
+
+    Warps are traced as stand-ins, which tf2onnx is told to leave alone; they become ONNX's own
+    operations once the graph has an opset that knows them.
+    """
+    try:
+        import onnx.version_converter
+        import tf2onnx.convert
+    except ImportError as error:
+        raise ExportError(
+            f"{error}; in a checkout of stn_keras: pip install '.[export]'"
+        ) from error
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    graph, inputs, outputs = _frozen(model)
+    proto, _ = tf2onnx.convert.from_graph_def(
+        graph,
+        name=model.name,
+        input_names=list(inputs),
+        output_names=list(outputs),
+        tensors_to_rename={**inputs, **outputs},
+        opset=TF2ONNX_OPSET,
+        extra_opset=[onnx.helper.make_opsetid(STAND_IN, 1)],
+        custom_op_handlers={"PyFuncStateless": (_from_stand_in, [])},
+    )
+    lacking = {
+        node.op_type
+        for node in proto.graph.node
+        if node.domain != STAND_IN and not onnx.defs.has(node.op_type, node.domain)
+    }
+    if lacking:
+        raise ExportError(f"The model has operations that ONNX lacks: {sorted(lacking)}")
+    try:
+        proto = onnx.version_converter.convert_version(proto, OPSET)
+        for node in proto.graph.node:
+            if node.domain == STAND_IN:
+                node.domain = ""
+        used = {node.domain for node in proto.graph.node}
+        for opset in [o for o in proto.opset_import if o.domain not in used]:
+            proto.opset_import.remove(opset)
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as e:
+        raise ExportError(f"The model has an operation that ONNX lacks: {e}") from e
+    onnx.save(proto, path)
+    if in_float64(model):
+        _check_float64(path)
+
+
+def _check_float64(path):
+    """Raises an ExportError where ONNX Runtime lacks an operation in float64, as it does some."""
+    with contextlib.suppress(ImportError):
+        import onnxruntime
+
+        try:
+            onnxruntime.InferenceSession(path)
+        except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented as error:
+            raise ExportError(
+                "ONNX Runtime lacks an operation of the model in float64; give its inputs and "
+                f"layers dtype='float32'. It says: {error}"
+            ) from error
+
+
+def _frozen(model):
+    """The graph of `model` with its weights as constants; the new names of inputs and outputs."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    def call(*inputs):
+        outputs = model(keras.tree.pack_sequence_as(model.input, inputs), training=False)
+        # An input may be an output, and a tensor two of them: ONNX wants a name for each.
+        return [tf.identity(x) for x in keras.tree.flatten(outputs)]
+
+    signature = [
+        tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in keras.tree.flatten(model.input)
+    ]
+    with warping(_warp, _at_points):
+        function = tf.function(call, autograph=False)
+        frozen = convert_variables_to_constants_v2(function.get_concrete_function(*signature))
+    names = unique(input_names(model) + output_names(model))
+    inputs = dict(zip((x.name for x in frozen.inputs), names))
+    outputs = dict(zip((x.name for x in frozen.outputs), names[len(inputs) :], strict=True))
+    return frozen.graph.as_graph_def(), inputs, outputs
+
+
+def _warp(images, theta, fill, *, transform, output_size, antialias, **options):
+    """The counterpart of `warp.warp`."""
+    align_corners = options["align_corners"]
+    input_size = ops.shape(images)[1:3]
+    size = [length * antialias for length in output_size or input_size]
+    matrix = transform.affine(theta, input_size, align_corners)
+    # ONNX's AffineGrid divides by zero where one pixel has no extent.
+    if matrix is not None and not (align_corners and 1 in size):
+        images_size = ops.stack([ops.shape(images)[0], images.shape[-1], *size])
+        grid = _stand_in(
+            "AffineGrid",
+            [matrix, ops.cast(images_size, "int64")],
+            (None, *size, 2),
+            align_corners=int(align_corners),
+        )
+    else:
+        coordinates = transform.pixels(theta, input_size, size, align_corners)
+        grid = to_grid(coordinates, input_size, align_corners)
+    samples = mean_of_blocks(_at_points(images, grid, fill, name="grid", **options), antialias)
+    return ops.cast(samples, images.dtype)
+
+
+def _at_points(images, points, fill, *, name, interpolation, fill_mode, filled, align_corners):
+    """The counterpart of `sampling.at_points`."""
+    if fill_mode not in PADDING_MODES:
+        raise ExportError(
+            f"ONNX's GridSample has the fill modes {tuple(PADDING_MODES)}. "
+            f"Received: fill_mode={fill_mode!r}"
+        )
+    if name == "coordinates":
+        axes = [points[..., axis] for axis in range(points.shape[-1])]
+        points = to_grid(axes, ops.shape(images)[1:-1], align_corners)
+    # ONNX Runtime samples by a grid of the images' dtype only.
+    dtype = wide_dtype(images, points)
+    images, points, fill = (ops.cast(x, dtype) for x in (images, points, fill))
+    # ONNX fills with zeros. Weights sum to 1: what is taken off before can be added afterwards.
+    shifted = fill_mode == "constant" and filled
+    samples = _stand_in(
+        "GridSample",
+        [ops.moveaxis(images - fill if shifted else images, -1, 1), points],
+        (images.shape[0], images.shape[-1], *points.shape[1:-1]),
+        mode={"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[interpolation],
+        padding_mode=PADDING_MODES[fill_mode],
+        align_corners=int(align_corners),
+    )
+    samples = ops.moveaxis(samples, 1, -1)
+    return samples + fill if shifted else samples
+
+
+def _stand_in(op, inputs, shape, **attributes):
+    """A node that holds the place of an ONNX operation, which TensorFlow could not run; its output
+    is of the first input's dtype."""
+    import tensorflow as tf
+
+    (output,) = tf.raw_ops.PyFuncStateless(
+        input=inputs, token=json.dumps([op, attributes]), Tout=[inputs[0].dtype]
+    )
+    return tf.ensure_shape(output, [n if isinstance(n, int) else None for n in shape])
+
+
+def _from_stand_in(graph, node, name, args):
+    """Called by tf2onnx for every node that `_stand_in` has made, or a model's `numpy_function`."""
+    try:
+        op, attributes = json.loads(node.get_attr_str("token"))
+    except ValueError:
+        return
+    inputs, outputs = list(node.input), list(node.output)
+    graph.remove_node(name)
+    graph.make_node(op, inputs, attr=attributes, outputs=outputs, name=name, domain=STAND_IN)
