@@ -15,8 +15,8 @@ def choose(name):
     """The dtype policy for a name in `CHOICES`; `"auto"` looks at the hardware.
 
     mixed_float16 on a GPU with tensor cores (compute capability 7 and above), mixed_bfloat16 on a
-    CPU that multiplies bfloat16 (README.md says how much faster it was), else float32.
-    It depends on the machine alone, so that a run can be repeated there.
+    CPU with bfloat16 instructions (docs/speed.md has the speeds), and float32 otherwise. The choice
+    depends on the machine alone, so that a run can be repeated there.
 
     Example:
 
