@@ -1,4 +1,4 @@
-"""Transforms whose `theta` gives a matrix."""
+"""Transforms that are a matrix of homogeneous coordinates."""
 
 import math
 import numbers
@@ -14,7 +14,7 @@ from stn_keras.transforms.base import MatrixTransform, register
 @register
 @dataclass(frozen=True)
 class Translation(MatrixTransform):
-    """A shift: `theta` is `(batch, 2)`, x and y.
+    """Translation: `theta` is `(batch, 2)`, x and y.
 
     Example:
 
@@ -34,7 +34,7 @@ class Translation(MatrixTransform):
 @register
 @dataclass(frozen=True)
 class Attention(MatrixTransform):
-    """A scale and a shift: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
+    """Scale and translation: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
 
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 2.
 
@@ -57,7 +57,7 @@ class Attention(MatrixTransform):
 @register
 @dataclass(frozen=True)
 class Rigid(MatrixTransform):
-    """A rotation and a shift: `theta` is `(batch, 3)`, angle, x and y.
+    """Rotation and translation: `theta` is `(batch, 3)`, angle, x and y.
 
     Example:
 
@@ -67,7 +67,7 @@ class Rigid(MatrixTransform):
            [ 2. ,  0. ,  0. ]], dtype=float32)
 
     Args:
-        max_rotation: Bound of the angle in radians, never reached; None for no bound.
+        max_rotation: Bound of the angle in radians, which is never reached; `None` for no bound.
 
     Raises:
         ValueError: if the bound is not positive.
@@ -90,7 +90,7 @@ class Rigid(MatrixTransform):
 @register
 @dataclass(frozen=True)
 class Similarity(MatrixTransform):
-    """Rotation, scale and shift: `theta` is `(batch, 4)`, angle, scale, x and y.
+    """Rotation, scale and translation: `theta` is `(batch, 4)`, angle, scale, x and y.
 
     Example:
 
@@ -99,12 +99,13 @@ class Similarity(MatrixTransform):
     array([0., 1., 0., 0.], dtype=float32)
 
     Args:
-        max_rotation: Bound of the angle in radians, never reached; None for no bound.
-        scale: Bounds of the scale around 1, never reached; None for no bounds.
+        max_rotation: Bound of the angle in radians, which is never reached; `None` for no bound.
+        scale: Lower and upper bound of the scale, below and above 1, which are never reached;
+            `None` for no bounds.
 
     Raises:
-        ValueError: if a bound of the angle is not positive, or those of the scale not two
-            numbers around 1.
+        ValueError: if `max_rotation` is not positive, or `scale` is not a bound below and one above
+            1.
     """
 
     max_rotation: float | None = None
@@ -114,7 +115,7 @@ class Similarity(MatrixTransform):
         check_max_rotation(self.max_rotation)
         if self.scale is None:
             return
-        if isinstance(self.scale, list):  # as JSON has it
+        if isinstance(self.scale, list):  # from JSON
             object.__setattr__(self, "scale", tuple(self.scale))
         try:
             least, most = self.scale
@@ -144,7 +145,7 @@ class Similarity(MatrixTransform):
 @register
 @dataclass(frozen=True)
 class Affine(MatrixTransform):
-    """Any linear map and shift: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
+    """Linear map and translation: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
 
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 1.
 
@@ -176,10 +177,11 @@ class Affine(MatrixTransform):
 @register
 @dataclass(frozen=True)
 class Projective(MatrixTransform):
-    """Any homography but those that send the output's middle to infinity.
+    """Homography, except for those that map the centre of the output to infinity.
 
-    `theta` is `(batch, 8)`: the matrix row-major, without its last element, which is 1. Points
-    are `(x, y) / depth`; where the depth is 0, on the horizon, samples are outside the image.
+    `theta` is `(batch, 8)`: the matrix in row-major order without its last element, which is 1.
+    Points are `(x, y) / depth`. Where the depth is 0, on the horizon, samples are outside the
+    image.
 
     Example:
 
@@ -199,7 +201,7 @@ class Projective(MatrixTransform):
     closure = "projective"
 
     def from_matrix(self, matrix):
-        """The `theta` of `(batch, 3, 3)` matrices, whatever their last element."""
+        """The `theta` of `(batch, 3, 3)` matrices, whose last element need not be 1."""
         elements = ops.reshape(matrix, (-1, 9))
         return elements[:, :8] / elements[:, 8:]
 
@@ -210,7 +212,7 @@ class Projective(MatrixTransform):
 
 
 def rotation(angle, scale, x, y, size):
-    """A rotation by angles of an image of `(height, width)`, a scale, and a shift."""
+    """Matrices of a rotation in an image of `(height, width)`, a scale and a translation."""
     height, width = (geometry.as_float(length, x.dtype) for length in size)
     cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
     return from_rows(
@@ -219,7 +221,7 @@ def rotation(angle, scale, x, y, size):
 
 
 def bounded(value, bound):
-    """Smoothly within ±bound; near 0 the same value, and exactly 0 at 0."""
+    """A smooth limit to ±bound that leaves values near 0 unchanged, and 0 exactly."""
     return value if bound is None else bound * ops.tanh(value / bound)
 
 
