@@ -14,8 +14,8 @@ class ConvMuon(keras.optimizers.SGD):
 
     It is [Muon, Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/), applied to
     kernels of rank 4 as matrices `(height · width · channels, filters)`. These are small, so the
-    cost is negligible. Keras's own `Muon` handles the kernels of dense layers only. All other weights are
-    updated by SGD, with the same learning rate.
+    cost is negligible. Keras's own `Muon` handles the kernels of dense layers only. All other
+    weights are updated by SGD, with the same learning rate.
 
     Example:
 
