@@ -1,18 +1,28 @@
-"""Draws the figures and prints the table of the CIFAR-10 runs, from their files alone.
+"""Writes the table of the CIFAR-10 runs and draws their figures.
 
 `python -m results.cifar10` reads every `results/cifar10/<group>-<seed>/history.csv`, a copy of
-what `train.py` wrote to `saved_models/<group>-<seed>/`. results/README.md says what the groups are;
-the names in a `config.json` are those of the version that wrote it.
+what `train.py` wrote to `saved_models/<group>-<seed>/`. It puts the table between its marks in
+`results/README.md` and saves the figures beside the runs. The names in a `config.json` are those
+of the version that wrote it.
 """
 
 import collections
 import pathlib
-import statistics
 
+from results import report
 from stn_keras import plots
 from stn_keras.training import history
 
 FOLDER = pathlib.Path(__file__).parent / "cifar10"
+FLAGS = {
+    "tuned": "`--epochs 50`",
+    "tuned-cnn": "`--epochs 50 --no-transformer`",
+    "short": "`--epochs 3`",
+    "published": "`--recipe published`",
+    "sgd": "an earlier `tuned`: Nesterov SGD, dropout 0.3",
+    "distilled": "`tuned` up to commit 73d1b59, which learned from a teacher",
+    "distilled-cnn": "the same with `--no-transformer`",
+}
 
 
 def groups():
@@ -25,21 +35,21 @@ def groups():
 
 def row(name, histories):
     final = [100 * history["test_accuracy"][-1] for history in histories]
-    deviation = f" ± {statistics.stdev(final):.2f}" if len(final) > 1 else ""
     seeds = ", ".join(f"{accuracy:.2f}" for accuracy in final)
     epochs = len(histories[0]["epoch"])
-    return f"| {name} | {epochs} | {statistics.mean(final):.2f}{deviation} | {seeds} |"
+    return [f"`{name}`", FLAGS[name], str(epochs), report.mean(final), seeds]
 
 
-def main():
-    runs = groups()
-    print("| runs | epochs | test accuracy, % | each seed |\n|---|---|---|---|")
-    for name, histories in runs.items():
-        print(row(name, histories))
+def table(runs):
+    heads = ["runs", "flags of `train.py`", "epochs", "test accuracy, %", "each seed"]
+    return report.table(heads, [row(name, runs[name]) for name in FLAGS if name in runs])
+
+
+def draw(runs):
     log = history.read(FOLDER / "pytorch_published_log.csv")
     reference = (log["epoch"], log["test_accuracy"])
     long = {name: h for name, h in runs.items() if len(h[0]["epoch"]) > 10}
-    for file, chosen in (("published", ["published"]), ("curves", list(long))):
+    for file, chosen in (("published", ["published"]), ("curves", long)):
         figure = plots.curves(
             {name: long[name] for name in chosen if name in long},
             reference,
@@ -47,6 +57,13 @@ def main():
             reference_name="PyTorch, published log",
         )
         plots.save(figure, FOLDER / f"{file}.png")
+
+
+def main():
+    runs = groups()
+    print(table(runs))
+    report.write("results.cifar10", table(runs))
+    draw(runs)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _ON_DEMAND = {
     "callbacks": "training.callbacks",
     "data": "data",
     "export": "serving.export",
-    "files": "training.files",
+    "files": "files",
     "history": "training.history",
     "observe": "observe",
     "plots": "plots",

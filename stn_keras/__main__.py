@@ -21,7 +21,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        from stn_keras.training.files import explain
+        from stn_keras.files import explain
 
         errors = [explain(error)]
     except ValueError as error:

@@ -14,7 +14,7 @@ import math
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.geometry import wide_dtype
+from stn_keras.arguments import wide_dtype
 from stn_keras.image_gradient import gathered
 from stn_keras.taps import outside_weight, taps
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from stn_keras.geometry import wide_dtype
+from stn_keras.arguments import wide_dtype
 from stn_keras.taps import FILL_MODES, INTERPOLATIONS
 
 DATA_FORMATS = ("channels_last", "channels_first")

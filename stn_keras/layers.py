@@ -1,15 +1,14 @@
 """The spatial transformer as a Keras layer."""
 
 import math
-import numbers
-import operator
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from stn_keras import networks, sharing, transforms
-from stn_keras.geometry import as_affine, as_coordinates, as_size, compose
+from stn_keras.arguments import as_affine, as_coordinates, as_count, as_number, as_size
+from stn_keras.geometry import compose
 from stn_keras.images import (
     as_options,
     check_batch,
@@ -125,7 +124,7 @@ class SpatialTransformer(keras.Layer):
         self.gradient_scale = as_number(gradient_scale, "gradient_scale")
 
     def build(self, input_shape):
-        images_shape = self._images_shape(input_shape)
+        images_shape = networks.images_shape(input_shape, self.localization)
         check_images(images_shape, self.fill_value, self.data_format)
         if self.localization is None:
             self._check_theta(input_shape[1])
@@ -201,7 +200,7 @@ class SpatialTransformer(keras.Layer):
         return shape[1:3] if self.data_format == "channels_last" else shape[2:4]
 
     def compute_output_shape(self, input_shape):
-        shape = self._images_shape(input_shape)
+        shape = networks.images_shape(input_shape, self.localization)
         if self.output_size is None:
             return shape
         if self.data_format == "channels_last":
@@ -228,22 +227,6 @@ class SpatialTransformer(keras.Layer):
     def from_config(cls, config):
         return cls(**{**config, "localization": sharing.deserialize(config["localization"])})
 
-    def _images_shape(self, input_shape):
-        """The images' shape out of `input_shape`, which may hold shapes of other inputs too."""
-        given = len(input_shape) if networks.is_list(input_shape) else None  # images alone
-        if self.localization is None:
-            wanted, right = "[images, theta]", given == 2
-        else:
-            count = networks.inputs_of(self.localization)
-            wanted = f"a list of {count} inputs" if count and count > 1 else "images alone"
-            right = count is None or given == (None if count == 1 else count)
-        if not right:
-            raise ValueError(
-                f"This `SpatialTransformer` must be called on {wanted}, because "
-                f"localization={self.localization}. Received: input_shape={input_shape}"
-            )
-        return tuple(input_shape[0] if given else input_shape)
-
     def _check_theta(self, shape):
         if None in shape[1:] or math.prod(shape[1:]) != self.transform.num_parameters:
             raise ValueError(
@@ -263,21 +246,3 @@ def scale_gradient(tensor, scale):
         return tensor
     constant = ops.stop_gradient(tensor)
     return constant + scale * (tensor - constant)
-
-
-def as_count(number, name):
-    """`number` as a positive integer."""
-    try:
-        count = 0 if isinstance(number, bool) else operator.index(number)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={number!r}")
-    return count
-
-
-def as_number(number, name):
-    """`number` as a finite float."""
-    if not isinstance(number, numbers.Real) or not math.isfinite(number):
-        raise ValueError(f"`{name}` must be a number. Received: {name}={number!r}")
-    return float(number)

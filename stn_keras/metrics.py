@@ -10,7 +10,8 @@ import math
 import keras
 from keras import ops
 
-from stn_keras import geometry, transforms
+from stn_keras import transforms
+from stn_keras.arguments import as_size
 
 __all__ = [
     "IdentityDistance",
@@ -53,7 +54,7 @@ def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=Fal
 
 def squared_distance(theta, transform="affine", size=SIZE, *, align_corners=False):
     """The square of `identity_distance`, `(batch,)`, whose gradient at the identity is 0."""
-    transform, size = transforms.get(transform), geometry.as_size(size, "size")
+    transform, size = transforms.get(transform), as_size(size, "size")
     grid = transform.grid(theta, size, align_corners=align_corners)
     identity = ops.cast(transform.identity[None], grid.dtype)
     moved = grid - transform.grid(identity, size, align_corners=align_corners)
@@ -86,7 +87,7 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
         ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
             integers.
     """
-    transform, size = transforms.get(transform), geometry.as_size(size, "size")
+    transform, size = transforms.get(transform), as_size(size, "size")
     return share_outside(transform.grid(theta, size, align_corners=align_corners))
 
 
@@ -129,7 +130,7 @@ class ThetaMetric(keras.metrics.Mean):
     def __init__(self, transform="affine", size=SIZE, name=None, dtype=None):
         super().__init__(name=name or self.measure.__name__, dtype=dtype)
         self.transform = transforms.get(transform)
-        self.size = geometry.as_size(size, "size")
+        self.size = as_size(size, "size")
 
     def measure(self, theta, transform, size):
         """`theta` → `(batch,)`."""

@@ -21,6 +21,27 @@ def is_list(shape):
     return isinstance(shape, (tuple, list)) and all(isinstance(n, (tuple, list)) for n in shape)
 
 
+def images_shape(input_shape, network):
+    """The images' shape out of the shapes of a layer's inputs.
+
+    Raises:
+        ValueError: if the layer must be called on something else.
+    """
+    given = len(input_shape) if is_list(input_shape) else None  # images alone
+    if network is None:
+        wanted, right = "[images, theta]", given == 2
+    else:
+        count = inputs_of(network)
+        wanted = f"a list of {count} inputs" if count and count > 1 else "images alone"
+        right = count is None or given == (None if count == 1 else count)
+    if not right:
+        raise ValueError(
+            f"This `SpatialTransformer` must be called on {wanted}, because "
+            f"localization={network}. Received: input_shape={input_shape}"
+        )
+    return tuple(input_shape[0] if given else input_shape)
+
+
 def built_for(shape, network):
     """Builds a network for inputs of a shape, or a list of shapes, and returns theta's shape."""
     try:

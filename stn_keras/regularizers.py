@@ -11,7 +11,8 @@ import numbers
 import keras
 from keras import ops
 
-from stn_keras import geometry, transforms
+from stn_keras import transforms
+from stn_keras.arguments import as_size
 from stn_keras.metrics import SIZE, mean_over_points, squared_distance
 
 __all__ = ["FromIdentity", "Outside"]
@@ -27,7 +28,7 @@ class ThetaRegularizer(keras.Regularizer):
             )
         self.transform = transforms.get(transform)
         self.strength = float(strength)
-        self.size = geometry.as_size(size, "size")
+        self.size = as_size(size, "size")
 
     def __call__(self, theta):
         return self.strength * ops.sum(self.penalty(theta))

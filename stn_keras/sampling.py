@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from stn_keras import backend
+from stn_keras.arguments import as_coordinates, as_numbers, is_symbolic
 from stn_keras.blend import sample
-from stn_keras.geometry import as_coordinates, as_numbers, is_symbolic, to_grid, to_pixels
+from stn_keras.coordinates import to_grid, to_pixels
 from stn_keras.images import (
     as_dtype,
     as_floats,

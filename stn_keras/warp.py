@@ -4,7 +4,9 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.blend import sample
-from stn_keras.geometry import affine_grid, between_pixels, to_grid
+from stn_keras.coordinates import between_pixels, to_grid
+from stn_keras.geometry import affine_grid
+from stn_keras.sampling import at_points
 
 
 @backend.compiled
@@ -59,8 +61,6 @@ def natively(images, fill, transform, where, options):
         unchanged = ops.all(theta == identity[None], axis=1)
 
     def plain(images, grid):
-        from stn_keras.sampling import at_points
-
         return at_points(images, grid, fill, name="grid", **options)
 
     return backend.native(images, grid, plain, unchanged, **options)

@@ -1,11 +1,14 @@
 """Fresh random inputs, and settings of Keras and its backend that end with their test."""
 
+import contextlib
 import os
 import zlib
 
 import keras
 import numpy as np
 import pytest
+
+from stn_keras import layers, sampling
 
 BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
@@ -92,12 +95,11 @@ def set_format():
 
 
 @pytest.fixture
-def uncompiled():
-    """Runs what JAX would compile operation by operation; TensorFlow compiles nothing eagerly."""
-    if BACKEND == "jax":
-        with jax.disable_jit():
-            yield
-    else:
+def uncompiled(monkeypatch):
+    """Runs operation by operation what would be traced or compiled, once for each setting."""
+    monkeypatch.setattr("stn_keras.layers.warp", layers.warp.__wrapped__)
+    monkeypatch.setattr("stn_keras.sampling.at_points", sampling.at_points.__wrapped__)
+    with jax.disable_jit() if BACKEND == "jax" else contextlib.nullcontext():
         yield
 
 

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+from stn_keras import files
 from stn_keras.serving import predict, saved
-from stn_keras.training import files, history, resume
+from stn_keras.training import history, resume
 
 HISTORY = b"epoch,accuracy,loss\r\n0,0.5,0.9\r\n1,0.6,0.8\r\n"
 CONFIG = b'{"classes": ["ant", "bee", "cat"]}'

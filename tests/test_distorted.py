@@ -1,4 +1,4 @@
-"""The tables of distorted images: their cells on a tiny task, and what is drawn from the files."""
+"""The runs on distorted images, on a tiny task; tests/test_results.py tests their tables."""
 
 import csv
 import fcntl
@@ -125,65 +125,3 @@ def test_a_cifar10_cell(tiny, tmp_path):
     rows = run(distorted_cifar10, tmp_path, "images-RTS-0")
     assert rows["images-RTS-0"]["parameters"] == "473120"
     assert np.load(tmp_path / "images-RTS-0.npz")["warped"].shape == (8, 32, 32, 3)
-
-
-def write_cells(folder, error, names):
-    folder.mkdir()
-    for name in names:
-        model, distortion, seed = name.rsplit("-", 2)
-        row = {"model": model, "distortion": distortion, "test_error": error(model, int(seed))}
-        row |= dict.fromkeys(("epochs", "batch_size", "peak", "precision", "threads"), "1")
-        row |= {"tensorflow": "2", "keras": "3", "seconds": "60", "parameters": "400000"}
-        cells.write(folder / f"{name}.csv", row)
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """A folder of results: the transformers of MNIST at 0.6 and 0.8, plain networks at 0.7."""
-    paper = (distorted.MNIST / "paper.csv").read_text()
-    names = ["cnn-R-0", "st-cnn-affine-R-0", "st-cnn-affine-R-1", "st-cnn-affine-E-0"]
-    write_cells(
-        tmp_path / "mnist", lambda model, seed: 0.6 + 0.4 * seed if "st-" in model else 0.7, names
-    )
-    (tmp_path / "mnist" / "paper.csv").write_text(paper)
-    write_cells(tmp_path / "cifar10", lambda *_: 30, ["images-R-0", "cnn-R-0", "cnn-R-1"])
-    np.savez(
-        tmp_path / "mnist" / "st-cnn-affine-R-0.npz",
-        **{name: np.full((8, 9, 9, 1), 200) for name in ("images", "warped")},
-        **{f"mean_{name}": np.full((10, 9, 9, 1), 200) for name in ("images", "warped")},
-    )
-    (tmp_path / "README.md").write_text("# Results\n\nFirst.\n")
-    for name, folder in (("FOLDER", ""), ("MNIST", "mnist"), ("CIFAR10", "cifar10")):
-        monkeypatch.setattr(distorted, name, tmp_path / folder)
-    return tmp_path
-
-
-def test_tables_say_how_many_seeds_and_what_misses(results):
-    distorted.main()
-    text = (results / "README.md").read_text()
-    assert text.startswith("# Results\n\nFirst.\n")
-    assert "| cnn | 400,000 | 0.70 (1) · 1.2 | not run · 0.8 |" in text
-    assert "| 0.80 ± 0.28 (2) · 0.7 |" in text
-    assert "run: 2; at or below the paper's error: 1." in text
-    assert "Above it, in points: st-cnn-affine on R by 0.10." in text
-    assert "run too: 1; below it: 0." in text
-    assert "**" not in text  # none is both
-    assert "| peak of the learning rate, without a transformer | 1 |  |  |  |  |" in text
-    assert "| peak of the learning rate, with one | 1 |  |  | 1 |  |" in text  # R and E
-    assert "| epochs, fcn |  |  |  |  |  |" in text
-    assert "Not below it, in points: st-cnn-affine on R by 0.10." in text
-    assert "| no transformer, a larger dense layer | 400,000 | 70.00 ± 0.00 (2) |" in text
-    assert {path.name for path in results.glob("*/*.png")} == {
-        "errors.png",
-        "warps.png",
-        "means.png",
-    }
-
-
-def test_drawing_again_replaces_what_was_drawn_and_nothing_else(results):
-    distorted.main()
-    readme = results / "README.md"
-    readme.write_text(readme.read_text() + "\nLast.\n")
-    before = readme.read_text()
-    distorted.main()
-    assert readme.read_text() == before

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from stn_keras.training.files import clear, explain, replacing
+from stn_keras.files import clear, explain, replacing
 
 
 @pytest.fixture

@@ -417,7 +417,7 @@ def test_a_disk_that_is_full_at_once_leaves_no_folder_behind(capsys, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pathlib.Path, "write_text", full)
-    refused(capsys, run("--no-transformer"), "No space left", "Nothing had been trained yet")
+    refused(capsys, run("--no-transformer"), "has no room left", "Nothing had been trained yet")
     assert not any(any(pathlib.Path(name).iterdir()) for name in ("saved_models", "logs"))
 
 

@@ -94,7 +94,8 @@ def scatter(upstream, indices, weights, count):
             total = total.at[index].add(share, mode="promise_in_bounds")
         return total
 
-    if jax.config.read("jax_disable_jit"):  # then Python would run the loop
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        # Python would run the loop.
         return at_once(samples, indices, weights).reshape(batch, count, channels)
     total = lax.platform_dependent(samples, indices, weights, cpu=loop, default=at_once)
     return total.reshape(batch, count, channels)

@@ -6,7 +6,7 @@ from concurrent import futures
 import numpy as np
 from PIL import Image, ImageOps
 
-from stn_keras.training.files import FIGURE
+from stn_keras.files import FIGURE
 
 __all__ = ["PictureError", "find", "load", "read", "split_folders"]
 

@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from stn_keras import layers, sampling, sharing
-from stn_keras.geometry import to_grid
-from stn_keras.training.files import replacing
+from stn_keras.coordinates import to_grid
+from stn_keras.files import replacing
 from stn_keras.warp import mean_of_blocks
 
 __all__ = ["ExportError", "save"]

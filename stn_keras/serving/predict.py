@@ -8,7 +8,7 @@ from keras import ops
 
 from stn_keras import observe, plots
 from stn_keras.data import pictures
-from stn_keras.training.files import FileError, read_settings
+from stn_keras.files import FileError, read_settings
 
 __all__ = ["Classifier", "class_names", "describe", "drawing_names"]
 

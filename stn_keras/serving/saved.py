@@ -6,7 +6,7 @@ import zipfile
 
 import keras
 
-from stn_keras.training.files import FileError
+from stn_keras.files import FileError
 
 __all__ = ["LoadError", "load"]
 

@@ -6,8 +6,9 @@ import sys
 
 import tensorflow as tf
 
+from stn_keras import files
 from stn_keras.data import cifar10, pictures
-from stn_keras.training import files, runs
+from stn_keras.training import runs
 
 FEW = 50  # images; an accuracy based on fewer is imprecise
 SHOWN = 6  # names of classes or files
@@ -119,7 +120,7 @@ def print_error(error, flags):
     if isinstance(error, KeyboardInterrupt):
         message = f"interrupted. {how_to_resume(flags)}"
     elif isinstance(error, OSError):
-        message = f"{files.explain(error)}. {how_to_resume(flags)}"
+        message = f"{files.explain(error)} (--output-dir, --log-dir). {how_to_resume(flags)}"
     elif isinstance(error, STORAGE_ERRORS):
         # TensorFlow puts the name of a node before the cause, and lines of detail after it.
         cause = str(error).partition("\n")[0].rpartition("}} ")[2]

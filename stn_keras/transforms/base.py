@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from stn_keras import geometry
+from stn_keras.arguments import as_coordinates, as_size
+from stn_keras.coordinates import affine_pixels, positive_extent, to_grid
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
@@ -54,9 +55,9 @@ class Transform:
             ValueError: if `theta` does not have the transform's shape, or `output_size` is not two
                 positive integers.
         """
-        size = geometry.as_size(output_size, "output_size")
+        size = as_size(output_size, "output_size")
         coordinates = self.pixels(theta, size, size, align_corners)
-        return geometry.to_grid(coordinates, size, align_corners)
+        return to_grid(coordinates, size, align_corners)
 
     def pixels(self, theta, input_size, output_size, align_corners):
         """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
@@ -72,7 +73,7 @@ class Transform:
         Raises:
             ValueError: if it has another shape.
         """
-        theta = geometry.as_coordinates(theta)
+        theta = as_coordinates(theta)
         if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
             raise ValueError(
                 f"`theta` must have shape (batch, {self.num_parameters}) for {self}. "
@@ -119,8 +120,8 @@ class MatrixTransform(Transform):
 
     def matrix_in(self, theta, input_size, align_corners):
         """`matrix` for an input with the given size in pixels."""
-        theta = geometry.as_coordinates(theta)
-        units = [geometry.positive_extent(n, align_corners, theta.dtype) for n in input_size]
+        theta = as_coordinates(theta)
+        units = [positive_extent(n, align_corners, theta.dtype) for n in input_size]
         return self.matrix(theta, units)
 
     # Name or instance of the transform that represents compositions of these transforms.
@@ -128,7 +129,7 @@ class MatrixTransform(Transform):
 
     def pixels(self, theta, input_size, output_size, align_corners):
         matrix = self.matrix_in(theta, input_size, align_corners)[:, :2]
-        return geometry.affine_pixels(matrix, input_size, output_size, align_corners)
+        return affine_pixels(matrix, input_size, output_size, align_corners)
 
     def affine(self, theta, input_size, align_corners):
         if type(self).pixels is not MatrixTransform.pixels:

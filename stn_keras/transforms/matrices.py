@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from stn_keras import geometry
+from stn_keras.arguments import as_affine
+from stn_keras.coordinates import as_float, projective_pixels
+from stn_keras.geometry import affine_grid
 from stn_keras.transforms.base import MatrixTransform, register
 
 
@@ -162,7 +164,7 @@ class Affine(MatrixTransform):
         return np.array([1, 0, 0, 0, 1, 0], "float32")
 
     def matrix(self, theta, size=(1, 1)):
-        theta = geometry.as_affine(theta)
+        theta = as_affine(theta)
         last_row = ops.zeros_like(theta[:, :1]) + ops.cast([0.0, 0.0, 1.0], theta.dtype)
         return ops.concatenate([theta, last_row], axis=1)
 
@@ -171,7 +173,7 @@ class Affine(MatrixTransform):
         return ops.reshape(matrix[:, :2], (-1, 6))
 
     def grid(self, theta, output_size, align_corners=False):
-        return geometry.affine_grid(theta, output_size, align_corners=align_corners)
+        return affine_grid(theta, output_size, align_corners=align_corners)
 
 
 @register
@@ -206,14 +208,12 @@ class Projective(MatrixTransform):
         return elements[:, :8] / elements[:, 8:]
 
     def pixels(self, theta, input_size, output_size, align_corners):
-        return geometry.projective_pixels(
-            self.matrix(theta), input_size, output_size, align_corners
-        )
+        return projective_pixels(self.matrix(theta), input_size, output_size, align_corners)
 
 
 def rotation(angle, scale, x, y, size):
     """Matrices of a rotation in an image of `(height, width)`, a scale and a translation."""
-    height, width = (geometry.as_float(length, x.dtype) for length in size)
+    height, width = (as_float(length, x.dtype) for length in size)
     cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
     return from_rows(
         [[cosine, -sine * (height / width), x], [sine * (width / height), cosine, y], [0, 0, 1]]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from stn_keras import geometry
+from stn_keras.arguments import as_size
+from stn_keras.coordinates import affine_map, affine_pixels, as_float, extent
 from stn_keras.transforms.base import Transform, register
 
 
@@ -37,7 +38,7 @@ class ThinPlateSpline(Transform):
     control_points: tuple[int, int] = (4, 4)
 
     def __post_init__(self):
-        points = geometry.as_size(self.control_points, "control_points")
+        points = as_size(self.control_points, "control_points")
         object.__setattr__(self, "control_points", points)
         if min(points) < 2:
             raise ValueError(
@@ -67,15 +68,15 @@ def spline_pixels(offsets, control_points, input_size, output_size, align_corner
     weights = spline_weights(centres)  # (n + 3, n)
 
     identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype)
-    x, y = (axis[0] for axis in geometry.affine_map(identity, (2, 2), output_size, align_corners))
+    x, y = (axis[0] for axis in affine_map(identity, (2, 2), output_size, align_corners))
     kernels = [bend((x - a) ** 2 + (y - b) ** 2) for a, b in centres.tolist()]
     basis = ops.stack([*kernels, ops.ones_like(x), x, y], axis=-1)  # (height, width, n + 3)
     basis = ops.reshape(basis, (-1, len(weights)))
     influence = ops.transpose(basis @ ops.convert_to_tensor(weights, dtype=dtype))  # (n, pixels)
-    undisplaced = geometry.affine_pixels(identity, input_size, output_size, align_corners)
+    undisplaced = affine_pixels(identity, input_size, output_size, align_corners)
     coordinates = []
     for axis, (still, length) in enumerate(zip(undisplaced, reversed(input_size))):
-        half = geometry.as_float(geometry.extent(length, align_corners), dtype) / 2
+        half = as_float(extent(length, align_corners), dtype) / 2
         moved = ops.reshape(offsets[:, :, axis] @ influence, (-1, *output_size))
         coordinates.append(still + moved * half)
     return coordinates

@@ -1,0 +1,68 @@
+"""Figures of the distorted images: test errors beside the paper's, and images before and after."""
+
+import statistics
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from results import tables
+from stn_keras import curves
+
+
+def axes(keys):
+    """The models and the distortions of `(model, distortion)` keys, each once."""
+    return [list(dict.fromkeys(names)) for names in zip(*keys)]
+
+
+def error_bars(errors, paper):
+    """A panel for each distortion: our mean and range over seeds, and the paper's figure."""
+    models, distortions = axes(paper)
+    figure = Figure(figsize=(13, 3.6), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(distortions), sharex=True, sharey=True)
+    for panel, name in zip(panels, distortions):
+        for height, model in enumerate(reversed(models)):
+            if (model, name) in paper:
+                panel.plot(paper[model, name], height, "|", color="black", markersize=14)
+            if (model, name) in errors:
+                values = errors[model, name]
+                color = curves.COLORS["st-" in model]
+                panel.plot([min(values), max(values)], [height, height], color=color)
+                face = color if len(values) >= tables.SEEDS else "white"
+                panel.plot(statistics.mean(values), height, "o", color=color, markerfacecolor=face)
+        panel.set(title=name, xlabel="test error, %")
+        panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
+    ticks = (0.5, 1, 2, 5, 10, 20)
+    panels[0].set_xscale("log")
+    panels[0].set_xticks(ticks, ticks)
+    panels[0].minorticks_off()
+    panels[0].set_yticks(range(len(models)), reversed(models))
+    panels[0].plot([], [], "|", color="black", markersize=14, label="paper")
+    panels[0].plot([], [], "o-", color=curves.COLORS[1], label="with a transformer")
+    panels[0].plot([], [], "o-", color=curves.COLORS[0], label="without")
+    few = f"fewer than {tables.SEEDS} seeds"
+    panels[0].plot([], [], "o", color="black", markerfacecolor="white", label=few)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def read_images(folder, model, distortions):
+    """The arrays that runs of seed 0 saved, by distortion."""
+    paths = {name: folder / f"{model}-{name}-0.npz" for name in distortions}
+    return {name: dict(np.load(path)) for name, path in paths.items() if path.exists()}
+
+
+def rows_of_images(saved, before, after):
+    """Two rows of images for each distortion: the arrays `before` above the arrays `after`."""
+    columns = len(next(iter(saved.values()))[before])
+    figure = Figure(figsize=(columns + 0.6, 2.1 * len(saved)), dpi=100, layout="constrained")
+    groups = figure.subfigures(len(saved), 1, squeeze=False)[:, 0]
+    for group, (name, arrays) in zip(groups, saved.items()):
+        rows = arrays[before], arrays[after]
+        panels = group.subplots(2, columns)
+        brightest = max(row.max() for row in rows)
+        for panel, image in zip(panels.flat, (image for row in rows for image in row)):
+            panel.imshow(image, cmap="gray", vmin=0, vmax=brightest)
+            panel.set(xticks=[], yticks=[])
+        panels[0, 0].set_ylabel(name, fontsize=12)
+    return figure

@@ -1,0 +1,84 @@
+"""What users pass: sizes, numbers and tensors, checked and brought to one form."""
+
+import math
+import numbers
+import operator
+import re
+
+import keras
+from keras import ops
+
+Size = tuple[int, int] | tuple[int, int, int]
+
+
+def as_affine(theta, axes=2):
+    """`theta` as a `(batch, axes, axes + 1)` tensor of coordinates' dtype."""
+    theta = as_coordinates(theta)
+    matrix, flat = (axes, axes + 1), (axes * (axes + 1),)
+    if tuple(theta.shape[1:]) not in (matrix, flat):
+        raise ValueError(
+            f"`theta` must have shape (batch, {axes}, {axes + 1}) or (batch, {flat[0]}). "
+            f"Received: theta.shape={tuple(theta.shape)}"
+        )
+    return ops.reshape(theta, (-1, *matrix))
+
+
+def as_coordinates(values, name="theta"):
+    """A tensor of float64 if `values` are, else of float32."""
+    values = as_numbers(values, name)
+    return ops.cast(values, wide_dtype(values))
+
+
+def as_numbers(values, name):
+    """A tensor of real numbers."""
+    wanted = f"`{name}` must be of a floating-point dtype, or integers"
+    try:
+        tensor = ops.convert_to_tensor(values)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{wanted}. Received: {name}={values!r}") from error
+    if not re.match("float|bfloat|u?int", keras.backend.standardize_dtype(tensor.dtype)):
+        raise ValueError(f"{wanted}. Received: {name}.dtype={tensor.dtype}")
+    return tensor
+
+
+def as_size(size, name, axes=(2,)):
+    """`size` as a tuple of positive integers, one per axis; scalar tensors pass unchecked."""
+    try:
+        lengths = tuple(n if ops.is_tensor(n) else operator.index(n) for n in size)
+    except TypeError:
+        lengths = ()
+    if len(lengths) not in axes or any(isinstance(n, int) and n < 1 for n in lengths):
+        wanted = "two positive integers (height, width)"
+        if 3 in axes:
+            wanted += " or three (depth, height, width)"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={size}")
+    return lengths
+
+
+def is_symbolic(*tensors):
+    """Whether one of them stands for a tensor of a functional model that is being built."""
+    return any(isinstance(tensor, keras.KerasTensor) for tensor in tensors)
+
+
+def wide_dtype(*tensors):
+    """float64 if a tensor is, else float32; `result_type` of Keras narrows on JAX and PyTorch."""
+    dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors]
+    return "float64" if "float64" in dtypes else "float32"
+
+
+def as_count(number, name):
+    """`number` as a positive integer."""
+    try:
+        count = 0 if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={number!r}")
+    return count
+
+
+def as_number(number, name):
+    """`number` as a finite float."""
+    if not isinstance(number, numbers.Real) or not math.isfinite(number):
+        raise ValueError(f"`{name}` must be a number. Received: {name}={number!r}")
+    return float(number)

@@ -1,0 +1,106 @@
+"""The tables and figures of `results/`, from files alone."""
+
+import numpy as np
+import pytest
+
+from examples import cells
+from results import cifar10, distorted, report, tables
+
+pytestmark = pytest.mark.slow
+
+# Test errors of seeds on a distortion; the paper has 0.7 (R), 0.5 (RTS), 0.8 (P) and 1.2 (E).
+ERRORS = {
+    "cnn-R": (0.9, 1.0, 1.1),
+    "cnn-E": (0.7, 0.8),
+    "st-cnn-affine-R": (0.6, 0.7, 0.8),
+    "st-cnn-affine-RTS": (0.6, 0.6, 0.7),
+    "st-cnn-affine-P": (0.1,),
+    "st-cnn-affine-E": (0.3, 0.4),
+    "st-fcn-affine-P": (1.9,),
+}
+
+
+def write_cells(folder, errors):
+    folder.mkdir()
+    for name, seeds in errors.items():
+        model, distortion = name.rsplit("-", 1)
+        for seed, error in enumerate(seeds):
+            row = {"model": model, "distortion": distortion, "test_error": error}
+            row |= dict.fromkeys(("epochs", "batch_size", "peak", "precision", "threads"), "1")
+            row |= {"tensorflow": "2", "keras": "3", "seconds": "60"}
+            row |= {"parameters": 400_000 + 100 * seed}
+            cells.write(folder / f"{name}-{seed}.csv", row)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder of results with cells of one, two and three seeds."""
+    paper = (distorted.MNIST / "paper.csv").read_text()
+    write_cells(tmp_path / "mnist", ERRORS)
+    (tmp_path / "mnist" / "paper.csv").write_text(paper)
+    write_cells(tmp_path / "cifar10", {"images-R": (30,), "cnn-R": (30, 30)})
+    np.savez(
+        tmp_path / "mnist" / "st-cnn-affine-R-0.npz",
+        **{name: np.full((8, 9, 9, 1), 200) for name in ("images", "warped")},
+        **{f"mean_{name}": np.full((10, 9, 9, 1), 200) for name in ("images", "warped")},
+    )
+    (tmp_path / "README.md").write_text("# Results\n\nFirst.\n")
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    for name in ("MNIST", "CIFAR10"):
+        monkeypatch.setattr(distorted, name, tmp_path / name.lower())
+    return tmp_path
+
+
+def test_only_cells_with_three_seeds_count_as_met(results):
+    text = distorted.sections()
+    assert "Cells with a transformer: 5; with at least 3 seeds: 2;" in text
+    assert (
+        "at or below the paper's error: 1. Above it, in points: st-cnn-affine on RTS by 0.13."
+        in text
+    )
+    affine = next(line for line in text.splitlines() if line.startswith("| st-cnn-affine |"))
+    assert "| **0.70 ± 0.10 (3)** · 0.7 | 0.63 ± 0.06 (3) · 0.5 |" in affine
+    assert "| 0.10 (one run) · 0.8 | 0.35 ± 0.07 (2) · 1.2 | not run · 1.7 |" in affine
+
+
+def test_differences_are_tested_with_three_seeds_only(results):
+    text = distorted.sections()
+    # scipy.stats.ttest_ind([0.6, 0.7, 0.8], [0.9, 1.0, 1.1], equal_var=False)
+    assert "| st-cnn-affine − cnn | **-0.30 ± 0.08, p = 0.021** |  |  |  |  |" in text
+    # scipy.stats.ttest_ind([0.85, 0.84, 0.83], [0.98, 0.75, 0.96], equal_var=False)
+    change, error, p = tables.welch([0.85, 0.84, 0.83], [0.98, 0.75, 0.96])
+    np.testing.assert_allclose([change, error, p], [-0.0566667, 0.0737865, 0.5219321], rtol=1e-5)
+
+
+def test_tables_say_how_many_parameters_and_what_recipe(results):
+    text = distorted.sections()
+    assert "| cnn | 400,000 to 400,200 | 1.00 ± 0.10 (3) · 1.2 | not run · 0.8 |" in text
+    assert "| peak of the learning rate, without a transformer | 1 |  |  | 1 |  |" in text
+    assert "| peak of the learning rate, with one | 1 | 1 | 1 | 1 |  |" in text
+    assert "| epochs, fcn |  |  | 1 |  |  |" in text
+    assert (
+        "| no transformer, a larger dense layer | 400,000 to 400,100 | 70.00 ± 0.00 (2) |" in text
+    )
+    assert "| transformer on the images | 400,000 | 70.00 (one run) |" in text
+
+
+def test_writing_again_replaces_what_was_written_and_nothing_else(results):
+    distorted.main()
+    readme = results / "README.md"
+    assert readme.read_text().startswith("# Results\n\nFirst.\n")
+    names = {path.name for path in results.glob("*/*.png")}
+    assert names == {"errors.png", "warps.png", "means.png"}
+    report.write("results.cifar10", "A table.")
+    readme.write_text(readme.read_text() + "\nLast.\n")
+    before = readme.read_text()
+    distorted.main()
+    report.write("results.cifar10", "A table.")
+    assert readme.read_text() == before
+    assert before.count("A table.") == 1 and before.count(distorted.sections()) == 1
+
+
+def test_the_readme_has_the_tables_of_the_committed_runs():
+    readme = report.README.read_text()
+    assert report.insert(readme, "results.distorted", distorted.sections()) == readme
+    assert report.insert(readme, "results.cifar10", cifar10.table(cifar10.groups())) == readme
+    assert set(cifar10.groups()) == set(cifar10.FLAGS)
