@@ -12,6 +12,7 @@ PAGES = [
     "CHANGELOG.md",
     "benchmarks/README.md",
     "results/README.md",
+    "results/TRIALS.md",
     *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md"))),
 ]
 
