@@ -1,6 +1,7 @@
 """The flags of `train.py`.
 
-Apart from the library, whose import takes seconds: `--help` and a wrong flag are answered at once.
+They are separate from the library, whose import takes seconds, so `--help` and errors appear at
+once.
 """
 
 import argparse
@@ -13,7 +14,7 @@ GREATEST_SEED = 2**32 - 1  # of NumPy
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        """Ends the program with one line, where argparse prints all flags first."""
+        """Exits with a one-line message; argparse would print all flags first."""
         self.exit(2, f"{self.prog}: {message} (--help explains all flags)\n")
 
 

@@ -1,4 +1,4 @@
-"""The pictures of these pages, drawn with the library itself: `python -m docs.pictures`."""
+"""Draws the pictures of the documentation with the library itself: `python -m docs.pictures`."""
 
 import pathlib
 
