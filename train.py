@@ -1,4 +1,4 @@
-"""Train a spatial transformer network on CIFAR-10, or on pictures of your own.
+"""Train a spatial transformer network on CIFAR-10 or on your own images.
 
     python train.py --epochs 50
 

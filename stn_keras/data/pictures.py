@@ -13,7 +13,7 @@ __all__ = ["PictureError", "find", "load", "read", "split_folders"]
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 WANTED = (
-    "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
+    "Expected a folder of at least two classes, with a subfolder of images for each:\n"
     "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
 )
 
@@ -140,7 +140,7 @@ def load(folder, size, classes=None):
     unknown = [name for name in _sub_folders(folder) if name not in names]
     if unknown:
         raise PictureError(
-            f"{folder / unknown[0]} is none of the classes to train on: {', '.join(names)}"
+            f"{folder / unknown[0]} is not one of the classes to train on: {', '.join(names)}"
         )
     images, labels, unreadable = _read_all(folder, names, size)
     empty = [name for k, name in enumerate(names) if k not in labels]
@@ -157,7 +157,7 @@ def split_folders(folder):
 
     Example:
 
-    >>> split_folders("pets")  # its sub-folders, cat and dog, are classes
+    >>> split_folders("pets")  # its subfolders, cat and dog, are classes
     {}
 
     Args:
@@ -179,8 +179,8 @@ def split_folders(folder):
     others = [name for name in names if name not in SPLITS]
     if others:
         raise PictureError(
-            f"{folder} has the sub-folders of a split ({', '.join(sorted(splits))}) and others: "
-            f"{', '.join(others)}. Wanted are either train, val and test, or a sub-folder per class"
+            f"{folder} has the subfolders of a split ({', '.join(sorted(splits))}) and others: "
+            f"{', '.join(others)}. Expected either train, val and test, or a subfolder per class"
         )
     return splits
 
@@ -192,7 +192,7 @@ def _sub_folders(folder):
 def _class_names(folder):
     names = _sub_folders(folder)
     if len(names) < 2:
-        found = "1 sub-folder" if names else "no sub-folders"
+        found = "1 subfolder" if names else "no subfolders"
         raise PictureError(f"{folder} has {found}. {WANTED}")
     return names
 

@@ -77,7 +77,10 @@ def print_start(flags, settings, model, epochs_done):
     if flags.resume:
         print(f"Resuming after {counted(epochs_done, 'epoch')} of {flags.epochs}")
     print(f"Watch it: tensorboard --logdir {flags.log_dir}")
-    print("Before the first step TensorFlow compiles the network, for some seconds", flush=True)
+    print(
+        "TensorFlow compiles the network before the first step; this takes a few seconds",
+        flush=True,
+    )
 
 
 def print_result(flags, data, history, folder):
@@ -110,8 +113,8 @@ def loss_note(recipe):
     if not causes:
         return None
     return (
-        f"The training loss is measured {' and '.join(causes)}, the others are not: it may lie "
-        "above them though nothing is wrong."
+        f"The training loss is measured {' and '.join(causes)}, the others are not, so it may be "
+        "above them."
     )
 
 
