@@ -1,10 +1,10 @@
-"""Train a spatial transformer network on CIFAR-10, or on pictures of your own.
+"""Train a spatial transformer network on CIFAR-10 or on your own images.
 
     python train.py --epochs 50
 
-reaches 78.18 ± 0.40 % on CIFAR-10's test images by the recipe `tuned` (three seeds); `--recipe
-published` repeats the PyTorch run that this project starts from, of 60.29 %. results/README.md has
-every run, and `python train.py --help` all flags.
+reaches 78.18 ± 0.40 % on CIFAR-10's test images with the recipe `tuned` (three seeds). `--recipe
+published` repeats the published PyTorch run, which reached 60.29 %. results/README.md has every
+run, docs/train_script.md explains what a run writes, and `python train.py --help` lists all flags.
 """
 
 import math
@@ -15,7 +15,7 @@ import sys
 
 import train_flags
 
-# Not by an import, which would load Keras, and say so, first.
+# Not imported, because that would load Keras, with its messages, first.
 quiet = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/quiet.py"))["quiet"]
 EVALUATED = 500  # images a batch
 
@@ -37,7 +37,7 @@ def train(flags):
         splits,
     )
 
-    # Flags. Whatever can be refused is refused here: loading the data takes a while.
+    # Flags. Check everything that can be checked before the data are loaded.
     run = runs.Run(flags.run, flags.output_dir, flags.log_dir, resumed=flags.resume)
     if flags.resume:
         flags = train_flags.parse(flags.arguments, **runs.saved_flags(run))

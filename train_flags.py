@@ -1,6 +1,7 @@
 """The flags of `train.py`.
 
-Apart from the library, whose import takes seconds: `--help` and a wrong flag are answered at once.
+They are separate from the library, whose import takes seconds, so `--help` and errors appear at
+once.
 """
 
 import argparse
@@ -13,7 +14,7 @@ GREATEST_SEED = 2**32 - 1  # of NumPy
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        """Ends the program with one line, where argparse prints all flags first."""
+        """Exits with a one-line message; argparse would print all flags first."""
         self.exit(2, f"{self.prog}: {message} (--help explains all flags)\n")
 
 
@@ -48,7 +49,7 @@ def parse(arguments, **defaults):
 def build_parser():
     parser = Parser(
         prog="train.py",
-        description="Train a spatial transformer network on CIFAR-10, or on pictures of your own.",
+        description="Train a spatial transformer network on CIFAR-10 or on your own images.",
     )
     add = parser.add_argument
     add(
@@ -56,7 +57,7 @@ def build_parser():
         type=at_least(1),
         default=50,
         metavar="N",
-        help="How often the network sees every training image. (default: 50)",
+        help="Number of passes over the training images. (default: 50)",
     )
     add(
         "--recipe",
@@ -70,14 +71,14 @@ def build_parser():
         type=at_least(0),
         default=0,
         metavar="N",
-        help="Decides weights, order, augmentation and dropout; the same seed repeats a run. "
-        "(default: 0)",
+        help="Seed of the weights, the order of the images, augmentation and dropout; the same "
+        "seed repeats a run. (default: 0)",
     )
     add(
         "--precision",
         choices=["auto", "float32", "mixed_bfloat16", "mixed_float16"],
         default="auto",
-        help="Keras's dtype policy; auto takes the fastest one of this machine. (default: auto)",
+        help="Keras dtype policy; auto selects the fastest for this machine. (default: auto)",
     )
     add(
         "--no-transformer",
@@ -89,22 +90,22 @@ def build_parser():
         "--images",
         type=pathlib.Path,
         metavar="FOLDER",
-        help="Train on pictures of your own: a sub-folder for each class, or the folders train, "
-        "val and test with these. (default: CIFAR-10)",
+        help="Train on your own images: a folder with a subfolder for each class, or with the "
+        "folders train, val and test that have one for each class. (default: CIFAR-10)",
     )
     add(
         "--image-size",
         type=at_least(SMALLEST_IMAGE),
         default=32,
         metavar="N",
-        help="Height and width in pixels to which --images are stretched. (default: 32)",
+        help="Height and width in pixels to which --images are resized. (default: 32)",
     )
     add(
         "--validation-images",
         type=at_least(1),
         metavar="N",
-        help="How many training images are held out, to choose the best epoch. "
-        "(default: 2000, of --images a fifth)",
+        help="Number of training images held out to select the best epoch. "
+        "(default: 2000; with --images a fifth)",
     )
     add(
         "--distribute",
@@ -126,18 +127,18 @@ def build_parser():
         type=pathlib.Path,
         default=pathlib.Path("saved_models"),
         metavar="FOLDER",
-        help="Where the run's models, history and figures go. (default: saved_models)",
+        help="Folder of the run's models, history and figures. (default: saved_models)",
     )
     add(
         "--log-dir",
         type=pathlib.Path,
         default=pathlib.Path("logs"),
         metavar="FOLDER",
-        help="Where the run's TensorBoard logs go. (default: logs)",
+        help="Folder of the run's TensorBoard logs. (default: logs)",
     )
     add(
         "--data-dir",
         metavar="FOLDER",
-        help="Where CIFAR-10 is stored. (default: TFDS_DATA_DIR or ~/tensorflow_datasets)",
+        help="Folder of CIFAR-10. (default: TFDS_DATA_DIR or ~/tensorflow_datasets)",
     )
     return parser

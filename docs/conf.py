@@ -10,6 +10,7 @@ import stn_keras
 
 project = "stn_keras"
 author = "The stn_keras authors"
+copyright = f"2026, {author}"
 release = stn_keras.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
 html_theme = "furo"

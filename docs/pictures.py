@@ -1,4 +1,4 @@
-"""The pictures of these pages, drawn with the library itself: `python -m docs.pictures`."""
+"""Draws the pictures of the documentation with the library itself: `python -m docs.pictures`."""
 
 import pathlib
 
@@ -82,19 +82,20 @@ def align_corners():
 
 
 def sampling():
-    figure = Figure(figsize=(9.2, 1.6), dpi=110, layout="constrained")
-    axes = figure.subplots(1, 6)
+    figure = Figure(figsize=(10.7, 1.6), dpi=110, layout="constrained")
+    axes = figure.subplots(1, 7)
     zoomed_out = [1.7, 0, 0, 0, 1.7, 0]
     fills = {
         "constant": {"fill_value": (0.9, 0.9, 0.92)},
         "nearest": {},
         "reflect": {},
+        "wrap": {},
     }
     corner = [0.12, 0, 0.4375, 0, 0.12, -0.4167]  # of the upper arm's end
     for axis, (mode, options) in zip(axes, fills.items(), strict=False):
         axis.imshow(np.clip(warp(zoomed_out, fill_mode=mode, **options)[0], 0, 1))
         axis.set_title(f"fill_mode\n{mode}", fontsize=9)
-    for axis, name in zip(axes[3:], ("nearest", "bilinear", "bicubic"), strict=True):
+    for axis, name in zip(axes[4:], ("nearest", "bilinear", "bicubic"), strict=True):
         shown = warp(corner, interpolation=name, output_size=(192, 256))[0]
         axis.imshow(np.clip(shown, 0, 1))
         axis.set_title(f"interpolation\n{name}", fontsize=9)

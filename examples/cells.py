@@ -1,9 +1,9 @@
-"""Tables computed cell by cell: each cell is trained once, by whichever process comes first.
+"""Computes tables cell by cell; each cell is trained once, by the first process that reaches it.
 
-A cell is named by its parts, `cnn-R-0`. `<folder>/<cell>.csv`, one row, holds what came of it; a
-cell whose file is there is skipped, so a command that was cut off is simply run again. Processes
-side by side never train the same cell: each holds a lock on the one it works on, which the
-operating system takes from it if it dies.
+A cell is named by its parts, such as `cnn-R-0`. `<folder>/<cell>.csv` has one row with its results.
+Cells with an existing file are skipped, so an interrupted command can simply be repeated. Parallel
+processes never train the same cell: each holds a lock on its current cell, which the operating
+system releases if the process dies.
 """
 
 import argparse
@@ -33,16 +33,16 @@ VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002
 
 
 def main(module, description, folder, cells, train, arguments=None):
-    """Trains the cells that the command line names and whose file is missing, in order.
+    """Trains the cells that the command line selects and whose files are missing, in order.
 
     Args:
         module: Name of the module that is the command.
-        description: Of what it does.
-        folder: Where the files go by default.
-        cells: Dictionary from a cell's name to its settings, a dictionary with a `"seed"`.
-        train: Function from the settings, the CSV file's path and a number of epochs, or None for
-            the recipe's, to a dictionary of results.
-        arguments: The command line; None for that of the process.
+        description: Description of the command.
+        folder: Default folder of the files.
+        cells: Dict from a cell's name to its settings, a dict with a `"seed"`.
+        train: Function from the settings, the path of the CSV file and a number of epochs (`None`
+            for the recipe's) to a dict of results.
+        arguments: The command line; `None` for that of the process.
 
     Raises:
         ValueError: if `--cells` has a pattern that matches no cell.
@@ -79,7 +79,7 @@ def choose(cells, patterns):
 
 @contextlib.contextmanager
 def claim(path):
-    """Yields `path`, or `None` where it is there already or another process works on it."""
+    """Yields `path`, or `None` if it exists already or another process is working on it."""
     with path.with_name(f".{path.stem}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,10 +90,10 @@ def claim(path):
 
 
 def train(model, optimizer, data, distortion, *, epochs, batch_size, seed, **augmentation):
-    """Trains on distorted images, all but the held-out ones; returns the errors in %.
+    """Trains on distorted images without the held-out ones; returns the errors in %.
 
-    `data` is `(images, labels), (held_out, labels), (test_images, labels)`; the last two are
-    distorted once and for all.
+    `data` is `(images, labels), (held_out, labels), (test_images, labels)`. The last two are
+    distorted once, the training images anew in every epoch.
     """
     training, held_out, test = data
     steps = -(-len(training[0]) // batch_size)
@@ -144,7 +144,7 @@ def percent_wrong(accuracy):
 
 
 def save_pictures(path, model, images, labels):
-    """What figures need: eight images and the mean of each class, before and after the warp."""
+    """Saves eight images and the mean of each class, before and after the warp, for figures."""
     transformer = model.get_layer("transformer")
     both = keras.Model(model.inputs, [transformer.input, transformer.output])
     seen, warped = (x.astype("float32") for x in both.predict(images, 500, verbose=0))

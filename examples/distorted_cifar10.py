@@ -1,15 +1,16 @@
-"""CIFAR-10 turned (R), or turned, scaled and moved (RTS): what a transformer is worth there.
+"""What a transformer gains on CIFAR-10 under rotation, scaling and translation.
 
     python -m examples.distorted_cifar10
 
-trains `models.cifar10_stn` in four variants, with three seeds each:
+trains `models.cifar10_stn` on rotated images (R), and on rotated, scaled and translated images
+(RTS), in four variants with three seeds each:
 
-- `images`: its transformer warps the images;
-- `features`: the same localization network looks at the images, but the warp is that of the
-  feature maps behind the first convolution, which no rotation of feature maps can make upright
+- `images`: the transformer warps the images;
+- `features`: the same localization network looks at the images, but the transformer warps the
+  feature maps behind the first convolution, which a rotation cannot make upright
   ([Finnveden et al., 2020](https://arxiv.org/abs/2004.11678));
 - `frozen`: the transformer stays at the identity;
-- `cnn`: no transformer, and as many more parameters in the dense layer.
+- `cnn`: no transformer, and correspondingly more parameters in the dense layer.
 
 Each cell, `<variant>-<distortion>-<seed>`, becomes one file of `results/distorted_cifar10/`;
 `examples/distorted_mnist.py` says more. The recipe is `train.py`'s `tuned`, without its crops;

@@ -2,13 +2,13 @@
 
     python -m examples.distorted_mnist
 
-trains one network for each model, distortion and seed, skips those that are in the folder already,
-and writes each one's test error with its settings to `results/distorted_mnist/<cell>.csv`. A cell
-is named `<model>-<distortion>-<seed>`; `--cells "cnn-*" "st-cnn-affine-R-0"` chooses. Several
-processes share the work: `--threads 1` for one on each core. `python -m results.distorted` draws
+trains one network for each model, distortion and seed, and writes its test error and settings to
+`results/distorted_mnist/<cell>.csv`. Cells whose files exist are skipped. A cell is named
+`<model>-<distortion>-<seed>`; `--cells "cnn-*" "st-cnn-affine-R-0"` selects cells. Several
+processes share the work; start one per core with `--threads 1`. `python -m results.distorted` makes
 the tables and figures.
 
-The last 5,000 training images are held out; the settings here were chosen on them.
+The last 5,000 training images are held out; the settings were chosen on them.
 """
 
 import functools
@@ -35,7 +35,7 @@ EPOCHS = {
     "fcn": {"R": 120, "RTS": 60, "P": 120, "E": 60, "TC": 60},
     "cnn": {"R": 40, "RTS": 32, "P": 40, "E": 40, "TC": 20},
 }
-# Pixels by which training digits are bent besides, where the networks would learn them by heart.
+# Elastic augmentation of training digits, in pixels, against overfitting.
 ELASTIC = {"R": 0.7, "RTS": 0.0, "P": 0.0, "E": 0.0, "TC": 0.0}
 
 

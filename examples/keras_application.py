@@ -1,14 +1,14 @@
-"""A spatial transformer in front of a network of someone else's design.
+"""A spatial transformer in front of a network of `keras.applications`.
 
-`keras.applications.MobileNetV3Small` gets its images through a `SpatialTransformer`, and both are
-trained by the network's loss alone, on CIFAR-10 enlarged to 160×160. The localization network looks
-at the images made small again: where to look is seen at 32×32 as well, and costs next to nothing.
+`keras.applications.MobileNetV3Small` receives its images through a `SpatialTransformer`. Both are
+trained by the network's loss, on CIFAR-10 enlarged to 160×160. The localization network looks at
+the images at 32×32, which is sufficient and costs little.
 
     python -m examples.keras_application --steps 30
 
-prints loss and images per second five times along the way, then how far the warps have moved from
-the identity, where they start, and draws what they do to eight test images. `--weights imagenet`
-starts from pretrained weights, which Keras downloads.
+prints the loss and the images per second five times, then the distance of the warps from the
+identity, and draws the warps of eight test images. `--weights imagenet` starts from pretrained
+weights, which Keras downloads.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def build(size, weights):
     look = [keras.layers.AveragePooling2D(size // 32), keras.layers.Rescaling(1 / 127.5, offset=-1)]
     localize = keras.Sequential([*look, localization.cnn()])
     images = keras.Input((size, size, 3))
-    # Beyond its edge the image goes on mirrored: no pretrained network knows a black frame.
+    # Mirror the image at its edges: pretrained networks have not seen black borders.
     warped = SpatialTransformer(localize, fill_mode="reflect", name="transformer")(images)
     features = keras.applications.MobileNetV3Small(
         input_shape=(size, size, 3), include_top=False, pooling="avg", weights=weights

@@ -1,14 +1,15 @@
 """One model trained on several machines, each with a part of every batch, on the JAX backend.
 
-Keras's own `keras.distribution`: every process runs the same program on the same data, takes its
-part of each batch of 64, and ends with the same weights, those of one machine on the whole batches.
-`train.py` is TensorFlow's, whose `MultiWorkerMirroredStrategy` Keras 3 does not train with.
+It uses `keras.distribution`: every process runs the same program on the same data, takes its part
+of each batch of 64, and ends with the same weights as a single machine that trains on whole
+batches. `train.py` can't do this, because TensorFlow's `MultiWorkerMirroredStrategy` does not work
+with Keras 3.
 
     python -m examples.several_machines --address 10.0.0.1:5005 --processes 2 --process 0
     python -m examples.several_machines --address 10.0.0.1:5005 --processes 2 --process 1
 
-are for two hosts, of which 10.0.0.1 is the first. Each prints the losses and saves `model.keras`.
-Without flags it trains on one machine.
+are the commands for two hosts, of which 10.0.0.1 is the first. Each prints the losses and saves
+`model.keras`. Without flags the program trains on one machine.
 """
 
 import argparse

@@ -1,10 +1,9 @@
 """Samples of an image at pixel coordinates, and their gradients, written by hand.
 
-A sample is a sum of weights times pixels. With an upstream gradient it is a form that is linear in
-the upstream and in the pixels, so that its gradients are made of three operations: `mix` gathers
-pixels and sums them, `spread` adds the upstream to the pixels, and `slopes_by_coordinate` is the
-derivative by the coordinates. Each is the gradient of another; the last is differentiated by the
-backend.
+A sample is a sum of weights times pixels. Its product with an upstream gradient is linear in the
+upstream and in the pixels, so the gradients consist of three operations: `mix` gathers pixels and
+sums them, `spread` adds the upstream to the pixels, and `by_coordinate` is the derivative with
+respect to the coordinates. Each is the gradient of another; the backend differentiates the last.
 """
 
 import functools
@@ -85,7 +84,7 @@ def missing_weight(coordinates, size, interpolation, dtype):
 
 
 def mix(rows, coordinates, corners, size, matrix=None):
-    """The rows of `(batch, n, channels)` that `corners(coordinates)` names, times its weights."""
+    """Sums the rows of `(batch, n, channels)` given by `corners(coordinates)`, with its weights."""
     axes = len(coordinates)
 
     def forward(rows, *inputs):
@@ -112,7 +111,7 @@ def mix(rows, coordinates, corners, size, matrix=None):
 
 
 def spread(upstream, coordinates, corners, size):
-    """Adds the upstream to the rows that each sample was mixed of: `(batch, n, channels)`."""
+    """Adds the upstream to the rows from which each sample was mixed: `(batch, n, channels)`."""
 
     def forward(upstream, *coordinates):
         indices, weights, _ = corners(coordinates)
@@ -126,11 +125,11 @@ def spread(upstream, coordinates, corners, size):
 
 
 def by_coordinate(upstream, rows, coordinates, corners):
-    """The upstream times the change of the samples along each axis, summed over channels."""
+    """The upstream times the derivative of the samples along each axis, summed over channels."""
     indices, _, slopes = corners(coordinates)
     if rows.shape[-1] <= len(indices):
         return backend.channel_sums([upstream * weighted(rows, indices, axis) for axis in slopes])
-    # Many channels: fewer products if those with the pixels come first.
+    # With many channels, multiplying by the pixels first takes fewer products.
     pixels = [ops.cast(backend.gather(rows, index), upstream.dtype) for index in indices]
     by_tap = backend.channel_sums([upstream * tap for tap in pixels])
     return [

@@ -1,4 +1,4 @@
-"""Colours in which a picture is drawn whose pixels a network has seen normalised."""
+"""Finds the original colours of images that a network has normalised, for drawing them."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ import numpy as np
 
 from stn_keras.layers import SpatialTransformer
 
-UNEXPLAINED = 0.01  # of the variance of what a layer sees, where it sees a picture
-PIXELS = 10_000  # that are compared
+UNEXPLAINED = 0.01  # largest unexplained share of the variance for the inputs to count as an image
+PIXELS = 10_000  # number of pixels that are compared
 
 
 def pictures(inputs, most):
-    """Those of a model's inputs that can be shown, the first `most` of each.
+    """The inputs of a model that can be shown as images, the first `most` of each.
 
     Returns:
         List of float arrays (batch, height, width, 1, 3 or 4) in 0 … 255.
@@ -32,24 +32,24 @@ def pictures(inputs, most):
 
 
 def in_colour(sight, known):
-    """What a transformer sees and makes of it in the colours of the pictures it comes from.
+    """The inputs and outputs of a transformer, in the colours of the images they come from.
 
-    It sees a picture where every pixel of what it sees is a linear function of the picture's
-    colour there: normalised, grey, in another order of channels.
+    The input comes from an image if each of its pixels is a linear function of the image's colour
+    there. Examples are normalised images, grey images, and channels in another order.
 
     Args:
         sight: An `observe.Sight`.
-        known: Pictures as `pictures` gives them; the warped ones are added.
+        known: Images from `pictures`; the warped images are appended.
 
     Returns:
-        `(images, warped)`, uint8 (batch, height, width, 1 or 3); None if it sees no picture.
+        `(images, warped)`, uint8 (batch, height, width, 1 or 3); None if the input is not an image.
     """
     fits = [(fit(picture, sight.images), picture) for picture in known]
     fits = [(maps, picture) for maps, picture in fits if maps]
     if not fits:
         return None
     maps, picture = min(fits, key=lambda one: one[0].unexplained)
-    # Weights add up to 1: what is taken off before is added afterwards, and fills the outside.
+    # Weights add up to 1, so the fill colour can be subtracted before the warp and added after it.
     fill = maps.colour(np.asarray(sight.layer.fill_value))[:, None, None]
     warped = np.clip(_warped_alike(sight, picture - fill) + fill, 0, 255)
     known.append(warped)
@@ -57,7 +57,7 @@ def in_colour(sight, known):
 
 
 def scaled(sight):
-    """What a transformer sees and makes of it, its least value black and its greatest white."""
+    """The inputs and outputs of a transformer, scaled from black (least) to white (greatest)."""
     images, warped = grey_or_rgb(sight.images), grey_or_rgb(sight.warped)
     values = images[np.isfinite(images)]
     low, high = (values.min(), values.max()) if values.size else (0, 1)
@@ -65,33 +65,33 @@ def scaled(sight):
 
 
 def grey_or_rgb(images):
-    """Images themselves; feature maps averaged over channels."""
+    """Images unchanged; feature maps averaged over their channels."""
     return images if images.shape[-1] in (1, 3) else images.mean(axis=-1, keepdims=True)
 
 
 def rescaled(images, low, high):
-    """`low … high` brought to 0 … 1, and clipped."""
+    """`low … high` scaled to 0 … 1, and clipped."""
     return np.clip((images - low) / max(high - low, 1e-12), 0, 1)
 
 
 @dataclasses.dataclass
 class Fit:
-    """Linear maps from colours to what a layer sees of them, one for each picture or for all."""
+    """Linear maps from colours to the inputs of a layer, one per image or one for all images."""
 
-    unexplained: float  # share of the variance, of the worst picture
+    unexplained: float  # share of the variance, for the worst image
     colours: np.ndarray  # (maps, channels): means
     seen: np.ndarray  # (maps, seen channels): means
     slopes: np.ndarray  # (maps, channels, seen channels)
 
     def colour(self, seen):
-        """What is seen as these values, one or one per channel; (maps, channels) in 0 … 255."""
+        """The colour of input values, one or one per channel; (maps, channels) in 0 … 255."""
         back = np.linalg.pinv(self.slopes, rcond=1e-3)
         colour = self.colours + ((seen - self.seen)[:, None] @ back)[:, 0]
         return np.clip(colour, 0, 255)
 
 
 def fit(pictures, seen):
-    """The `Fit` that explains what is seen, by least squares; None where there is none."""
+    """The least-squares `Fit` of the inputs `seen`; None if they do not come from the pictures."""
     if pictures.shape[:3] != seen.shape[:3] or not np.isfinite(seen).all():
         return None
     for maps in (1, len(seen)):
@@ -104,12 +104,12 @@ def fit(pictures, seen):
 
 
 def _least_squares(colours, values):
-    """The fields of a `Fit`, of one map; both (pixels, channels)."""
+    """The fields of a `Fit` for one map; both arguments are (pixels, channels)."""
     means = colours.mean(axis=0), values.mean(axis=0)
     known, wanted = colours - means[0], values - means[1]
     slopes = np.zeros((known.shape[1], wanted.shape[1]))
     if known.shape == wanted.shape and known.any():
-        # Of channels that are flat here nothing is known; they count as normalised like the rest.
+        # Constant channels tell nothing; they are assumed to be normalised like the others.
         slopes = np.eye(len(slopes)) * np.vdot(known, wanted) / np.vdot(known, known)
     slopes += np.linalg.lstsq(known, wanted - known @ slopes, rcond=None)[0]
     spread = max(wanted.var(axis=0).mean(), 1e-4 * np.mean(values**2), 1e-30)
@@ -117,7 +117,7 @@ def _least_squares(colours, values):
 
 
 def _warped_alike(sight, pictures):
-    """Pictures (batch, height, width, channels) warped as the transformer warps what it sees."""
+    """Pictures (batch, height, width, channels), warped as the transformer warps its inputs."""
     layer = sight.layer
     alike = SpatialTransformer(
         transform=layer.warped_by,
@@ -134,7 +134,7 @@ def _warped_alike(sight, pictures):
 
 
 def _shown(pixels):
-    """Pixels in 0 … 255 as uint8; opacity is laid on white."""
+    """Pixels in 0 … 255 as uint8; transparent images on white."""
     if pixels.shape[-1] == 4:
         opacity = pixels[..., 3:] / 255
         pixels = pixels[..., :3] * opacity + 255 * (1 - opacity)

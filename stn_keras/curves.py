@@ -1,4 +1,4 @@
-"""How a training went, as a figure; `stn_keras.plots` has the function."""
+"""Learning curves as a figure; `stn_keras.plots` exports the function."""
 
 from typing import Any
 
@@ -25,23 +25,23 @@ NAMES = {"val": "validation"}
 def curves(
     histories, reference=None, *, evaluation="val", reference_name="published log", note=None
 ):
-    """Loss and accuracy over epochs, of one run or of several.
+    """Draws loss and accuracy over epochs, for one or several runs.
 
-    Solid lines are the set evaluated on, thin dashed lines the training set. Histories listed under
-    one name are seeds: their mean is drawn over a band from their minimum to their maximum, as far
-    as the shortest of them goes.
+    Solid lines are the evaluation set, thin dashed lines the training set. Histories listed under
+    one name are seeds: their mean is drawn over a band from their minimum to their maximum, up to
+    the last epoch of the shortest history.
 
     Args:
-        histories: dict from a name to a history, or to a list of histories. A history maps the
-            columns "loss", "accuracy" (shares, 0 … 1), "val_loss", "val_accuracy" to one number
-            per epoch, like `History.history` and `history.csv`. "epoch", counted from 0, is
-            optional; missing columns are not drawn.
-        reference: optional (epochs, accuracies) of a published run, epochs counted from 1,
+        histories: Dict from a name to a history or to a list of histories. A history maps the
+            columns "loss", "accuracy" (0 … 1), "val_loss" and "val_accuracy" to one number per
+            epoch, like `History.history` and `history.csv`. "epoch", counted from 0, is optional;
+            missing columns are not drawn.
+        reference: Optional (epochs, accuracies) of a published run, with epochs counted from 1 and
             accuracies in 0 … 1.
-        evaluation: prefix of the columns of the set evaluated on, "val" or "test"; or a pair of
-            them, of which the second is drawn dash-dotted.
-        reference_name: its name in the legend.
-        note: optional sentence to stand below.
+        evaluation: Prefix of the columns of the evaluation set, "val" or "test"; or a pair of
+            prefixes, of which the second is drawn dash-dotted.
+        reference_name: Name of the reference in the legend.
+        note: Optional sentence below the figure.
 
     Returns:
         A `Figure`: loss on the left, accuracy in percent on the right, epochs counted from 1.
@@ -83,7 +83,7 @@ def _label(loss, accuracy):
 
 
 def _legend(axis, prefixes, columns):
-    """Says which line is which set, of those that are drawn."""
+    """Adds a legend of the line styles of the sets that are drawn."""
     styles = {
         NAMES.get(prefix, prefix): style
         for prefix, style in zip(prefixes, STYLES)

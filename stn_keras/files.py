@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and what to say where they cannot."""
+"""Writes files and folders atomically, and explains the errors of file systems."""
 
 import contextlib
 import errno
@@ -7,20 +7,20 @@ import os
 import pathlib
 import shutil
 
-FIGURE = {"Source": "stn_keras figure"}  # what PNG files of `plots.save` say of themselves
+FIGURE = {"Source": "stn_keras figure"}  # metadata of PNG files written by `plots.save`
 
 
 class FileError(ValueError):
-    """A file that can't be used; the message names it and says what to do."""
+    """A file can't be used; the message names it and a remedy."""
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yields a temporary path beside `path`, renamed to it once the block has succeeded.
+    """Yields a temporary path beside `path`, and renames it to `path` if the block succeeds.
 
-    A kill, an error or a full disk leaves what stood at `path` before; an error also removes the
-    temporary file. Both paths have the same suffix. A folder may be written, too, but replaces
-    nothing that is not empty.
+    A kill, an error or a full disk leaves the previous file at `path`; an error also removes the
+    temporary file. Both paths have the same suffix. The block may also write a folder, which can
+    replace only an empty folder.
 
     Example:
 
@@ -28,8 +28,8 @@ def replacing(path):
     ...     model.save(path)
 
     Raises:
-        OSError: if `path` can't be written; before the block, unless the disk fills up in it. Its
-            `filename` is `path`, not the temporary one.
+        OSError: if `path` can't be written. It is raised before the block, unless the disk fills up
+            in the block. Its `filename` is `path`, not the temporary path.
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():
@@ -37,7 +37,7 @@ def replacing(path):
         raise OSError(kind, os.strerror(kind), str(path.parent))
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        temporary.touch()  # what can't be written is said before there is work to lose
+        temporary.touch()  # fail before there is work to lose
         temporary.unlink()
         yield temporary
         os.replace(temporary, path)
@@ -50,13 +50,13 @@ def replacing(path):
 
 
 def clear(folder):
-    """Removes the temporary files and folders that killed processes have left in a folder."""
+    """Removes temporary files and folders that killed processes left in a folder."""
     for path in pathlib.Path(folder).glob(".*.part*"):
         _remove(path)
 
 
 def explain(error):
-    """An `OSError` as one sentence: the path, the cause and the remedy.
+    """Describes an `OSError` in one sentence with the path, the cause and the remedy.
 
     Example:
 
@@ -86,7 +86,7 @@ _REASONS = {
 
 
 def read_settings(path):
-    """What a run's `config.json` holds.
+    """Reads a run's `config.json`.
 
     Example:
 
@@ -100,8 +100,8 @@ def read_settings(path):
         A dict.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        FileError: if it holds no JSON object.
+        FileNotFoundError: if the file does not exist.
+        FileError: if it does not contain a JSON object.
     """
     try:
         settings = json.loads(pathlib.Path(path).read_bytes())

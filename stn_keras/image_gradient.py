@@ -1,10 +1,10 @@
 """The images' gradient of an affine warp, gathered instead of scattered.
 
-The gradient of a sample belongs to the pixels around the point where it was taken, so the images'
-gradient is usually scattered there, sample after sample, on one core. For an affine warp the
-question can be turned round: the samples that saw a pixel lie around the point to which the inverse
-sends the pixel, and how far around depends on the magnification. As long as that is small the
-gradient is gathered from 3×3 samples, which takes a fraction of the time (benchmarks/README.md).
+A sample contributes to the gradient of the pixels around its position, so the images' gradient is
+usually scattered, sample by sample, on one core. For an affine warp it can be gathered instead: the
+samples that read a pixel are around the position to which the inverse maps the pixel, at a distance
+that depends on the magnification. If the magnification is small, each pixel's gradient is gathered
+from a window of samples, which is much faster (benchmarks/README.md).
 """
 
 import itertools
@@ -16,7 +16,7 @@ from stn_keras import backend
 from stn_keras.coordinates import from_middle, middle
 from stn_keras.taps import bounded, clamp
 
-SIDE = 4  # of the window of samples; a warp that magnifies more is scattered
+SIDE = 4  # of the window of samples; warps that magnify more are scattered
 
 
 def gathered(upstream, scatter, *, matrix, size):
@@ -34,12 +34,12 @@ def gathered(upstream, scatter, *, matrix, size):
     (a, b, _), (c, d, _) = elements(matrix)
     # A sample mixes pixels less than one away along x and along y.
     reach = ops.maximum(ops.abs(a) + ops.abs(c), ops.abs(b) + ops.abs(d))
-    fits = ops.all(reach < SIDE / 2 * ops.abs(a * d - b * c))  # not so for NaN
+    fits = ops.all(reach < SIDE / 2 * ops.abs(a * d - b * c))  # False for NaN
 
     def as_images(rows):
         return ops.reshape(rows, (-1, *size, upstream.shape[-1]))
 
-    # Images inside, rows outside: XLA's loop over rows would find each one's place in the image.
+    # As images and not as rows: XLA's loop over rows would compute each row's place in the image.
     images = ops.cond(
         fits,
         lambda: window_sum(upstream, matrix, size),

@@ -1,4 +1,4 @@
-"""Images as arguments: their options, shapes, formats and dtypes."""
+"""Checks and conversions of images as arguments: options, shapes, data formats and dtypes."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ DATA_FORMATS = ("channels_last", "channels_first")
 
 
 def as_options(interpolation, fill_mode, fill_value, align_corners, data_format):
-    """The options that all samplers share, checked, with Keras's data format for `None`."""
+    """Checks the options that all samplers share; a `data_format` of `None` is Keras's."""
     data_format = keras.config.image_data_format() if data_format is None else data_format
     check_options(interpolation, fill_mode, data_format)
     return {
@@ -38,13 +38,15 @@ def as_fill(fill_value):
 
 
 def fill_tensor(fill_value, *tensors):
-    """`fill_value` as wide as the samples of these tensors: a tensor, so that its numbers decide
-    nothing when a warp is compiled."""
+    """`fill_value` as a tensor in the dtype of the samples.
+
+    As a tensor, its values do not cause a new compilation.
+    """
     return ops.convert_to_tensor(fill_value, dtype=wide_dtype(*tensors))
 
 
 def check_options(interpolation, fill_mode, data_format):
-    """Raises a ValueError where a name is not one of those that exist."""
+    """Raises a ValueError if the name of an option is unknown."""
     for name, value, known in (
         ("interpolation", interpolation, INTERPOLATIONS),
         ("fill_mode", fill_mode, FILL_MODES),
@@ -55,7 +57,7 @@ def check_options(interpolation, fill_mode, data_format):
 
 
 def check_images(shape, fill_value, data_format, ranks=(4,)):
-    """Raises a ValueError where a shape is not that of images, or `fill_value` does not fit it."""
+    """Raises a ValueError if a shape is not that of images, or does not match `fill_value`."""
     if len(shape) not in ranks:
         volumes = " Volumes have rank 5, with a depth before the height." if 5 in ranks else ""
         raise ValueError(
@@ -77,7 +79,7 @@ def check_images(shape, fill_value, data_format, ranks=(4,)):
 
 
 def check_points(images, name, points, interpolation):
-    """Raises a ValueError where points do not fit the images, or volumes the interpolation."""
+    """Raises a ValueError if points do not match the images, or volumes the interpolation."""
     axes = len(images.shape) - 2
     shapes = f"{name}.shape={tuple(points.shape)}, images.shape={tuple(images.shape)}"
     if axes == 3 and interpolation == "bicubic":
@@ -91,7 +93,7 @@ def check_points(images, name, points, interpolation):
 
 
 def check_batch(images, name, tensor):
-    """Raises a ValueError where it is known that a tensor is not of as many images."""
+    """Raises a ValueError if the batch sizes are known and different."""
     sizes = images.shape[0], tensor.shape[0]
     if None not in sizes and sizes[0] != sizes[1]:
         raise ValueError(
@@ -101,7 +103,7 @@ def check_batch(images, name, tensor):
 
 
 def same_batch(images, tensor, name):
-    """Both with one batch size: a single image or a single element of `tensor` serves all."""
+    """Both with the same batch size; a single image or element of `tensor` is repeated."""
     sizes = images.shape[0], tensor.shape[0]
     if sizes[0] == sizes[1] and None not in sizes:
         return images, tensor
@@ -121,8 +123,7 @@ def same_batch(images, tensor, name):
 
 
 def as_floats(images):
-    """Images that can be interpolated; of integers float32, or float64 where that has too few
-    digits."""
+    """Images as floats; integers become float32, or float64 if float32 is not exact for them."""
     dtype = keras.backend.standardize_dtype(images.dtype)
     if "float" in dtype:
         return images
@@ -130,7 +131,7 @@ def as_floats(images):
 
 
 def as_dtype(samples, dtype):
-    """Samples in the dtype of the images, rounded and kept in its range where it has integers."""
+    """Samples in the dtype of the images; for integers rounded and clipped to its range."""
     dtype = keras.backend.standardize_dtype(dtype)
     if "int" not in dtype:
         return ops.cast(samples, dtype)

@@ -11,7 +11,7 @@ __all__ = ["Identity", "cnn", "head"]
 
 @keras.saving.register_keras_serializable("stn_keras")
 class Identity(keras.initializers.Initializer):
-    """Bias initializer: the parameters of a transform that does nothing.
+    """Bias initializer that returns the parameters of a transform's identity.
 
     Example:
 
@@ -22,7 +22,7 @@ class Identity(keras.initializers.Initializer):
         transform: A name or an instance of `stn_keras.transforms`.
 
     Raises:
-        ValueError: if `transform` is none of these.
+        ValueError: if `transform` is not a transform.
     """
 
     def __init__(self, transform="affine"):
@@ -38,7 +38,7 @@ class Identity(keras.initializers.Initializer):
 def head(transform="affine", start=None, activity_regularizer=None, name="theta"):
     """The last layer of a localization network: `(batch, features)` → `theta`.
 
-    A zero kernel and the identity as bias, so training starts from images left alone. It
+    Its kernel is zero and its bias is the identity, so training starts with unchanged images. It
     computes in float32 under every dtype policy.
 
     Example:
@@ -49,16 +49,16 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
 
     Args:
         transform: A name or an instance of `stn_keras.transforms`.
-        start: The parameters to start from, where not the identity: several transformers that
-            look at the same images start at different places.
+        start: Initial parameters; `None` for the identity. Transformers that look at the same
+            images need different ones.
         activity_regularizer: A penalty on `theta`, such as those of `stn_keras.regularizers`.
-        name: Name of the layer; several heads in one functional model need different ones.
+        name: Name of the layer. Several heads in one functional model need different names.
 
     Returns:
         A `keras.layers.Dense`, `(batch, features)` → `(batch, num_parameters)`, float32.
 
     Raises:
-        ValueError: if `transform` is none, or `start` does not have its number of parameters.
+        ValueError: if `transform` is not a transform, or `start` has another number of parameters.
     """
     transform = transforms.get(transform)
     if start is not None and as_array(start).shape != (transform.num_parameters,):
@@ -78,7 +78,7 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
 
 
 def as_array(numbers):
-    """An array of floats, empty where `numbers` are none."""
+    """An array of floats, which is empty if `numbers` can't be converted."""
     try:
         return np.asarray(numbers, float)
     except (ValueError, TypeError):
@@ -94,7 +94,7 @@ def cnn(
     data_format=None,
     name="localization",
 ):
-    """The localization network of the published CIFAR-10 model; 48,422 weights on 32×32×3.
+    """The localization network of the published CIFAR-10 model; 48,422 parameters on 32×32×3.
 
     Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`.
 
@@ -108,18 +108,18 @@ def cnn(
         transform: A name or an instance of `stn_keras.transforms`.
         start: See `head`.
         activity_regularizer: See `head`.
-        last_pool: Side of the second pooling. More than 2 keeps the dense layer small on larger
-            images.
+        last_pool: Size of the second pooling window. A larger one keeps the dense layer small on
+            large images.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting. The
             weights are the same in both.
         name: Name of the model.
 
     Returns:
-        A `keras.Sequential`, `(batch, height, width, channels)` (`data_format` permitting) →
-        `(batch, num_parameters)`; images of 18×18 at least.
+        A `keras.Sequential` from images of at least 18×18, `(batch, height, width, channels)` or
+        `(batch, channels, height, width)` according to `data_format`, to `(batch, num_parameters)`.
 
     Raises:
-        ValueError: as `head` does, or if there is no such `data_format`.
+        ValueError: as for `head`, or if `data_format` is unknown.
     """
     return keras.Sequential(
         [

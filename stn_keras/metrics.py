@@ -1,9 +1,8 @@
-"""How far a warp is from the identity, how much of it falls outside the image, and whether it is
-a warp at all.
+"""Distance of warps from the identity, share of samples outside the image, and NaN parameters.
 
-As functions of `theta`, and as Keras metrics for models that have `theta` among their outputs.
-What is measured is the transform at a regular grid of output points: the numbers mean the same
-under every transform, whatever its parameters.
+The measures are functions of `theta`, and Keras metrics for models with `theta` among their
+outputs. They evaluate the transform on a regular grid of output points, so the values of different
+transforms are comparable.
 """
 
 import math
@@ -27,7 +26,7 @@ SIZE = (32, 32)
 
 
 def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=False):
-    """Root mean square distance by which a warp moves its output points.
+    """Root mean square distance by which a warp moves the output points.
 
     Example:
 
@@ -35,19 +34,20 @@ def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=Fal
     array([0.5], dtype=float32)
 
     Args:
-        theta: `(batch, num_parameters)`; of the affine transform also `(batch, 2, 3)`.
+        theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points. Transforms that turn take the image
-            to be of this shape.
+        size: `(height, width)` of the grid of output points. Transforms that rotate assume an
+            image of this aspect ratio.
         align_corners: See `stn_keras.geometry`.
 
     Returns:
-        `(batch,)`, from 0, in normalised units: the image's sides are 2 long. float64 if `theta`
-        is, else float32. It has no gradient at 0; `stn_keras.regularizers.FromIdentity`, its
-        square, has.
+        `(batch,)`, 0 or greater, in normalised units, in which the image is 2 wide and 2 high;
+        float64 if `theta` is, else float32. It has no gradient at 0. Its square, in
+        `stn_keras.regularizers.FromIdentity`, does.
 
     Raises:
-        ValueError: if `theta` is not of the transform's shape, or `size` not two positive integers.
+        ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
+            integers.
     """
     return ops.sqrt(squared_distance(theta, transform, size, align_corners=align_corners))
 
@@ -62,9 +62,9 @@ def squared_distance(theta, transform="affine", size=SIZE, *, align_corners=Fals
 
 
 def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
-    """Share of a warp's samples that lie outside the image, beyond −1 … 1 along any axis.
+    """Share of a warp's samples outside the image, that is outside −1 … 1 along any axis.
 
-    Without gradient: `stn_keras.regularizers.Outside` is what to train on.
+    It has no gradient; to train with it, use `stn_keras.regularizers.Outside`.
 
     Example:
 
@@ -72,19 +72,20 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
     array([0.5], dtype=float32)
 
     Args:
-        theta: `(batch, num_parameters)`; of the affine transform also `(batch, 2, 3)`.
+        theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points: the share is exact for a warp to
-            that size, and nearly so for others. Transforms that turn take the image to be of
-            this shape.
+        size: `(height, width)` of the grid of output points. The share is exact for a warp to
+            that size and approximate for others. Transforms that rotate assume an image of this
+            aspect ratio.
         align_corners: See `stn_keras.geometry`.
 
     Returns:
-        `(batch,)` in 0 … 1; samples that are not finite are outside. float64 if `theta` is, else
-        float32.
+        `(batch,)` in 0 … 1; samples that are not finite count as outside. float64 if `theta` is,
+        else float32.
 
     Raises:
-        ValueError: if `theta` is not of the transform's shape, or `size` not two positive integers.
+        ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
+            integers.
     """
     transform, size = transforms.get(transform), as_size(size, "size")
     return share_outside(transform.grid(theta, size, align_corners=align_corners))
@@ -92,14 +93,15 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
 
 def share_outside(grid):
     """`outside_share` of a normalised sampling grid, `(batch, height, width, 2)`."""
-    inside = ops.all(ops.abs(grid) <= 1, axis=-1)  # (batch, height, width); not so for NaN
+    inside = ops.all(ops.abs(grid) <= 1, axis=-1)  # (batch, height, width); False for NaN
     return mean_over_points(ops.cast(ops.logical_not(inside), grid.dtype))
 
 
 def nonfinite_share(theta):
-    """Share of each warp's parameters that are NaN or infinite: 0 in a healthy network.
+    """Share of each warp's parameters that are NaN or infinite; 0 in a healthy network.
 
-    Such a warp gives images of `fill_value` alone, and a finite loss: training goes on, on nothing.
+    A warp with such parameters returns `fill_value` everywhere. The loss stays finite, so training
+    continues without learning anything from the images.
 
     Example:
 
@@ -107,7 +109,7 @@ def nonfinite_share(theta):
     array([0.5, 0. ], dtype=float32)
 
     Args:
-        theta: `(batch, num_parameters)`, or of any further axes, of any transform.
+        theta: `(batch, num_parameters)` or `(batch, ...)`, of any transform.
 
     Returns:
         `(batch,)` in 0 … 1, float32.
@@ -123,7 +125,7 @@ def mean_over_points(values):
 
 
 class ThetaMetric(keras.metrics.Mean):
-    """A mean over all images of a number that each one's `theta` gives."""
+    """Mean over all images of a function of `theta`."""
 
     def __init__(self, transform="affine", size=SIZE, name=None, dtype=None):
         super().__init__(name=name or self.measure.__name__, dtype=dtype)
@@ -135,7 +137,7 @@ class ThetaMetric(keras.metrics.Mean):
         raise NotImplementedError
 
     def update_state(self, y_true, theta, sample_weight=None):
-        """Counts the images of a batch in; `y_true` is ignored."""
+        """Adds the images of a batch; `y_true` is ignored."""
         super().update_state(self.measure(theta, self.transform, self.size), sample_weight)
 
     def get_config(self):
@@ -148,7 +150,7 @@ class ThetaMetric(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class IdentityDistance(ThetaMetric):
-    """Mean over the images of `identity_distance`.
+    """Mean of `identity_distance` over the images.
 
     Example:
 
@@ -161,7 +163,7 @@ class IdentityDistance(ThetaMetric):
     ...     loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
     ...     metrics={"theta": [IdentityDistance("affine"), OutsideShare("affine")]},
     ... )
-    >>> truth = {"logits": labels, "theta": np.zeros(len(labels))}  # any numbers will do
+    >>> truth = {"logits": labels, "theta": np.zeros(len(labels))}  # the metric ignores them
     >>> history = model.fit(images, truth, verbose=0)
     >>> history.history["theta_identity_distance"]  # before its only step
     [0.0]
@@ -169,11 +171,11 @@ class IdentityDistance(ThetaMetric):
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: `(height, width)` of the grid of output points.
-        name: Name of the metric in the history; by default that of the function.
+        name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
 
     Raises:
-        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
+        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     measure = staticmethod(identity_distance)
@@ -181,7 +183,7 @@ class IdentityDistance(ThetaMetric):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class OutsideShare(ThetaMetric):
-    """Mean over the images of `outside_share`; see `IdentityDistance` for its use in a model.
+    """Mean of `outside_share` over the images; see `IdentityDistance` for its use in a model.
 
     Example:
 
@@ -193,11 +195,11 @@ class OutsideShare(ThetaMetric):
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: `(height, width)` of the grid of output points.
-        name: Name of the metric in the history; by default that of the function.
+        name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
 
     Raises:
-        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
+        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     measure = staticmethod(outside_share)
@@ -205,7 +207,7 @@ class OutsideShare(ThetaMetric):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class NonfiniteShare(keras.metrics.Mean):
-    """Mean over the images of `nonfinite_share`; see `IdentityDistance` for its use in a model.
+    """Mean of `nonfinite_share` over the images; see `IdentityDistance` for its use in a model.
 
     Example:
 
@@ -223,5 +225,5 @@ class NonfiniteShare(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
 
     def update_state(self, y_true, theta, sample_weight=None):
-        """Counts the images of a batch in; `y_true` is ignored."""
+        """Adds the images of a batch; `y_true` is ignored."""
         super().update_state(nonfinite_share(theta), sample_weight)

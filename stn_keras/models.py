@@ -1,4 +1,4 @@
-"""Functional-API models with spatial transformers in them."""
+"""Functional-API models with spatial transformers."""
 
 import math
 
@@ -38,23 +38,23 @@ def cifar10_stn(
     Args:
         transformer: Whether the images pass through a `SpatialTransformer`; without it the
             same classifier has 424,698 parameters.
-        image_size: Height and width of the images, at least 18. From twice 32 pixels on the
-            second poolings grow with it, which keeps the dense layers small.
-        classes: How many there are.
-        warped: `"images"`, or `"features"` to warp the feature maps behind the first convolution
-            by what the localization network sees in the images.
-        units: Of the classifier's dense layer.
-        spatial_dropout: Rate after the classifier's second convolution.
-        dropout: Rate after its dense layer.
+        image_size: Height and width of the images, at least 18. From 64 pixels on, the second
+            pooling windows grow with the size, which keeps the dense layers small.
+        classes: Number of classes.
+        warped: `"images"`, or `"features"` to warp the feature maps behind the first convolution.
+            The localization network looks at the images in both cases.
+        units: Number of units of the classifier's dense layer.
+        spatial_dropout: Dropout rate after the classifier's second convolution.
+        dropout: Dropout rate after the classifier's dense layer.
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
         A functional `keras.Model` from `(batch, image_size, image_size, 3)` pixels in 0 … 255, or
-        `(batch, 3, image_size, image_size)` where Keras's `image_data_format` says so, to
-        `(batch, classes)` float32 logits. The weights are the same in both formats.
+        `(batch, 3, image_size, image_size)` if Keras's `image_data_format` is `"channels_first"`,
+        to `(batch, classes)` float32 logits. The weights are the same in both formats.
 
     Raises:
-        ValueError: if `warped` is neither.
+        ValueError: if `warped` has another value.
     """
     if warped not in ("images", "features"):
         raise ValueError(f"`warped` must be 'images' or 'features'. Received: warped={warped!r}")
@@ -91,7 +91,7 @@ def square_images(size, channels):
 
 
 def normalization():
-    """Of pixels in 0 … 255; its float32 keeps them exact under mixed precision until then."""
+    """Normalizes pixels in 0 … 255, in float32, in which they are exact, under every policy."""
     return layers.Normalization(
         axis=1 if keras.config.image_data_format() == "channels_first" else -1,
         mean=[255 * m for m in CIFAR10_MEAN],
@@ -110,12 +110,13 @@ def mnist_stn(
     gradient_scale: float = 1.0,
 ) -> keras.Model:
     """A network of the distorted-MNIST table of [Jaderberg et al., 2015](
-    https://arxiv.org/abs/1506.02025): as many parameters with a transformer as without.
+    https://arxiv.org/abs/1506.02025), with the same number of parameters with and without a
+    transformer.
 
-    `"fcn"`: two dense layers of equally many units. `"cnn"`: conv 9×9×32 – pool – conv 7×7×64 –
-    pool – dense. The transformer comes first, with the paper's localization networks; from
-    canvases above 28×28, which the CNN's sees at half their size, it cuts 28×28, averaged over
-    2×2 samples a pixel, for the classifier.
+    `"fcn"` has two dense layers with equal numbers of units. `"cnn"` is conv 9×9×32 – pool – conv
+    7×7×64 – pool – dense. The transformer is the first layer and uses the paper's localization
+    networks. From images larger than 28×28 it samples 28×28 pixels, each the average of 2×2
+    samples; the CNN's localization network looks at such images at half their size.
 
     Example:
 
@@ -127,16 +128,16 @@ def mnist_stn(
         classifier: `"fcn"` or `"cnn"`.
         transform: What the transformer's `theta` means; `None` for no transformer.
         size: Height and width of the images.
-        parameters: How many to come close to, by the number of units of the dense layers.
+        parameters: Approximate number of parameters; determines the units of the dense layers.
         gradient_scale: See `SpatialTransformer`.
 
     Returns:
         A functional `keras.Model` from `(batch, size, size, 1)` pixels in 0 … 255, or
-        `(batch, 1, size, size)` where Keras's `image_data_format` says so, to `(batch, 10)`
-        float32 logits. The weights are the same in both formats.
+        `(batch, 1, size, size)` if Keras's `image_data_format` is `"channels_first"`, to
+        `(batch, 10)` float32 logits. The weights are the same in both formats.
 
     Raises:
-        ValueError: if there is no such classifier, or no units are left for it.
+        ValueError: if `classifier` is unknown, or `parameters` is too small for it.
     """
     if classifier not in ("fcn", "cnn"):
         raise ValueError(
@@ -171,9 +172,10 @@ def mnist_stn(
 
 @keras.saving.register_keras_serializable("stn_keras")
 class WarpedConv2D(layers.Conv2D):
-    """`Conv2D` of warped images, where their gradient is needed: the same numbers in less time.
+    """`Conv2D` that computes the gradient of its input faster; the values are the same.
 
-    Of strides 1 and no padding, for sides that are multiples of 4.
+    For a convolution behind a warp, with strides of 1, no padding, and sides that are multiples of
+    4.
     """
 
     def convolution_op(self, inputs, kernel):
@@ -183,8 +185,8 @@ class WarpedConv2D(layers.Conv2D):
 
 
 def mnist_localization(classifier, transform, size):
-    """Three layers and the head: dense 32 each, or conv 5×5×20 – pool – conv 5×5×20 – dense 20,
-    those on images above 28×28 pooled to half their size."""
+    """Three hidden layers and the head: dense 32 each, or conv 5×5×20 – pool – conv 5×5×20 – dense
+    20. Images larger than 28×28 are pooled to half their size before the convolutions."""
     if classifier == "fcn":
         body = [layers.Flatten(), *(layers.Dense(32, activation="relu") for _ in range(3))]
     else:
@@ -200,7 +202,7 @@ def mnist_localization(classifier, transform, size):
 
 
 def dense_units(parameters, features, hidden):
-    """Units of each of one or two hidden layers before ten logits, for so many parameters."""
+    """Units of each of one or two hidden layers before ten logits, for a number of parameters."""
     linear, constant = features + hidden + 10, 10 - parameters
     if hidden == 1:
         units = round(-constant / linear)

@@ -1,14 +1,14 @@
-"""What a spatial transformer asks of its localization network before it calls it."""
+"""Inspects and builds the localization network of a spatial transformer."""
 
 import keras
 from keras import layers
 
-# Layers behind which another axis may hold the channels.
+# Layers that may move the channels to another axis.
 MOVE_AXES = (layers.Flatten, layers.Lambda, layers.Permute, layers.Reshape, layers.Wrapper)
 
 
 def inputs_of(network):
-    """How many inputs a network takes; None where only a call tells."""
+    """The number of inputs of a network; None if it is not known before a call."""
     if getattr(network, "inputs", None):
         return len(network.inputs)
     if isinstance(network, keras.Sequential) and network.layers:
@@ -47,7 +47,7 @@ def built_for(shape, network):
     try:
         build(network, shape)
         return network.compute_output_shape(shape)
-    except Exception as error:  # what a layer makes of a list that it can't take is beyond listing
+    except Exception as error:  # layers raise many types for an unexpected list
         if not is_list(shape):
             raise
         raise ValueError(
@@ -65,7 +65,7 @@ def build(network, shape):
 
 
 def check_format(network, data_format):
-    """Raises a ValueError where a network is known to read images in another format."""
+    """Raises a ValueError if a network is known to read images in another format."""
     found = format_of(network)
     if found not in (None, data_format):
         raise ValueError(
@@ -76,7 +76,7 @@ def check_format(network, data_format):
 
 
 def format_of(network):
-    """The `data_format` in which a network reads images; None where its layers don't tell."""
+    """The `data_format` in which a network reads images; None if its layers do not show it."""
     for layer in leaves(network):
         moves = isinstance(layer, MOVE_AXES) or not isinstance(layer, keras.Layer)
         if moves or not type(layer).__module__.startswith("keras."):
@@ -87,7 +87,7 @@ def format_of(network):
 
 
 def leaves(network):
-    """The layers and operations of a functional or sequential model in order, or itself alone."""
+    """The layers and operations of a functional or sequential model in order, or the layer."""
     sequential = isinstance(network, keras.Sequential)
     parts = network.layers if sequential else getattr(network, "operations", None)
     if parts is None:

@@ -31,9 +31,9 @@ def decompose(theta):
         scale_x = hypot(a, d)                scale_y = (a e − b d) / scale_x
         rotation = atan2(d, a)               shear = (a b + d e) / (scale_x scale_y)
 
-    A scale below 1 zooms in: the region looked at is smaller than the image. A positive rotation
-    turns that region clockwise as seen on the screen, since y points down. All is in normalised
-    coordinates, in which an image that isn't square counts as one.
+    A scale below 1 zooms in: the sampled region is smaller than the image. A positive rotation
+    turns that region clockwise on the screen, since y points down. All values are in normalised
+    coordinates, in which every image is a square.
 
     Args:
         theta: (batch, 6) or (batch, 2, 3) array, from output to input coordinates.
@@ -41,8 +41,8 @@ def decompose(theta):
     Returns:
         dict of float (batch,) arrays: "scale_x" (not negative), "scale_y" (negative for a
         reflection), "rotation" (degrees, above −180, up to 180), "shear", "translation_x" and
-        "translation_y" (in halves of the image's width and height). What a singular `A` leaves
-        open is NaN or infinite.
+        "translation_y" (in halves of the image's width and height). Values that a singular `A` does
+        not determine are NaN or infinite.
 
     Example:
         >>> decompose([[0, -0.5, 0, 0.5, 0, 0.1]])["rotation"]
@@ -65,7 +65,7 @@ def decompose(theta):
 
 
 def transformers(model):
-    """The spatial transformers of a model, also those of models and layers inside it.
+    """Finds the spatial transformers of a model, including those of nested models and layers.
 
     Example:
         >>> list(transformers(model))
@@ -75,8 +75,8 @@ def transformers(model):
         model: Any Keras model.
 
     Returns:
-        Dict from names to layers. A name is the layer's own, or where several have the same the
-        names of the models that lead to it and its own, as in `"front.transformer"`.
+        Dict from names to layers. If several layers have the same name, each is preceded by the
+        names of the models that contain it, as in `"front.transformer"`.
     """
     found = list(_below(model, (), set()))
     alike = collections.Counter(layer.name for _, layer in found)
@@ -88,7 +88,7 @@ def transformers(model):
 
 
 def _below(layer, path, met):
-    """`(path, transformer)` for each transformer in a layer, once each."""
+    """Yields `(path, transformer)` for each transformer in a layer, once each."""
     for part in layer._flatten_layers(include_self=False, recursive=False):
         if id(part) not in met:
             met.add(id(part))
@@ -107,10 +107,10 @@ def _unique(name, taken):
 
 @dataclasses.dataclass
 class Sight:
-    """What a transformer did in one call; NumPy arrays, the batch first in each.
+    """What a transformer did in one call, as NumPy arrays whose first axis is the batch.
 
-    `images`, `warped`, `theta` and `grid` are of the first eight images only. `matrix`
-    `(batch, 2, 3)` is None for transforms that aren't matrices.
+    `images`, `warped`, `theta` and `grid` hold the first eight images only. `matrix`,
+    `(batch, 2, 3)`, is `None` for transforms that are not matrices.
     """
 
     layer: SpatialTransformer
@@ -126,8 +126,8 @@ class Sight:
 def observe(model, images):
     """Calls a model and reports what each of its spatial transformers does.
 
-    The model runs once, in inference and uncompiled, on Keras's active backend. Calls inside a
-    loop or a vectorized map that the backend compiles can't be seen.
+    The model runs once, in inference mode and uncompiled, on Keras's active backend. Calls inside a
+    loop or a vectorized map that the backend compiles are not recorded.
 
     Example:
         >>> observe(model, images)["transformer"].outside.shape
@@ -138,8 +138,8 @@ def observe(model, images):
         images: What the model is called on.
 
     Returns:
-        Dict of a `Sight` for each call, in the order of the calls, by the names of `transformers`;
-        a transformer's second call is `"transformer.2"`.
+        Dict from the names of `transformers` to a `Sight` for each call, in the order of the calls;
+        the second call of a transformer is named `"transformer.2"`.
     """
     layers = transformers(model)
     with _recording(layers) as calls:
@@ -201,11 +201,11 @@ def _see(layer, received, warped):
 
 
 def draw(model, images):
-    """Figures of what a model's spatial transformers do to images, a dict by layer name.
+    """Draws what each spatial transformer of a model does to images.
 
-    A transformer that warps the images themselves, normalised or not, or what another one has made
-    of them, is drawn in their own colours; feature maps are drawn as the mean of their channels,
-    their least value black and their greatest white.
+    Images, normalised or not, are drawn in their original colours, also behind another transformer.
+    Feature maps are drawn as the mean of their channels, from black for the least value to white
+    for the greatest.
 
     Example:
         >>> plots.save(draw(model, images)["transformer"], "warps.png")
@@ -223,7 +223,7 @@ def draw(model, images):
 
 
 def figures(seen, images):
-    """A dict, by name, of drawings of what `observe` has seen a model do to `images`."""
+    """Figures by name, drawn from what `observe(model, images)` returned."""
     known, drawn = colours.pictures(images, SHOWN), {}
     for name, sight in seen.items():
         shown, warped = colours.in_colour(sight, known) or colours.scaled(sight)

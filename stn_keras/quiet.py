@@ -1,7 +1,7 @@
-"""Programs without the messages that TensorFlow writes while it is loaded.
+"""Suppresses the messages that TensorFlow writes while it is loaded.
 
-Imports nothing heavy. `import stn_keras.quiet` loads Keras all the same, since it imports the
-package first; a program beside the package that must not runs this file alone:
+This file imports nothing heavy, but `import stn_keras.quiet` first imports the package and with it
+Keras. A program that must not do so runs the file alone:
 `runpy.run_path("stn_keras/quiet.py")["quiet"]`.
 """
 
@@ -23,10 +23,11 @@ NOISE = re.compile(
 
 @contextlib.contextmanager
 def quiet():
-    """Leaves out of stderr what TensorFlow says inside the block about itself and the hardware.
+    """Removes TensorFlow's messages about itself and the hardware from stderr inside the block.
 
-    All else that is written there appears when the block ends. Put what imports Keras inside, and
-    the first operation, which looks for GPUs. `TF_CPP_MIN_LOG_LEVEL=0` turns it off.
+    Everything else written to stderr appears when the block ends. Import Keras inside the block,
+    and run the first operation there, which looks for GPUs. `TF_CPP_MIN_LOG_LEVEL=0` turns this
+    off.
 
     Example:
 

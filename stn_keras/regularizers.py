@@ -1,8 +1,8 @@
 """Penalties on `theta`, for the `activity_regularizer` of a localization network's last layer.
 
-They are Keras regularizers: called on a batch they return the sum over its images, which Keras
-(since 3.14) divides by their number and adds to the model's loss. Where a `SpatialTransformer`
-looks several times, each of its looks counts.
+They are Keras regularizers. Called on a batch, they return the sum over its images; Keras (since
+3.14) divides it by the batch size and adds it to the model's loss. In a `SpatialTransformer` with
+several `iterations`, every iteration is penalised.
 """
 
 import math
@@ -19,7 +19,7 @@ __all__ = ["FromIdentity", "Outside"]
 
 
 class ThetaRegularizer(keras.Regularizer):
-    """`strength` times the sum over a batch of a penalty that each image's `theta` gives."""
+    """`strength` times the sum, over a batch, of a penalty on each image's `theta`."""
 
     def __init__(self, transform="affine", strength=0.01, size=SIZE):
         if not isinstance(strength, numbers.Real) or not 0 <= float(strength) < math.inf:
@@ -49,9 +49,9 @@ class ThetaRegularizer(keras.Regularizer):
 class FromIdentity(ThetaRegularizer):
     """Keeps warps near the identity: the mean squared distance by which they move output points.
 
-    The loss of [Rocco et al., 2017](https://arxiv.org/abs/1703.05593), with the identity as the
-    truth. A distance in the image, not of parameters: one strength means the same under every
-    transform. Exactly 0 at the identity, as is its gradient.
+    This is the loss of [Rocco et al., 2017](https://arxiv.org/abs/1703.05593) with the identity as
+    the target. It is a distance in the image, not between parameters, so the same strength means
+    the same under every transform. The penalty and its gradient are exactly 0 at the identity.
 
     Example:
 
@@ -62,13 +62,13 @@ class FromIdentity(ThetaRegularizer):
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        strength: Factor, 0 or greater. Distances are normalised: a shift by half the image's
+        strength: Factor, 0 or greater. Distances are normalised: a translation by half the image's
             width costs `strength`.
-        size: `(height, width)` of the grid of output points. Transforms that turn take the image
-            to be of this shape.
+        size: `(height, width)` of the grid of output points. Transforms that rotate assume an
+            image of this aspect ratio.
 
     Raises:
-        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
+        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     def penalty(self, theta):
@@ -77,11 +77,11 @@ class FromIdentity(ThetaRegularizer):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class Outside(ThetaRegularizer):
-    """Keeps samples inside the image: the mean of how far beyond −1 … 1 they lie.
+    """Keeps samples inside the image: the mean distance by which they are outside −1 … 1.
 
-    Per sample `max(|x| − 1, 0) + max(|y| − 1, 0)`: 0, and without gradient, for warps that stay
-    inside. A projective transform whose horizon crosses the image sends samples, and with them
-    this penalty, to infinity.
+    The penalty of a sample is `max(|x| − 1, 0) + max(|y| − 1, 0)`. It is 0, without a gradient, for
+    warps that stay inside the image. If the horizon of a projective transform crosses the image,
+    the penalty grows without limit.
 
     Example:
 
@@ -92,13 +92,13 @@ class Outside(ThetaRegularizer):
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        strength: Factor, 0 or greater. Distances are normalised: a shift by the image's whole
-            width, which takes all samples out of it, costs `strength`.
-        size: `(height, width)` of the grid of output points. Transforms that turn take the image
-            to be of this shape.
+        strength: Factor, 0 or greater. Distances are normalised: a translation by the image's whole
+            width, which moves all samples out of it, costs `strength`.
+        size: `(height, width)` of the grid of output points. Transforms that rotate assume an
+            image of this aspect ratio.
 
     Raises:
-        ValueError: if an argument is out of range, or `theta` not of the transform's shape.
+        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     def penalty(self, theta):

@@ -1,4 +1,4 @@
-"""The differentiable image sampler: pixels of an image at coordinates that need not be whole."""
+"""The differentiable image sampler: values of an image at arbitrary coordinates."""
 
 from collections.abc import Sequence
 
@@ -36,12 +36,13 @@ def grid_sample(
     align_corners: bool = False,
     data_format: str | None = None,
 ):
-    """Samples each image at its grid's points, differentiable in both.
+    """Samples each image at the points of its grid, differentiable with respect to both.
 
-    On JAX in reverse mode, and the gradient in any: `jax.hessian` works, `jax.jvp` does not.
+    It is the sampler of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 5, and
+    computes the same values as the functions of the same name in PyTorch and ONNX. On JAX it is
+    differentiable in reverse mode: `jax.grad` and `jax.hessian` work, `jax.jvp` does not.
 
-    The sampler of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 5, with
-    the numbers of PyTorch's and ONNX's function of the same name.
+    A batch of one image or of one grid applies to the whole batch of the other.
 
     Example:
 
@@ -50,29 +51,27 @@ def grid_sample(
     array([[[[1.5]]]], dtype=float32)
 
     Args:
-        images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` if
-            `data_format` says so. Volumes have a depth before the height. Integers are sampled as
-            floats, and rounded back.
-        grid: `(batch, out_height, out_width, 2)`; normalised `(x, y)`, see `stn_keras.geometry`.
-            Of volumes `(batch, out_depth, out_height, out_width, 3)`, `(x, y, z)`. Values that
-            are not finite count as outside the image.
-        interpolation: `"nearest"` (halves go to the even pixel; no gradient of the grid),
-            `"bilinear"`, or `"bicubic"` (Keys's kernel, a = −0.75, which overshoots at edges;
-            not for volumes).
-        fill_mode: What lies outside the image: `"constant"` for `fill_value`, `"nearest"` to
-            repeat the edge pixel, `"reflect"` to mirror the image about its pixels' outer edges
-            (`align_corners=False`) or about the edge pixels' centres (`True`), `"wrap"` to repeat
-            the image.
-        fill_value: One number, or one per channel. Unused by the other fill modes.
+        images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` with
+            `data_format="channels_first"`. Volumes have a depth before the height. Integers are
+            sampled as floats and rounded back.
+        grid: Normalised `(x, y)`, `(batch, out_height, out_width, 2)`, see `stn_keras.geometry`;
+            for volumes `(x, y, z)`, `(batch, out_depth, out_height, out_width, 3)`. Values that are
+            NaN or infinite count as outside the image.
+        interpolation: `"nearest"` (halves round to the even pixel; no gradient with respect to the
+            grid), `"bilinear"`, or `"bicubic"` (Keys's kernel, a = −0.75, which overshoots at
+            edges; not for volumes).
+        fill_mode: Values outside the image: `"constant"` for `fill_value`, `"nearest"` to repeat
+            the edge pixel, `"reflect"` to mirror the image about the outer edges of its pixels
+            (`align_corners=False`) or about the centres of the edge pixels (`True`), `"wrap"` to
+            repeat the image.
+        fill_value: One number, or one per channel. The other fill modes ignore it.
         align_corners: Whether −1 and 1 are the centres of the corner pixels rather than their
             outer edges.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
 
-    A batch of one image or of one grid serves all of the other.
-
     Returns:
-        Images of the grid's size, in the dtype of `images`. Weights are float32 or wider. A pixel
-        of weight 0 is not read: it may be infinite or NaN.
+        Images of the grid's size, in the dtype of `images`. Weights are float32 or wider. Pixels
+        with a weight of 0 are not read, so they may be infinite or NaN.
 
     Raises:
         ValueError: if an argument has a wrong rank, shape, dtype or name.
@@ -93,7 +92,9 @@ def pixel_sample(
     align_corners: bool = False,
     data_format: str | None = None,
 ):
-    """Samples each image at points in pixels, differentiable in both: `grid_sample` without a grid.
+    """Samples each image at pixel coordinates, differentiable with respect to both.
+
+    It is `grid_sample` with coordinates in pixels instead of a normalised grid.
 
     Example:
 
@@ -103,19 +104,20 @@ def pixel_sample(
 
     Args:
         images: As in `grid_sample`.
-        coordinates: `(batch, out_height, out_width, 2)`, `(x, y)` in pixels, 0 at the centre of the
-            first one; of volumes `(batch, out_depth, out_height, out_width, 3)`, `(x, y, z)`.
+        coordinates: `(x, y)` in pixels, where 0 is the centre of the first pixel, `(batch,
+            out_height, out_width, 2)`; for volumes `(x, y, z)`, `(batch, out_depth, out_height,
+            out_width, 3)`.
         interpolation: As in `grid_sample`.
         fill_mode: As in `grid_sample`.
         fill_value: As in `grid_sample`.
-        align_corners: Only says about what `fill_mode="reflect"` mirrors.
+        align_corners: Determines only the axis about which `fill_mode="reflect"` mirrors.
         data_format: As in `grid_sample`.
 
     Returns:
         Images of the coordinates' size, in the dtype of `images`.
 
     Raises:
-        ValueError: as `grid_sample` does.
+        ValueError: as for `grid_sample`.
     """
     options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
     if is_symbolic(images, coordinates):
@@ -124,7 +126,7 @@ def pixel_sample(
 
 
 def sampled(images, points, name, *, fill_value, data_format, **options):
-    """What both functions do; `name` is what `points` are called there."""
+    """The common part of both functions; `name` is the name of their argument `points`."""
     images, points = as_numbers(images, "images"), as_coordinates(points, name)
     check_images(tuple(images.shape), fill_value, data_format, ranks=(4, 5))
     check_points(images, name, points, options["interpolation"])

@@ -1,9 +1,9 @@
-"""Localization networks that belong to several layers, in saved files and in copies of a model.
+"""Keeps localization networks shared between layers in saved files and in copies of a model.
 
-Keras keeps a layer shared where one functional model calls it several times. Of an object that
-other objects hold, it loses the first occurrence in a file, since it marks that one only once the
-second comes, in a configuration that has been copied by then. `clone_model` copies what a layer
-holds with each layer.
+Keras keeps a layer shared if one functional model calls it several times. If other objects hold the
+layer, Keras does not: when it meets the layer a second time, it marks the configuration of the
+first occurrence, but by then that configuration has been copied. `clone_model` makes a new copy of
+whatever a layer holds.
 """
 
 import inspect
@@ -12,20 +12,20 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
-MARK = "shared_object_id"  # Keras's own word
+MARK = "shared_object_id"  # the key that Keras uses
 scope = ObjectSharingScope  # within it a configuration is written and read as in a file
 
 
 def serialize(network, layer):
-    """The configuration of the network of a `layer`, marked where Keras saves or clones a model.
+    """The configuration of a layer's network, with a mark if Keras is saving or cloning a model.
 
     Raises:
-        ValueError: if a file would not keep that the network is shared.
+        ValueError: if the network would not stay shared in the file.
     """
     seen = global_state.get_global_attribute("shared_objects/id_to_config_map")
     if network is not None and seen is not None:
         check_places(network, layer, seen)
-        # Keras marks all that it has seen before: in a second pass, everything.
+        # Keras marks what it has seen before: in a second pass, everything.
         keras.saving.serialize_keras_object(network)
     config = keras.saving.serialize_keras_object(network)
     if network is not None and seen is None and clones() is not None:
@@ -34,7 +34,7 @@ def serialize(network, layer):
 
 
 def deserialize(config):
-    """The network of a configuration: a new one, or the one that has been made of it before."""
+    """The network of a configuration: a new one, or the one made from it before."""
     mark = None if config is None else config.get(MARK)
     loading = global_state.get_global_attribute("shared_objects/id_to_obj_map") is not None
     cloned = None if mark is None or loading else clones()
@@ -46,7 +46,7 @@ def deserialize(config):
 
 
 def callers():
-    """The frames of all functions that are running, the innermost first."""
+    """The frames of all running functions, innermost first."""
     frame = inspect.currentframe()
     while frame is not None:
         yield frame
@@ -54,7 +54,7 @@ def callers():
 
 
 def clones():
-    """`clone_model`'s own record of what it has cloned, by `id`; None where it is not running."""
+    """`clone_model`'s dict of cloned objects by `id`; None if it is not running."""
     for frame in callers():
         of_keras = frame.f_globals.get("__name__") == "keras.src.models.cloning"
         if of_keras and frame.f_code.co_name == "wrapped_clone_function":
@@ -63,9 +63,9 @@ def clones():
 
 
 def check_places(network, layer, seen):
-    """Raises a ValueError where Keras has written the network, or a part of it, unmarked.
+    """Raises a ValueError if Keras has written the network, or a part of it, without a mark.
 
-    It can still mark what a model holds whose configuration is not complete yet.
+    Keras can still mark the layers of a model whose configuration is not complete yet.
     """
     markable = {
         id(part)
@@ -86,7 +86,7 @@ def check_places(network, layer, seen):
 
 
 def unmarked(part, seen):
-    """The outermost layers that Keras has written, and has not marked."""
+    """The outermost layers that Keras has written without a mark."""
     if id(part) not in seen:
         for inner in parts(part):
             yield from unmarked(inner, seen)

@@ -1,13 +1,12 @@
-"""Which pixels a coordinate mixes, along one axis.
+"""The pixels that contribute to a sample along one axis, and their weights.
 
-Interpolation and fill mode together turn a pixel coordinate into taps: `(index, weight, slope)`,
-where `slope` is the derivative of the weight by the coordinate. Indices always lie on the axis; a
-tap that does not exist has the weight and the slope 0. A non-finite coordinate lies left of the
-axis.
+Interpolation and fill mode turn a pixel coordinate into taps: `(index, weight, slope)`, where
+`slope` is the derivative of the weight with respect to the coordinate. Indices are always on the
+axis; a tap outside it has a weight and a slope of 0. Coordinates that are not finite count as left
+of the axis.
 
-Interpolation is not differentiable everywhere. On a whole pixel the slope is the one to its right;
-on the edge pixels of `"nearest"` and `"reflect"`, beyond which the image repeats, it is 0. Both are
-PyTorch's choice.
+Interpolation is not differentiable everywhere. At integer coordinates the slope is the one to the
+right; on the edge pixels of `"nearest"` and `"reflect"` it is 0. Both are PyTorch's choices.
 """
 
 from keras import ops
@@ -19,7 +18,7 @@ FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
 
 def taps(coordinate, length, interpolation, fill_mode, align_corners):
-    """The pixels that a sample mixes along an axis of `length`: a list of (index, weight, slope).
+    """The taps of a sample along an axis of `length`: a list of (index, weight, slope).
 
     `coordinate` is a float tensor in pixels; index, weight and slope have its shape.
     """
@@ -39,7 +38,7 @@ def taps(coordinate, length, interpolation, fill_mode, align_corners):
 
 
 def on_axis(position, weight, slope, index, constant):
-    """The tap at `index`; where the image does not continue, one that was moved counts nothing."""
+    """The tap at `index`; with a constant outside, a tap that had to be moved counts as 0."""
     if not constant:
         return index, weight, slope
     inside = index == position
@@ -47,7 +46,7 @@ def on_axis(position, weight, slope, index, constant):
 
 
 def outside_weight(coordinate, length, interpolation):
-    """The weight of all taps outside an axis together, exactly 0 where there is none."""
+    """The total weight of the taps outside the axis; exactly 0 if there are none."""
     coordinate = bounded(coordinate, length)
     found = {"nearest": closest, "bilinear": linear, "bicubic": cubic}[interpolation](coordinate)
     return sum(
@@ -91,7 +90,7 @@ def cubic(coordinate, a=-0.75):
 
 
 def extended(coordinate, length, fill_mode, align_corners):
-    """The coordinate of the pixels that stand for those outside, and its derivative."""
+    """A coordinate inside the image that stands for one outside, and its derivative."""
     last = ops.cast(length - 1, coordinate.dtype)
     if fill_mode == "constant":
         return bounded(coordinate, length), 1
@@ -118,7 +117,7 @@ def mirrored(coordinate, length, align_corners):
 
 
 def reduced(coordinate, length, fill_mode, align_corners):
-    """A coordinate that sees the same pixels from the first period of a periodic image."""
+    """The coordinate in the first period of a periodic image, with the same taps."""
     if fill_mode == "wrap":
         coordinate = coordinate - periods(coordinate, length)
     elif fill_mode == "reflect":
@@ -135,7 +134,7 @@ def periods(coordinate, length):
 
 
 def bounded(coordinate, length, reach=3):
-    """Finite coordinates, no further outside than where every tap is outside."""
+    """Finite coordinates, clipped to where every tap is outside the axis."""
     return between(coordinate, -reach, ops.cast(length - 1 + reach, coordinate.dtype))
 
 
@@ -146,7 +145,7 @@ def between(coordinate, low, high):
 
 def clamp(position, length, align_corners=False):
     """The pixel of an axis that is closest to a pixel position."""
-    # Not ops.clip: of one between 0 and 6 LiteRT's converter makes a Relu6, which integers lack.
+    # Not ops.clip: LiteRT's converter turns a clip to 0 … 6 into Relu6, which has no integers.
     return ops.minimum(ops.maximum(position, 0), length - 1)
 
 
@@ -156,7 +155,7 @@ def wrap(position, length, align_corners):
 
 def reflect(position, length, align_corners):
     """Mirrors positions about the centres of the edge pixels, or about their outer edges."""
-    repeated = 1 if align_corners else 0  # how often an edge pixel is passed over on the way back
+    repeated = 1 if align_corners else 0  # whether the edge pixel is skipped on the way back
     period = ops.maximum(2 * (length - repeated), 1)
     phase = ops.mod(position, period)
     return ops.minimum(phase, 2 * length - 1 - repeated - phase)

@@ -1,4 +1,4 @@
-"""Images warped by theta, in pixel units throughout."""
+"""Warps images by theta; all coordinates are in pixels."""
 
 from keras import ops
 
@@ -11,7 +11,7 @@ from stn_keras.sampling import at_points
 
 @backend.compiled
 def warp(images, theta, fill, *, transform, output_size, antialias, **options):
-    """What `grid_sample(images, transform.grid(theta, output_size))` gives, in one piece.
+    """Computes `grid_sample(images, transform.grid(theta, output_size))` in one function.
 
     Args:
         images: `(batch, height, width, channels)`.
@@ -36,7 +36,7 @@ def warp(images, theta, fill, *, transform, output_size, antialias, **options):
 
 
 def in_pixels(images, fill, transform, where, options):
-    """The samples by operations of ours; an affine warp's also know its matrix."""
+    """The samples by this library's own sampler, which uses the matrix of an affine warp."""
     theta, input_size, size, align_corners = where
     coordinates = transform.pixels(*where)
     if not backend.is_fixed(transform):  # then this is not compiled, but the sampling can be
@@ -48,9 +48,9 @@ def in_pixels(images, fill, transform, where, options):
 
 
 def natively(images, fill, transform, where, options):
-    """The same by the backend's own sampler, which takes a normalised grid.
+    """The samples by the backend's own sampler, which takes a normalised grid.
 
-    It rounds the grid, which must not show where a warp is the identity.
+    It rounds the grid, so images that the identity warps are returned unchanged.
     """
     theta, input_size, size, align_corners = where
     matrix = transform.affine(theta, input_size, align_corners)
@@ -85,7 +85,7 @@ def at_rest(coordinates):
 
 
 def mean_of_blocks(images, side):
-    """Each square block of pixels of `(batch, height, width, channels)` averaged to one."""
+    """Averages each square block of pixels of `(batch, height, width, channels)` to one pixel."""
     if side == 1:
         return images
     _, height, width, channels = ops.shape(images)

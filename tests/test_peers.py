@@ -1,4 +1,4 @@
-"""The README's table of options: what PyTorch, kornia and keras.ops.image do, and what not.
+"""The table of docs/comparison.md: what PyTorch, kornia and keras.ops.image do, and what not.
 
 What one of them has is shown to work, and what it lacks to fail where there is something to call.
 """
@@ -39,7 +39,7 @@ TRAPEZIUM = np.float32([[[3, 1], [30, 2], [1, 9], [35, 11]]])
 
 def test_the_tests_that_the_table_names_exist():
     tests = pathlib.Path(__file__).parent
-    table = (tests.parent / "README.md").read_text().split("## What the others offer")[1]
+    table = (tests.parent / "docs" / "comparison.md").read_text()
     rows = re.findall(r"`(test_\w+)`: (`test_.*`) \|", table)
     for file, names in rows:
         for name in re.findall(r"`(\w+)`", names):

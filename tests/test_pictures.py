@@ -110,9 +110,9 @@ def test_folders_that_are_none_of_classes(tmp_path, pixels):
         load(tmp_path / "nowhere", 6)
     save(tmp_path / "a.png", pixels)
     save(tmp_path / "only" / "a.png", pixels)
-    with pytest.raises(PictureError, match=r"(?s)1 sub-folder\..*pictures/dog/1.jpg"):
+    with pytest.raises(PictureError, match=r"(?s)1 subfolder\..*pictures/dog/1.jpg"):
         load(tmp_path, 6)
-    with pytest.raises(PictureError, match="only has no sub-folders"):
+    with pytest.raises(PictureError, match="only has no subfolders"):
         load(tmp_path / "only", 6)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "b.png").write_text("no picture")
@@ -124,7 +124,7 @@ def test_the_classes_of_another_folder(tmp_path, pixels):
     save(tmp_path / "dog" / "a.png", pixels)
     images, labels, classes, _ = load(tmp_path, 6, classes=["cat", "dog"])
     assert images.shape == (1, 6, 6, 3) and labels.tolist() == [1] and classes == ["cat", "dog"]
-    with pytest.raises(PictureError, match="dog is none of the classes to train on: cat, cow"):
+    with pytest.raises(PictureError, match="dog is not one of the classes to train on: cat, cow"):
         load(tmp_path, 6, classes=["cat", "cow"])
     (tmp_path / "dog" / "a.png").write_text("no picture")
     with pytest.raises(PictureError, match="no picture that can be read"):

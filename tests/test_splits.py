@@ -76,7 +76,7 @@ def test_a_split_without_validation_holds_a_fifth_out(shade):
 
 def test_a_split_with_a_class_of_its_own(shade):
     shade("train", cat=2, dog=2)
-    with pytest.raises(pictures.PictureError, match="cow is none of the classes"):
+    with pytest.raises(pictures.PictureError, match="cow is not one of the classes"):
         splits.load(shade("val", cow=1), image_size=SIZE)
 
 

@@ -1,1 +1,1 @@
-"""Data sets and `tf.data` pipelines; a file per data set."""
+"""Data sets and `tf.data` pipelines."""

@@ -25,14 +25,14 @@ CLASS_NAMES = (
 
 
 def load(data_dir=None):
-    """Loads CIFAR-10, and on first use fetches and stores it.
+    """Loads CIFAR-10. On first use it is downloaded and stored.
 
     Example:
 
     >>> (images, labels), (test_images, test_labels) = load()  # doctest: +SKIP
 
     Args:
-        data_dir: TFDS data folder. Default: TFDS's own, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        data_dir: TFDS data folder. Default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`, as in TFDS.
 
     Returns:
         `(train_images, train_labels), (test_images, test_labels)`: images uint8
@@ -41,13 +41,13 @@ def load(data_dir=None):
 
     Raises:
         DataError: if the stored data set is damaged, no source can be reached, or the folder can't
-            be written.
+            be written to.
     """
     return prepared.load(DATA_SET, data_dir)
 
 
 def decode(files):
-    """Splits of the npm package's files: five PNGs of training images, one of test images."""
+    """The splits in the npm package's files: five PNGs of training images, one of test images."""
     return {
         "train": _split(files, [f"data_batch_{n}.png" for n in range(1, 6)], "train_lables.json"),
         "test": _split(files, ["test_batch.png"], "test_lables.json"),
@@ -55,7 +55,7 @@ def decode(files):
 
 
 def _split(files, batches, labels):
-    """Returns images and labels. A row of a batch's PNG is one image, its rows end to end."""
+    """Returns images and labels. Each row of a PNG is one image, with its rows end to end."""
     rows = np.concatenate([tf.io.decode_png(files[batch], channels=3) for batch in batches])
     return rows.reshape(-1, 32, 32, 3), np.array(json.loads(files[labels]))
 

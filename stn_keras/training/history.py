@@ -1,4 +1,4 @@
-"""What a run's `history.csv` holds: the logs of its epochs, as Keras's `CSVLogger` writes them."""
+"""Reads and cuts a run's `history.csv`, which Keras's `CSVLogger` writes."""
 
 import csv
 import pathlib
@@ -9,23 +9,23 @@ __all__ = ["cut", "read"]
 
 
 def read(path, columns=()):
-    """A CSV file of numbers as `plots.curves` takes it.
+    """Reads a CSV file of numbers into the format that `plots.curves` accepts.
 
     Example:
         >>> read("run/history.csv")["epoch"]
         [0.0, 1.0]
 
     Args:
-        path: A file with a line of names and a row of numbers for each epoch, at least one.
-        columns: Names that must be among the file's.
+        path: A file with a line of names, then a row of numbers for each epoch, at least one.
+        columns: Names of columns that the file must have.
 
     Returns:
         Dict from column names to lists of floats.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        FileError: if the file is damaged, has other columns, or a field that is no number, such
-            as the `NA` of a training without validation.
+        FileNotFoundError: if the file does not exist.
+        FileError: if the file is damaged, lacks one of `columns`, or has a field that is not a
+            number, such as the `NA` of a training without validation.
     """
     try:
         with open(path, newline="") as file:
@@ -51,7 +51,7 @@ _REMEDY = "restore it or train again"
 
 
 def cut(path, epochs):
-    """Takes away what stands behind the rows of that many epochs, be it a row or half of one.
+    """Removes everything after the rows of the first `epochs` epochs, incomplete rows included.
 
     Example:
         >>> cut("run/history.csv", 1)
@@ -59,11 +59,11 @@ def cut(path, epochs):
         [0.0]
 
     Args:
-        path: The CSV file, replaced in one go.
-        epochs: How many rows stay.
+        path: The CSV file, which is replaced atomically.
+        epochs: Number of rows to keep.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         FileError: if it has fewer rows.
     """
     try:

@@ -1,4 +1,4 @@
-"""What `train.py` prints: before training, at its end, and where it fails."""
+"""Messages of `train.py`: before training, at its end, and for errors."""
 
 import pathlib
 import shlex
@@ -10,10 +10,10 @@ from stn_keras import files
 from stn_keras.data import cifar10, pictures
 from stn_keras.training import runs
 
-FEW = 50  # pictures; a figure that rests on fewer is rough
+FEW = 50  # images; an accuracy based on fewer is imprecise
 SHOWN = 6  # names of classes or files
 
-# What TensorFlow raises for a full disk, a read-only folder, a lost one, a file in its place.
+# TensorFlow's errors for a full disk, a read-only or missing folder, or a file in its place.
 STORAGE_ERRORS = (
     OSError,
     tf.errors.ResourceExhaustedError,
@@ -38,7 +38,7 @@ def counted(number, noun):
 
 
 def print_data(data):
-    """Prints what was found: classes, images, what was skipped, and which split is small."""
+    """Prints the classes, the numbers of images, skipped files and warnings about small splits."""
     names = ", ".join(data.classes[:SHOWN]) + (", …" if len(data.classes) > SHOWN else "")
     sizes = {name: len(split.images) for name, split in splits_of(data).items()}
     print(
@@ -62,13 +62,13 @@ def print_data(data):
 
 
 def splits_of(data):
-    """Those that there are, by name."""
+    """The splits that exist, by name."""
     splits = {"training": data.training, "validation": data.validation, "test": data.test}
     return {name: split for name, split in splits.items() if split}
 
 
 def print_start(flags, settings, model, epochs_done):
-    """Prints what is trained, and where to watch it."""
+    """Prints what is trained, and how to watch it."""
     network = "Spatial transformer network" if flags.transformer else "The classifier alone"
     print(
         f"{network}, {model.count_params():,} parameters, recipe {flags.recipe}, "
@@ -77,11 +77,14 @@ def print_start(flags, settings, model, epochs_done):
     if flags.resume:
         print(f"Resuming after {counted(epochs_done, 'epoch')} of {flags.epochs}")
     print(f"Watch it: tensorboard --logdir {flags.log_dir}")
-    print("Before the first step TensorFlow compiles the network, for some seconds", flush=True)
+    print(
+        "TensorFlow compiles the network before the first step; this takes a few seconds",
+        flush=True,
+    )
 
 
 def print_result(flags, data, history, folder):
-    """Prints what was reached and where everything lies."""
+    """Prints the accuracies and the folders of the results."""
 
     def accuracy(prefix, split):
         few = f" of {counted(len(split.images), 'image')}" if len(split.images) < FEW else ""
@@ -101,7 +104,7 @@ def print_result(flags, data, history, folder):
 
 
 def loss_note(recipe):
-    """Why the training loss of a recipe can lie above the others, or None."""
+    """A note on why the training loss of a recipe can be above the others, or None."""
     causes = []
     if recipe.dropout or recipe.spatial_dropout:
         causes.append("with dropout")
@@ -110,8 +113,8 @@ def loss_note(recipe):
     if not causes:
         return None
     return (
-        f"The training loss is measured {' and '.join(causes)}, the others are not: it may lie "
-        "above them though nothing is wrong."
+        f"The training loss is measured {' and '.join(causes)}, the others are not, so it may be "
+        "above them."
     )
 
 

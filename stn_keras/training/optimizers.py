@@ -1,4 +1,4 @@
-"""Muon for convolutions: steps of much the same length in every direction of a kernel."""
+"""Muon for convolutions: steps of similar length in every direction of a kernel."""
 
 import re
 
@@ -10,12 +10,12 @@ __all__ = ["ConvMuon"]
 
 @keras.saving.register_keras_serializable("stn_keras")
 class ConvMuon(keras.optimizers.SGD):
-    """SGD that orthogonalizes its steps of convolution kernels.
+    """SGD with orthogonalized steps for convolution kernels.
 
-    [Muon, Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/), of kernels of rank 4
-    as matrices `(height · width · channels, filters)`; they are small, so it costs next to
-    nothing. Keras's own `Muon` takes the kernels of dense layers alone. All other weights take
-    SGD's steps, at the same learning rate.
+    It is [Muon, Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/), applied to
+    kernels of rank 4 as matrices `(height · width · channels, filters)`. These are small, so the
+    cost is negligible. Keras's own `Muon` handles the kernels of dense layers only. All other
+    weights are updated by SGD, with the same learning rate.
 
     Example:
 
@@ -24,13 +24,13 @@ class ConvMuon(keras.optimizers.SGD):
     >>> history = model.fit(images, labels, verbose=0)
 
     Args:
-        learning_rate: A number or a schedule, of the orthogonal steps and of SGD's.
-        momentum: Share of the last step's direction that goes on, 0 … 1, of both.
-        nesterov: Whether both look ahead by Nesterov's momentum.
-        weight_decay: Share of each weight taken off per step, times the learning rate.
-        exclude_layers: Patterns of `re.search`; weights with one of them in their path take
-            SGD's steps. The length of a gradient has no bearing on an orthogonal step, so a
-            localization network that `gradient_scale` is to slow down belongs here.
+        learning_rate: A number or a schedule, for orthogonalized and SGD steps.
+        momentum: Momentum of both kinds of steps, 0 … 1.
+        nesterov: Whether both kinds of steps use Nesterov momentum.
+        weight_decay: Share of each weight that is subtracted per step, times the learning rate.
+        exclude_layers: Regular expressions for `re.search`. Weights whose path matches one of them
+            are updated by SGD. An orthogonalized step does not depend on the length of the
+            gradient, so exclude a localization network that `gradient_scale` should slow down.
 
     The other arguments and the errors are those of `keras.optimizers.SGD`.
     """
@@ -76,11 +76,10 @@ class ConvMuon(keras.optimizers.SGD):
 
 
 def orthogonal(matrix):
-    """A matrix of the same singular vectors, its singular values brought to 0.7 … 1.2.
+    """A matrix with the same singular vectors and with singular values in 0.7 … 1.2.
 
-    Those below 0.0015 of its norm stay smaller.
-
-    Five steps of the Newton–Schulz iteration with Muon's coefficients.
+    Singular values below 0.0015 of the norm stay smaller. The result comes from five steps of the
+    Newton–Schulz iteration with Muon's coefficients.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = ops.transpose(matrix) if tall else matrix

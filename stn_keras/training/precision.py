@@ -1,4 +1,4 @@
-"""Which Keras dtype policy trains fastest on this machine without losing accuracy."""
+"""Selects the Keras dtype policy that trains fastest on this machine without losing accuracy."""
 
 import pathlib
 import re
@@ -12,11 +12,11 @@ BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
 def choose(name):
-    """The dtype policy for a name in `CHOICES`; `"auto"` looks at the hardware.
+    """Returns the dtype policy for a name in `CHOICES`; `"auto"` inspects the hardware.
 
-    mixed_float16 on a GPU with tensor cores (compute capability 7 and above), mixed_bfloat16 on a
-    CPU that multiplies bfloat16 (README.md says how much faster it was), else float32.
-    It depends on the machine alone, so that a run can be repeated there.
+    `"auto"` selects mixed_float16 on a GPU with tensor cores (compute capability 7 and above),
+    mixed_bfloat16 on a CPU with bfloat16 instructions (docs/speed.md has the speeds), and float32
+    otherwise. The choice depends on the machine alone, so that a run can be repeated there.
 
     Example:
 
@@ -28,7 +28,7 @@ def choose(name):
         name: `"auto"`, `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
 
     Returns:
-        The name of a Keras dtype policy; any other `name` comes back as it is.
+        The name of a Keras dtype policy. Any `name` other than `"auto"` is returned unchanged.
     """
     if name != "auto":
         return name
@@ -44,7 +44,7 @@ def has_tensor_cores(gpu):
 
 
 def cpu_has_bfloat16(cpuinfo=pathlib.Path("/proc/cpuinfo")):
-    """Whether the CPU has the instructions; elsewhere than on Linux nobody knows: False."""
+    """Whether the CPU has bfloat16 instructions; False on systems other than Linux."""
     if not cpuinfo.exists():
         return False
     flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""How `train.py` trains the CIFAR-10 network: the settings behind the results in `results/`."""
+"""Settings with which `train.py` trains the CIFAR-10 network for the results in `results/`."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ SMALLEST_BATCH = 16
 
 
 def one_cycle(peak, warmup, steps):
-    """A learning rate that rises linearly to `peak`, then falls along a cosine to 0.
+    """Learning rate schedule that rises linearly to `peak`, then falls to 0 along a cosine.
 
     Example:
         >>> schedule = one_cycle(0.02, warmup=0.2, steps=100)
@@ -24,7 +24,7 @@ def one_cycle(peak, warmup, steps):
 
     Args:
         peak: The highest learning rate.
-        warmup: Share of all steps in which it rises, 0 … 1.
+        warmup: Share of the steps in which the rate rises, 0 … 1.
         steps: Number of steps of the whole training.
 
     Returns:
@@ -38,7 +38,7 @@ def one_cycle(peak, warmup, steps):
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Settings of a training: SGD or Muon, at a constant rate or in one cycle.
+    """Settings of a training with SGD or Muon, at a constant learning rate or in one cycle.
 
     Example:
         >>> recipe = RECIPES["tuned"]
@@ -47,18 +47,18 @@ class Recipe:
         >>> model.compile(recipe.optimizer(steps=1000), loss, metrics=["accuracy"])
 
     Args:
-        batch_size: Images in a batch, where there are enough; see `batch_size_for`.
+        batch_size: Number of images in a batch; small data sets use fewer, see `batch_size_for`.
         peak: Highest learning rate.
-        warmup: Share of all steps in which the rate rises to `peak`, before it falls to 0; with 0
+        warmup: Share of the steps in which the rate rises to `peak`, before it falls to 0; with 0
             the rate is `peak` throughout.
         momentum: Nesterov momentum; 0 for plain SGD.
-        muon: Whether the classifier's convolutions take orthogonal steps (`ConvMuon`).
-        weight_decay: Decoupled weight decay, or None.
+        muon: Whether to update the classifier's convolutions by orthogonalized steps (`ConvMuon`).
+        weight_decay: Decoupled weight decay, or `None`.
         gradient_scale: Factor on the gradient of the transformer's `theta`.
-        spatial_dropout: Rate after the classifier's second convolution.
-        dropout: Rate after its dense layer.
-        flip: Whether images are mirrored left to right with probability ½.
-        crop: Pixels by which images are moved at most, along both axes.
+        spatial_dropout: Dropout rate after the classifier's second convolution.
+        dropout: Dropout rate after its dense layer.
+        flip: Whether to flip images horizontally with probability ½.
+        crop: Largest random translation along both axes, in pixels.
     """
 
     batch_size: int
@@ -74,9 +74,9 @@ class Recipe:
     crop: int = 0
 
     def batch_size_for(self, images):
-        """The batch size for that many training images.
+        """The batch size for a number of training images.
 
-        It is the recipe's, halved until an epoch has 24 steps, but not below 16.
+        It is the recipe's batch size, halved until an epoch has 24 steps, but at least 16.
         """
         size = self.batch_size
         while size > SMALLEST_BATCH and math.ceil(images / size) < STEPS_PER_EPOCH:
@@ -94,7 +94,7 @@ class Recipe:
         )
 
     def optimizer(self, steps):
-        """The optimizer for a training of that many steps."""
+        """The optimizer for a training of `steps` steps."""
         cycle = one_cycle(self.peak, self.warmup, steps)
         settings = {
             "learning_rate": cycle if self.warmup else self.peak,

@@ -1,8 +1,8 @@
-"""Training that goes on after a kill as if there had been none.
+"""Resumes training after a kill, with the same result as an uninterrupted training.
 
-Keras's `BackupAndRestore` restores weights, optimizer and epoch. It leaves the seeds of dropout
-out, as `.keras` files do, and it overwrites its two files where they lie, so that a kill in
-between leaves a broken file, or the weights of one epoch with the number of another.
+Keras's `BackupAndRestore` restores weights, optimizer and epoch. Like `.keras` files, it does not
+contain the seeds of dropout. It overwrites its two files in place, so a kill in between leaves a
+damaged file, or the weights of one epoch with the number of another.
 """
 
 import contextlib
@@ -20,21 +20,23 @@ __all__ = ["Backup", "BackupError", "finishing_epochs", "restore", "state"]
 
 
 class Backup(keras.callbacks.Callback):
-    """Saves all that training goes on from: before the first epoch and after each.
+    """Saves the state of training before the first epoch and after every epoch.
 
-    That is every variable of the model, with the seeds of its dropout, and of the optimizer, with
-    its step and, under mixed_float16, its loss scale; and the number of epochs done. On PyTorch
-    give dropout a `seed`: without one Keras draws from PyTorch's generator, which is not saved.
+    The state consists of all variables of the model, including the seeds of dropout; all variables
+    of the optimizer, including its step and, under mixed_float16, its loss scale; and the number of
+    completed epochs. On PyTorch, give dropout layers a `seed`: without one Keras uses PyTorch's
+    generator, which is not saved.
 
-    Put it behind the callbacks that write what a further training must find whole: what they
-    wrote in an epoch that is not in the backup, that epoch writes again.
+    Place it after the callbacks whose output a resumed training needs. If training is killed after
+    they have written an epoch but before it is in the backup, the resumed training repeats that
+    epoch and writes it again.
 
     Args:
-        filepath: an `.npz` file, replaced by the next one in one go.
+        filepath: Path of an `.npz` file, which is replaced atomically.
 
     Example:
         >>> log = model.fit(images, labels, callbacks=[Backup("backup.npz")], verbose=0)
-        >>> epochs = restore("backup.npz", model)  # in another process, of a model built alike
+        >>> epochs = restore("backup.npz", model)  # in another process, with the same model
         >>> log = model.fit(images, labels, epochs=2, initial_epoch=epochs, verbose=0)
         >>> log.epoch
         [1]
@@ -59,7 +61,7 @@ class Backup(keras.callbacks.Callback):
 
 
 def restore(path, model):
-    """Gives a compiled model the state that `Backup` saved.
+    """Restores the state that `Backup` saved.
 
     Example:
         >>> log = model.fit(images, labels, callbacks=[Backup("backup.npz")], verbose=0)
@@ -67,15 +69,16 @@ def restore(path, model):
         1
 
     Args:
-        path: What `Backup` was given.
-        model: A compiled model. A `BackupError` leaves it as it was.
+        path: The `filepath` of `Backup`.
+        model: A compiled model. A `BackupError` leaves it unchanged.
 
     Returns:
-        The number of epochs done.
+        The number of completed epochs.
 
     Raises:
-        BackupError: if the file is damaged, or of a model or an optimizer of other shapes.
-        FileNotFoundError: if there is no such file.
+        BackupError: if the file is damaged, or belongs to a model or an optimizer with other
+            shapes.
+        FileNotFoundError: if the file does not exist.
     """
     try:
         with open(path, "rb") as file:
@@ -84,7 +87,7 @@ def restore(path, model):
         raise
     except OSError as error:
         raise BackupError(explain(error)) from error
-    except Exception as error:  # what NumPy and zipfile make of damage is beyond listing
+    except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
         cause = str(error).partition("\n")[0][:100]
         raise BackupError(f"{path} is damaged ({cause}); {_REMEDY}") from error
     variables = state(model)
@@ -112,18 +115,18 @@ def _read(file):
 
 
 class BackupError(FileError):
-    """A backup that can't be gone on from; the message says which, why and what to do."""
+    """Training can't be resumed from a backup; the message gives the file, cause and remedy."""
 
 
 def state(model):
-    """The variables of a compiled model and of its optimizer, in an order of their own.
+    """Returns the variables of a compiled model and of its optimizer, in a fixed order.
 
     Example:
         >>> len(state(model)) >= len(model.weights)
         True
 
     Args:
-        model: A compiled model; its optimizer is built if it is not yet.
+        model: A compiled model. Its optimizer is built if necessary.
 
     Returns:
         List of variables.
@@ -135,11 +138,11 @@ def state(model):
 
 @contextlib.contextmanager
 def finishing_epochs():
-    """Lets Ctrl-C end training only after its epoch; a second one does at once.
+    """Context manager in which Ctrl-C stops training after the current epoch.
 
-    It handles SIGINT inside its block, so it belongs in the main thread. A message says what a
-    second Ctrl-C would lose. Where the epoch is the last one, the training is complete and nothing
-    is raised.
+    A second Ctrl-C stops it at once; a message says what that would lose. The block handles SIGINT,
+    so use it in the main thread. If the epoch is the last one, training is complete and nothing is
+    raised.
 
     Example:
         >>> with finishing_epochs() as interruption:
@@ -174,7 +177,7 @@ def finishing_epochs():
 
 
 class _Interruption(keras.callbacks.Callback):
-    """Ends training after the epoch in which that was requested."""
+    """Ends training after the epoch in which it was requested."""
 
     epoch = 1  # counted from 1
     requested = stopped = False

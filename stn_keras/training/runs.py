@@ -1,4 +1,4 @@
-"""The folders of a run of `train.py`: what is checked, written and resumed in them."""
+"""The folders of a run of `train.py`: checking, writing and resuming them."""
 
 import contextlib
 import dataclasses
@@ -36,14 +36,14 @@ HPARAMS = ("recipe", "seed", "epochs", "transformer", "precision")  # as many as
 
 
 class UsageError(Exception):
-    """The flags ask for something impossible; the message says why, and what to do."""
+    """Invalid usage; the message explains the cause and the remedy."""
 
 
 class Run:
     """The two folders of a run: its models and history, and its TensorBoard logs.
 
-    `check` comes before anything slow, `start` right before training; until then nothing is
-    written. A run of the same name is never overwritten.
+    Call `check` before anything slow and `start` right before training; nothing is written before
+    `start`. A run of the same name is never overwritten.
 
     Example:
         >>> run = Run("seed0", "saved_models", "logs")
@@ -57,7 +57,7 @@ class Run:
         name: Name of the run and of both folders.
         output_dir: Folder of all runs' models.
         log_dir: Folder of all runs' TensorBoard logs.
-        resumed: Whether the run goes on with an unfinished one of that name.
+        resumed: Whether to continue the unfinished run of that name.
     """
 
     def __init__(self, name, output_dir, log_dir, resumed=False):
@@ -69,15 +69,15 @@ class Run:
 
     @property
     def unfinished(self):
-        """Whether the run has been started and not completed."""
+        """Whether the run was started and is not complete."""
         has_settings = (self.folder / "config.json").exists()
         return self.backup.exists() or (has_settings and not (self.folder / "last.keras").exists())
 
     def check(self, settings):
-        """Raises a `UsageError` or an `OSError` where the run can't be started or resumed so.
+        """Raises a `UsageError` or an `OSError` if the run can't be started or resumed.
 
-        A new run needs folders that are missing or empty, and can be made; a resumed run the
-        settings it was started with, as far as `settings` has them.
+        A new run needs folders that are empty or can be created. A resumed run needs the settings
+        it was started with; only those in `settings` are compared.
         """
         if self.resumed:
             self._check_same(settings)
@@ -87,12 +87,12 @@ class Run:
             check_writable(folder)
 
     def start(self, settings, model):
-        """Makes the folders of a new run, or restores the model of a resumed one.
+        """Creates the folders of a new run, or restores the model of a resumed one.
 
-        Writes `config.json`, and settings and graph to TensorBoard, before the first epoch.
+        A new run writes `config.json`, and the settings and the graph to TensorBoard.
 
         Returns:
-            The number of epochs done.
+            The number of completed epochs.
         """
         if self.resumed:
             self._check_same(settings)
@@ -109,11 +109,11 @@ class Run:
         return epochs_done
 
     def best(self, metric, epochs_done):
-        """The greatest value of a metric in the epochs done; None before the first."""
+        """The greatest value of a metric in the completed epochs; None if there are none."""
         return max(history.read(self.history)[metric]) if epochs_done else None
 
     def finish(self):
-        """Marks the run as complete: it can't be resumed any more."""
+        """Marks the run as complete, so that it can no longer be resumed."""
         self.backup.unlink()
 
     def _create(self, settings):
@@ -160,7 +160,7 @@ def check_writable(folder):
 
 
 def saved_flags(run):
-    """The flags that an unfinished run was started with, for `--resume`.
+    """Returns the flags that an unfinished run was started with, for `--resume`.
 
     Example:
         >>> with pytest.raises(UsageError, match="there is no run in saved_models/seed0"):
@@ -170,10 +170,10 @@ def saved_flags(run):
         run: The `Run` to resume.
 
     Returns:
-        Dictionary from names of flags, as `argparse` stores them, to values.
+        Dict from names of flags, as `argparse` stores them, to values.
 
     Raises:
-        UsageError: if there is no such run, or nothing is left to do.
+        UsageError: if the run does not exist or is finished.
     """
     if not (run.folder / "config.json").exists():
         raise UsageError(f"--resume: there is no run in {run.folder}; see --run and --output-dir")
@@ -189,7 +189,7 @@ def saved_flags(run):
 
 
 def settings(flags, recipe):
-    """What is needed to repeat a run, as `config.json` holds it.
+    """Returns the settings that are needed to repeat a run, as stored in `config.json`.
 
     Example:
         >>> import argparse
@@ -203,7 +203,7 @@ def settings(flags, recipe):
         recipe: The `Recipe`.
 
     Returns:
-        Dictionary of numbers, strings, booleans and None: command, flags, recipe, dtype policy,
+        Dict of numbers, strings, booleans and None with the command, flags, recipe, dtype policy,
         machine and versions.
     """
     return {
@@ -216,14 +216,14 @@ def settings(flags, recipe):
 
 
 def environment():
-    """Machine and versions.
+    """Returns the machine and the versions of the packages.
 
     Example:
         >>> environment()["keras"] == keras.__version__
         True
 
     Returns:
-        Dictionary of strings.
+        Dict of strings.
     """
     return {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""What `train.py` trains and is measured on: training, validation and test images."""
+"""The training, validation and test images of `train.py`."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ class Split(NamedTuple):
 class Splits:
     """Training, validation and test images of a data set.
 
-    The validation images choose the best epoch, and settings; the test images choose nothing.
+    The validation images select the best epoch and the settings. The test images select nothing.
 
     Example:
         >>> data = load("pets", image_size=32, validation_images=2)
@@ -42,12 +42,12 @@ class Splits:
         (6, 2, ['cat', 'dog'])
 
     Args:
-        name: Of the data set, or its folder.
-        classes: The classes' names.
+        name: Name of the data set, or its folder.
+        classes: Names of the classes.
         training: A `Split`.
         validation: A `Split`.
-        test: A `Split`, or None where there are no test images.
-        skipped: Why each file that was skipped could not be read.
+        test: A `Split`, or `None` if there are no test images.
+        skipped: For each file that was skipped, a message that says why it could not be read.
     """
 
     name: str
@@ -59,15 +59,15 @@ class Splits:
 
     @property
     def shown(self):
-        """The images that figures show, of which none was trained on."""
+        """The images to show in figures: the test or validation images, none of them trained on."""
         return (self.test or self.validation).images
 
 
 def load(folder=None, *, image_size=32, validation_images=None, data_dir=None):
-    """CIFAR-10, or the pictures of a folder.
+    """Loads CIFAR-10, or the images of a folder.
 
-    The folder has a sub-folder per class, or the folders `train`, `val` and `test` that have
-    them. Where no validation images are set apart in `val`, the last training images are held out.
+    The folder has a subfolder for each class, or the subfolders `train`, `val` and `test` with a
+    subfolder for each class. Without `val`, the last training images are held out for validation.
 
     Example:
         >>> data = load("pets", validation_images=2)
@@ -75,17 +75,18 @@ def load(folder=None, *, image_size=32, validation_images=None, data_dir=None):
         ('pets', 6, 2)
 
     Args:
-        folder: Folder of pictures; None for CIFAR-10.
-        image_size: Height and width to which pictures are stretched, in pixels.
-        validation_images: How many training images to hold out. Default: 2,000 of CIFAR-10, a
-            fifth of pictures.
+        folder: Folder of images; `None` for CIFAR-10.
+        image_size: Height and width to which the images of a folder are resized, in pixels.
+        validation_images: Number of training images to hold out. Default: 2,000 for CIFAR-10, a
+            fifth for a folder.
         data_dir: TFDS data folder; see `data.cifar10.load`.
 
     Returns:
         `Splits`.
 
     Raises:
-        UsageError: if `validation_images` leaves nothing to train on, or `val` is there already.
+        UsageError: if `validation_images` leaves nothing to train on, or is given although the
+            folder has `val`.
         stn_keras.data.pictures.PictureError: if the folder can't be used.
         stn_keras.data.cifar10.DataError: if CIFAR-10 can't be loaded.
     """

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: curves, settings with the results, the graph."""
+"""Curves, settings with results, and the graph of a training, for TensorBoard."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ RESULTS = (("test", "test"), ("validation", "validation"), ("train", "training")
 
 
 class MetricsSummary(keras.callbacks.Callback):
-    """Writes the logs of an epoch to TensorBoard, and those of some batches within it.
+    """Writes the logs of every epoch, and of some batches within it, to TensorBoard.
 
-    Keras's `TensorBoard` does the same, with three differences. The step of `epoch_loss` and the
-    like is the number of epochs done, as that of `TransformerSummary`. The metrics of `Evaluation`
-    are a run of their own, `test`, beside `train` and `validation`, so that one chart shows all
-    three. Nothing is written twice.
+    It differs from Keras's `TensorBoard` callback in three ways. The step of `epoch_loss` and
+    similar tags is the number of completed epochs, as for `TransformerSummary`. The metrics of
+    `Evaluation` are a separate run, `test`, beside `train` and `validation`, so one chart shows all
+    three. No value is written twice.
 
     Args:
         log_dir: Folder of the run's TensorBoard logs.
-        update_freq: Batches between two values of `batch_loss` and the like, whose step is the
-            optimizer's; the first is that of the first batch.
+        update_freq: Number of batches between two values of `batch_loss` and similar tags. Their
+            step is the optimizer's; the first value is that of the first batch.
 
     Example:
         >>> summary = MetricsSummary("logs", update_freq=20)
@@ -67,26 +67,26 @@ class MetricsSummary(keras.callbacks.Callback):
 
 
 def tensorflow():
-    """TensorFlow, to write files with; it leaves the GPU to another backend."""
+    """TensorFlow, for writing files; it leaves the GPU to another backend."""
     import tensorflow as tf
 
     if keras.backend.backend() != "tensorflow":
-        with contextlib.suppress(RuntimeError):  # the program uses TensorFlow, too
+        with contextlib.suppress(RuntimeError):  # the program uses TensorFlow too
             tf.config.set_visible_devices([], "GPU")
     return tf
 
 
 def write_settings(log_dir, settings, *, columns=None):
-    """Write a run's settings to TensorBoard: a table under Text and a row under HParams.
+    """Writes a run's settings to TensorBoard: a table under Text and a row under HParams.
 
-    The row has the name of the folder, and the last accuracies and losses that `MetricsSummary`
-    has written.
+    The row has the name of the folder and shows the latest accuracies and losses written by
+    `MetricsSummary`.
 
     Args:
         log_dir: The `log_dir` of `MetricsSummary`.
-        settings: dict from names to values.
-        columns: Names of the settings that HParams lists, which shows at most five of them at
-            first, in alphabetical order. Default: all.
+        settings: Dict from names to values.
+        columns: Names of the settings that HParams lists; by default all. HParams initially shows
+            the first five in alphabetical order.
 
     Example:
         >>> write_settings("logs/seed0", {"batch_size": 128, "peak": 0.03}, columns=["peak"])
@@ -108,25 +108,25 @@ def write_settings(log_dir, settings, *, columns=None):
 
 
 def hparam(value):
-    """As HParams shows it best: a whole number in digits, where it would print 32 as 32.000."""
+    """The value for HParams: integers as strings, because it would print 32 as 32.000."""
     return value if isinstance(value, (bool, float)) else str(value)
 
 
 def write_graph(log_dir, model):
-    """Write the graph of operations of `model`'s forward pass to TensorBoard, a box per layer.
+    """Writes the graph of operations of a model's forward pass to TensorBoard, a box per layer.
 
-    Keras 3's `TensorBoard(write_graph=True)` writes the graph of layers only (the tag `keras`).
+    Keras 3's `TensorBoard(write_graph=True)` writes only the graph of layers (the tag `keras`).
 
     Example:
         >>> write_graph("logs/seed0", model)
 
     Args:
-        log_dir: the `log_dir` of Keras's `TensorBoard` callback.
-        model: a functional or sequential model.
+        log_dir: The `log_dir` of `MetricsSummary` or of Keras's `TensorBoard` callback.
+        model: A functional or sequential model.
 
     Raises:
         NotImplementedError: if Keras's backend is not TensorFlow.
-        ValueError: if the model is a subclassed one.
+        ValueError: if the model is subclassed.
     """
     if keras.backend.backend() != "tensorflow":
         raise NotImplementedError(
@@ -137,7 +137,7 @@ def write_graph(log_dir, model):
         raise ValueError(f"`model` must be a functional or sequential model. Received: {model!r}")
     tf = tensorflow()
     signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
-    # `call`, for `model(...)` would put one box around all layers.
+    # `model(...)` instead of `call` would put one box around all layers.
     forward = tf.function(lambda inputs: model.call(inputs, training=False))
     graph = forward.get_concrete_function(signature[0] if len(signature) == 1 else signature).graph
     with tf.summary.create_file_writer(str(log_dir)).as_default():

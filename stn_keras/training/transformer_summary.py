@@ -15,22 +15,23 @@ __all__ = ["TransformerSummary"]
 class TransformerSummary(keras.callbacks.Callback):
     """Writes to TensorBoard what a model's spatial transformers do to a few fixed images.
 
-    Before training and after every epoch, for each `SpatialTransformer` that
-    `observe.transformers` finds in the model: mean and standard deviation over the images of all
-    that `decompose` returns, of "outside", the share of samples (0 … 1) that fall outside the
-    image, and of "nonfinite", the share of parameters that are NaN or infinite. Before training,
-    every few epochs and when training ends: a figure of the first eight images.
+    It handles each `SpatialTransformer` that `observe.transformers` finds in the model. Before
+    training and after every epoch it writes the mean and standard deviation, over the images, of
+    every quantity that `decompose` returns; of "outside", the share of samples outside the image;
+    and of "nonfinite", the share of parameters that are NaN or infinite. Before training, every few
+    epochs and at the end of training it writes a figure of the first eight images.
 
-    Tags are `{name}/{quantity}_mean`, `{name}/{quantity}_std` and `{name}/warps`; their step is the
-    number of epochs done. Transforms that aren't matrices have "outside", "nonfinite" and the
-    figure only. A model without a `SpatialTransformer` writes nothing.
+    The tags are `{name}/{quantity}_mean`, `{name}/{quantity}_std` and `{name}/warps`; their step is
+    the number of completed epochs. Transforms that are not matrices have "outside", "nonfinite" and
+    the figure only. Nothing is written for a model without a `SpatialTransformer`.
 
-    Works on every backend of Keras; TensorFlow writes the files.
+    The callback works on every Keras backend; TensorFlow writes the files.
 
     Args:
-        log_dir: folder of the run's TensorBoard logs; the events go to its folder `transformer`.
-        images: what the model is called on, see `observe.draw`.
-        figure_freq: epochs between figures; 0 for none.
+        log_dir: Folder of the run's TensorBoard logs. The events are written to its subfolder
+            `transformer`.
+        images: What the model is called on, see `observe.draw`.
+        figure_freq: Number of epochs between figures; 0 for no figures.
 
     Example:
         >>> summary = TransformerSummary("logs", images)
@@ -47,7 +48,7 @@ class TransformerSummary(keras.callbacks.Callback):
         self._epoch = self._drawn = self._writer = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._epoch is None:  # Here and not in `on_train_begin`, which isn't told the epoch.
+        if self._epoch is None:  # `on_train_begin` does not receive the epoch.
             self._write(epoch, draw=self.figure_freq > 0)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -80,7 +81,7 @@ def write_scalars(name, sight):
     quantities = {} if sight.matrix is None else decompose(sight.matrix)
     quantities |= {"outside": sight.outside, "nonfinite": sight.nonfinite}
     for quantity, values in quantities.items():
-        with np.errstate(invalid="ignore"):  # of infinite ones the deviation is NaN
+        with np.errstate(invalid="ignore"):  # the deviation of infinite values is NaN
             mean, deviation = values.mean(), values.std()
         tf.summary.scalar(f"{name}/{quantity}_mean", mean)
         tf.summary.scalar(f"{name}/{quantity}_std", deviation)

@@ -1,9 +1,9 @@
-"""What `theta` means: the families of transforms a `SpatialTransformer` can regress.
+"""What `theta` means: the transforms that a `SpatialTransformer` can regress.
 
-All map output to input coordinates, see `stn_keras.geometry`. A new transform is one small class:
-how many parameters it has, which of them do nothing, and where it sends coordinates; a matrix
-transform only says what its matrix is. Lengths are normalised, from −1 to 1; angles are radians,
-positive from x to y, which on the screen is clockwise.
+All transforms map output to input coordinates, see `stn_keras.geometry`. A new transform is one
+small class that defines its identity, and either its matrix or the input coordinates of each output
+pixel. Lengths are normalised, from −1 to 1; angles are in radians, positive from x to y, which is
+clockwise on the screen.
 """
 
 import functools
@@ -46,7 +46,9 @@ TRANSFORMS = {
 
 
 def get(transform: str | dict | Transform):
-    """The transform of that name, with its default settings, of a saved config, or itself.
+    """Returns a transform by name, from its config, or unchanged if it is one already.
+
+    A name gives the transform's default settings.
 
     Example:
 
@@ -54,8 +56,8 @@ def get(transform: str | dict | Transform):
     Similarity(max_rotation=None, scale=None)
 
     Args:
-        transform: An instance, its config, or one of the names translation, attention, rigid,
-            similarity, affine, projective, thin_plate_spline.
+        transform: An instance, its config, or one of the names `"translation"`, `"attention"`,
+            `"rigid"`, `"similarity"`, `"affine"`, `"projective"` and `"thin_plate_spline"`.
 
     Returns:
         A `Transform`.
@@ -77,5 +79,5 @@ def get(transform: str | dict | Transform):
 
 @functools.cache
 def by_name(name):
-    """One instance for all, so that what is compiled for one layer serves the others."""
+    """One shared instance, so that layers of the same settings share their compiled functions."""
     return TRANSFORMS[name]()

@@ -14,14 +14,16 @@ register = keras.saving.register_keras_serializable("stn_keras")
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """Base of all transforms: frozen, so that equal settings mean equal, hashable instances.
+    """Base class of all transforms.
+
+    Transforms are frozen dataclasses: instances with equal settings are equal and hashable.
 
     Settings are all attributes of an instance. Numbers, strings and tuples of them may be equal;
     any other object equals only itself.
 
     Attributes:
-        num_parameters: How many numbers a localization network regresses per image.
-        identity: 1-D array of these numbers for which a warp returns its input.
+        num_parameters: Number of values that a localization network regresses per image.
+        identity: 1-D array of the parameters for which a warp returns its input.
 
     Example:
 
@@ -41,9 +43,9 @@ class Transform:
         raise NotImplementedError
 
     def grid(self, theta, output_size, align_corners=False):
-        """Normalised sampling grid of an output of `(height, width)`.
+        """Returns the normalised sampling grid for an output of `(height, width)`.
 
-        Where angles are concerned the input is taken to have the output's aspect ratio.
+        Transforms that rotate assume that the input has the output's aspect ratio.
 
         Args:
             theta: `(batch, num_parameters)`.
@@ -54,7 +56,7 @@ class Transform:
             `(batch, height, width, 2)`, last axis `(x, y)`; float64 if `theta` is, else float32.
 
         Raises:
-            ValueError: if `theta` is not of the transform's shape, or `output_size` not two
+            ValueError: if `theta` does not have the transform's shape, or `output_size` is not two
                 positive integers.
         """
         size = as_size(output_size, "output_size")
@@ -66,15 +68,14 @@ class Transform:
         raise NotImplementedError
 
     def affine(self, theta, input_size, align_corners):
-        """`(batch, 2, 3)`, normalised, where `pixels` is an affine map of the output's pixels;
-        else None."""
+        """Normalised matrices `(batch, 2, 3)` of an affine transform; None for any other."""
         return None
 
     def parameters(self, theta):
-        """`theta` as a `(batch, num_parameters)` tensor of coordinates' dtype.
+        """`theta` as a `(batch, num_parameters)` tensor in the dtype of coordinates.
 
         Raises:
-            ValueError: if it is of another shape.
+            ValueError: if it has another shape.
         """
         theta = as_coordinates(theta)
         if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
@@ -107,9 +108,10 @@ def settings(transform):
 
 
 class MatrixTransform(Transform):
-    """A transform of homogeneous coordinates; `geometry.compose` and `invert` take its matrix.
+    """Base class of transforms that are a matrix of homogeneous coordinates.
 
-    A new one says what its matrix is:
+    `geometry.compose` and `geometry.invert` accept the matrices. A subclass defines `identity` and
+    `matrix`:
 
     Example:
 
@@ -125,22 +127,22 @@ class MatrixTransform(Transform):
     """
 
     def matrix(self, theta, size=(1, 1)):
-        """Matrices `(batch, 3, 3)`, from output to input, in normalised units.
+        """Matrices `(batch, 3, 3)` from output to input coordinates, in normalised units.
 
-        `size` is the `(height, width)` of the input, in whose pixels angles are angles.
+        `size` is the `(height, width)` of the input; angles are measured in its pixels.
 
         Raises:
-            ValueError: if `theta` is not of the transform's shape.
+            ValueError: if `theta` does not have the transform's shape.
         """
         raise NotImplementedError
 
     def matrix_in(self, theta, input_size, align_corners):
-        """`matrix` for an input of that size in pixels."""
+        """`matrix` for an input with the given size in pixels."""
         theta = as_coordinates(theta)
         units = [positive_extent(n, align_corners, theta.dtype) for n in input_size]
         return self.matrix(theta, units)
 
-    # A name or an instance of the family that compositions of these transforms belong to.
+    # Name or instance of the transform that represents compositions of these transforms.
     closure = "affine"
 
     def pixels(self, theta, input_size, output_size, align_corners):

@@ -1,4 +1,4 @@
-"""Transforms whose `theta` gives a matrix."""
+"""Transforms that are a matrix of homogeneous coordinates."""
 
 import math
 import numbers
@@ -16,7 +16,7 @@ from stn_keras.transforms.base import MatrixTransform, register
 @register
 @dataclass(frozen=True, eq=False)
 class Translation(MatrixTransform):
-    """A shift: `theta` is `(batch, 2)`, x and y.
+    """Translation: `theta` is `(batch, 2)`, x and y.
 
     Example:
 
@@ -36,7 +36,7 @@ class Translation(MatrixTransform):
 @register
 @dataclass(frozen=True, eq=False)
 class Attention(MatrixTransform):
-    """A scale and a shift: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
+    """Scale and translation: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
 
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 2.
 
@@ -59,7 +59,7 @@ class Attention(MatrixTransform):
 @register
 @dataclass(frozen=True, eq=False)
 class Rigid(MatrixTransform):
-    """A rotation and a shift: `theta` is `(batch, 3)`, angle, x and y.
+    """Rotation and translation: `theta` is `(batch, 3)`, angle, x and y.
 
     Example:
 
@@ -69,7 +69,7 @@ class Rigid(MatrixTransform):
            [ 2. ,  0. ,  0. ]], dtype=float32)
 
     Args:
-        max_rotation: Bound of the angle in radians, never reached; None for no bound.
+        max_rotation: Bound of the angle in radians, which is never reached; `None` for no bound.
 
     Raises:
         ValueError: if the bound is not positive.
@@ -92,7 +92,7 @@ class Rigid(MatrixTransform):
 @register
 @dataclass(frozen=True, eq=False)
 class Similarity(MatrixTransform):
-    """Rotation, scale and shift: `theta` is `(batch, 4)`, angle, scale, x and y.
+    """Rotation, scale and translation: `theta` is `(batch, 4)`, angle, scale, x and y.
 
     Example:
 
@@ -101,12 +101,13 @@ class Similarity(MatrixTransform):
     array([0., 1., 0., 0.], dtype=float32)
 
     Args:
-        max_rotation: Bound of the angle in radians, never reached; None for no bound.
-        scale: Bounds of the scale around 1, never reached; None for no bounds.
+        max_rotation: Bound of the angle in radians, which is never reached; `None` for no bound.
+        scale: Lower and upper bound of the scale, below and above 1, which are never reached;
+            `None` for no bounds.
 
     Raises:
-        ValueError: if a bound of the angle is not positive, or those of the scale not two
-            numbers around 1.
+        ValueError: if `max_rotation` is not positive, or `scale` is not a bound below and one above
+            1.
     """
 
     max_rotation: float | None = None
@@ -145,7 +146,7 @@ class Similarity(MatrixTransform):
 @register
 @dataclass(frozen=True, eq=False)
 class Affine(MatrixTransform):
-    """Any linear map and shift: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
+    """Linear map and translation: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
 
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 1.
 
@@ -177,10 +178,11 @@ class Affine(MatrixTransform):
 @register
 @dataclass(frozen=True, eq=False)
 class Projective(MatrixTransform):
-    """Any homography but those that send the output's middle to infinity.
+    """Homography, except for those that map the centre of the output to infinity.
 
-    `theta` is `(batch, 8)`: the matrix row-major, without its last element, which is 1. Points
-    are `(x, y) / depth`; where the depth is 0, on the horizon, samples are outside the image.
+    `theta` is `(batch, 8)`: the matrix in row-major order without its last element, which is 1.
+    Points are `(x, y) / depth`. Where the depth is 0, on the horizon, samples are outside the
+    image.
 
     Example:
 
@@ -200,7 +202,7 @@ class Projective(MatrixTransform):
     closure = "projective"
 
     def from_matrix(self, matrix):
-        """The `theta` of `(batch, 3, 3)` matrices, whatever their last element."""
+        """The `theta` of `(batch, 3, 3)` matrices, whose last element need not be 1."""
         elements = ops.reshape(matrix, (-1, 9))
         return elements[:, :8] / elements[:, 8:]
 
@@ -209,7 +211,7 @@ class Projective(MatrixTransform):
 
 
 def rotation(angle, scale, x, y, size):
-    """A rotation by angles of an image of `(height, width)`, a scale, and a shift."""
+    """Matrices of a rotation in an image of `(height, width)`, a scale and a translation."""
     height, width = (as_float(length, x.dtype) for length in size)
     cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
     return from_rows(
@@ -218,7 +220,7 @@ def rotation(angle, scale, x, y, size):
 
 
 def bounded(value, bound):
-    """Smoothly within ±bound; near 0 the same value, and exactly 0 at 0."""
+    """A smooth limit to ±bound that leaves values near 0 unchanged, and 0 exactly."""
     return value if bound is None else bound * ops.tanh(value / bound)
 
 

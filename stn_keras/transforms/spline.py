@@ -14,25 +14,25 @@ from stn_keras.transforms.base import Transform, register
 @register
 @dataclass(frozen=True, eq=False)
 class ThinPlateSpline(Transform):
-    """A smooth warp that moves control points, on a regular grid from −1 to 1, by given offsets.
+    """Smooth warp that moves control points on a regular grid from −1 to 1 by given offsets.
 
     `theta` is `(batch, 2 · rows · columns)`: the offsets `(x, y)` of the control points, row by
-    row. Between them runs the surface of least bending, [Bookstein, 1989](
-    https://doi.org/10.1109/34.24792), which the paper's appendix uses.
+    row. Between the points the warp has the least bending energy ([Bookstein, 1989](
+    https://doi.org/10.1109/34.24792)); the paper's appendix uses it.
 
     Example:
 
     >>> spline = ThinPlateSpline(control_points=(2, 2))
-    >>> corner = [[0.5, 0, 0, 0, 0, 0, 0, 0]]  # the upper left one moves right
+    >>> corner = [[0.5, 0, 0, 0, 0, 0, 0, 0]]  # the upper left point moves right
     >>> np.array(spline.grid(corner, (2, 2), align_corners=True))[0, 0].round(3)
     array([[-0.5, -1. ],
            [ 1. , -1. ]], dtype=float32)
 
     Args:
-        control_points: How many `(rows, columns)` of control points, two at least.
+        control_points: Number of `(rows, columns)` of control points, at least two of each.
 
     Raises:
-        ValueError: if they are not two integers, 2 or greater.
+        ValueError: if `control_points` is not two integers, each at least 2.
     """
 
     control_points: tuple[int, int] = (4, 4)
@@ -57,9 +57,9 @@ class ThinPlateSpline(Transform):
 
 
 def spline_pixels(offsets, control_points, input_size, output_size, align_corners):
-    """Pixel coordinates `(x, y)` in the input of thin-plate splines.
+    """Pixel coordinates `(x, y)` in the input, for thin-plate splines.
 
-    `offsets`, `(batch, rows · columns, 2)`, are normalised; the displacement of every pixel is a
+    `offsets`, `(batch, rows · columns, 2)`, are normalised. The displacement of every pixel is a
     fixed linear function of them.
     """
     dtype = offsets.dtype
@@ -83,9 +83,10 @@ def spline_pixels(offsets, control_points, input_size, output_size, align_corner
 
 
 def spline_weights(centres):
-    """`(n + 3, n)`: offsets of n centres → weights of their kernels, and of 1, x and y.
+    """Matrix `(n + 3, n)` from offsets of n centres to the weights of their kernels, 1, x and y.
 
-    [Bookstein, 1989](https://doi.org/10.1109/34.24792), the inverse of his matrix L.
+    It is a part of the inverse of the matrix L of
+    [Bookstein, 1989](https://doi.org/10.1109/34.24792).
     """
     count = len(centres)
     squares = ((centres[:, None] - centres[None]) ** 2).sum(-1)
@@ -97,5 +98,5 @@ def spline_weights(centres):
 
 
 def bend(squares):
-    """The kernel `r² log r²` of the squares of distances; 0 at 0."""
+    """The kernel `r² log r²` as a function of squared distances; 0 at 0."""
     return squares * ops.log(squares + 1e-30)
