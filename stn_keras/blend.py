@@ -9,6 +9,7 @@ respect to the coordinates. Each is the gradient of another; the backend differe
 import functools
 import itertools
 import math
+import operator
 
 from keras import ops
 
@@ -16,6 +17,10 @@ from stn_keras import backend
 from stn_keras.arguments import wide_dtype
 from stn_keras.image_gradient import gathered
 from stn_keras.taps import outside_weight, taps
+
+# Without the operation by which `sum` and `math.prod` begin.
+total = functools.partial(functools.reduce, operator.add)
+product = functools.partial(functools.reduce, operator.mul)
 
 
 def sample(
@@ -63,14 +68,14 @@ def combined(coordinates, *, size, dtype, **options):
     indices, weights = [], []
     slopes: list[list] = [[] for _ in axes]
     for combination in itertools.product(*axes):
-        index = 0
-        for (position, _, _), length in zip(combination, size):
+        index, *positions = (position for position, _, _ in combination)
+        for position, length in zip(positions, size[1:]):
             index = index * length + position
         shares = [weight for _, weight, _ in combination]
         indices.append(index)
-        weights.append(ops.cast(math.prod(shares), dtype))
+        weights.append(ops.cast(product(shares), dtype))
         for axis, (_, _, slope) in enumerate(combination):
-            others = math.prod(shares[:axis] + shares[axis + 1 :])
+            others = product(shares[:axis] + shares[axis + 1 :])
             slopes[axis].append(ops.cast(slope * others, dtype))
     return indices, weights, slopes[::-1]
 
@@ -130,18 +135,17 @@ def by_coordinate(upstream, rows, coordinates, corners):
     if rows.shape[-1] <= len(indices):
         return backend.channel_sums([upstream * weighted(rows, indices, axis) for axis in slopes])
     # With many channels, multiplying by the pixels first takes fewer products.
-    pixels = [ops.cast(backend.gather(rows, index), upstream.dtype) for index in indices]
+    pixels = [ops.cast(tap, upstream.dtype) for tap in backend.gather(rows, indices)]
     by_tap = backend.channel_sums([upstream * tap for tap in pixels])
     return [
-        sum(ops.where(slope != 0, slope * dot, 0) for slope, dot in zip(axis, by_tap))
+        total(ops.where(slope != 0, slope * dot, 0) for slope, dot in zip(axis, by_tap))
         for axis in slopes
     ]
 
 
 def weighted(rows, indices, weights):
     """Sum of `weights[k]` times the rows at `indices[k]`; those of weight 0 may be NaN."""
-    total = 0
-    for index, weight in zip(indices, weights):
-        pixels = ops.cast(backend.gather(rows, index), weight.dtype)
-        total = total + ops.expand_dims(weight, -1) * backend.keep(pixels, weight)
-    return total
+    return total(
+        ops.expand_dims(weight, -1) * backend.keep(ops.cast(pixels, weight.dtype), weight)
+        for pixels, weight in zip(backend.gather(rows, indices), weights)
+    )

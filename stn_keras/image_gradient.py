@@ -63,13 +63,13 @@ def window_sum(upstream, matrix, size):
     # From the pixel to the point where the window's first sample was taken.
     aside, below = a * u + b * v - x, c * u + d * v - y
     samples = ops.reshape(upstream, (-1, height * width, channels))
+    taps = list(itertools.product(enumerate(rows), enumerate(columns)))
+    seen = backend.gather(samples, [row * width + col for (_, (row, _)), (_, (col, _)) in taps])
     total = 0
-    taps = itertools.product(enumerate(rows), enumerate(columns))
-    for (j, (row, in_height)), (i, (column, in_width)) in taps:
+    for tap, ((j, (_, in_height)), (i, (_, in_width))) in zip(seen, taps):
         weight = hat(aside + a * i + b * j) * hat(below + c * i + d * j)
         weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
-        weight = ops.cast(weight, upstream.dtype)
-        total = total + ops.expand_dims(weight, -1) * backend.gather(samples, row * width + column)
+        total = total + ops.expand_dims(ops.cast(weight, upstream.dtype), -1) * tap
     return total
 
 

@@ -4,7 +4,8 @@ A backend's file has
 
 - `compile(function)`: `function(*tensors)`, compiled where that pays;
 - `with_gradient(forward, backward)`: a function of tensors whose gradients are written by hand;
-- `gather(rows, indices)` and its adjoint `scatter(upstream, indices, weights, count)`;
+- `gather(rows, indices)`, at a list of indices, and its adjoint
+  `scatter(upstream, indices, weights, count)`;
 - `keep(samples, weight)`: samples, and 0 where their weight is;
 - `channel_sums(tensors)`: sums over the last axis, in one pass over what they share;
 - `is_fused()`: whether what runs or is traced now is compiled as one piece;

@@ -43,8 +43,8 @@ def with_gradient(forward, backward):
 
 @jax.vmap
 def gather(rows, indices):
-    """The rows of `(batch, n, channels)` at `(batch, ...)` indices."""
-    return rows.at[indices].get(mode="promise_in_bounds")
+    """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
+    return [rows.at[index].get(mode="promise_in_bounds") for index in indices]
 
 
 @jax.custom_jvp

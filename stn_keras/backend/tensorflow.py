@@ -172,9 +172,10 @@ def barrier(tensors):
 
 
 def gather(rows, indices):
-    """The rows of `(batch, n, channels)` at `(batch, ...)` indices."""
+    """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
     flat = tf.reshape(rows, (-1, rows.shape[-1]))
-    return tf.gather_nd(flat, tf.expand_dims(in_batch(indices, tf.shape(rows)[1]), -1))
+    indices = in_batch(indices, tf.shape(rows)[1])
+    return [tf.gather_nd(flat, tf.expand_dims(index, -1)) for index in indices]
 
 
 def keep(samples, weight):
@@ -197,15 +198,16 @@ def masked(samples, weight):
 
 def in_batch(indices, count):
     """Indices of rows within their image → within the whole batch."""
-    first = tf.range(tf.shape(indices)[0]) * count
-    return indices + tf.reshape(first, [-1] + [1] * (indices.shape.rank - 1))
+    first = tf.range(tf.shape(indices[0])[0]) * count
+    first = tf.reshape(first, [-1] + [1] * (indices[0].shape.rank - 1))
+    return [index + first for index in indices]
 
 
 def scatter(upstream, indices, weights, count):
     """Adds `weights[k] * upstream` to the rows at `indices[k]`: `(batch, count, channels)`."""
     channels = upstream.shape[-1]
     samples = tf.reshape(upstream, (-1, channels))
-    indices = [tf.reshape(in_batch(index, count), (-1, 1)) for index in indices]
+    indices = [tf.reshape(index, (-1, 1)) for index in in_batch(indices, count)]
     weights = [tf.reshape(weight, (-1, 1)) for weight in weights]
     total = tf.zeros((tf.shape(upstream)[0] * count, channels), upstream.dtype)
     for index, weight in zip(indices, weights):

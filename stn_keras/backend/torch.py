@@ -27,11 +27,13 @@ def with_gradient(forward, backward):
 
 
 def gather(rows, indices):
-    """The rows of `(batch, n, channels)` at `(batch, ...)` indices."""
+    """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
     batch, count, channels = rows.shape
-    first = torch.arange(batch, device=rows.device).reshape(-1, *(1,) * (indices.ndim - 1))
-    picked = rows.reshape(-1, channels).index_select(0, (indices + first * count).reshape(-1))
-    return picked.reshape(*indices.shape, channels)
+    flat = rows.reshape(-1, channels)
+    first = torch.arange(batch, device=rows.device) * count
+    first = first.reshape(-1, *(1,) * (indices[0].ndim - 1))
+    found = [flat.index_select(0, (index + first).reshape(-1)) for index in indices]
+    return [picked.reshape(*indices[0].shape, channels) for picked in found]
 
 
 def keep(samples, weight):
