@@ -78,6 +78,7 @@ class AffineGrid(keras.Operation):
         return affine_grid(theta, output_size, align_corners=align_corners)
 
     def compute_output_spec(self, theta, output_size, align_corners):
+        check_affine(theta, len(output_size))
         shape = (theta.shape[0], *output_size, len(output_size))
         return keras.KerasTensor(shape, wide_dtype(theta))
 
@@ -298,13 +299,18 @@ def as_float(number, dtype):
 def as_affine(theta, axes=2):
     """`theta` as a `(batch, axes, axes + 1)` tensor of coordinates' dtype."""
     theta = as_coordinates(theta)
+    check_affine(theta, axes)
+    return ops.reshape(theta, (-1, axes, axes + 1))
+
+
+def check_affine(theta, axes):
+    """Raises a ValueError where `theta` is not of affine transforms in so many axes."""
     matrix, flat = (axes, axes + 1), (axes * (axes + 1),)
     if tuple(theta.shape[1:]) not in (matrix, flat):
         raise ValueError(
             f"`theta` must have shape (batch, {axes}, {axes + 1}) or (batch, {flat[0]}). "
             f"Received: theta.shape={tuple(theta.shape)}"
         )
-    return ops.reshape(theta, (-1, *matrix))
 
 
 def as_coordinates(values, name="theta"):

@@ -74,7 +74,7 @@ def is_plain(value):
 
 
 class Setting:
-    """A name and a value as a key: objects by identity, since an equality may ignore what counts."""
+    """A name and a value as a key; objects by identity: an equality may ignore what counts."""
 
     def __init__(self, name, value):
         self.name, self.value = name, value

@@ -102,6 +102,8 @@ def scatter(upstream, indices, weights, count):
             total = total.at[index].add(share, mode="promise_in_bounds")
         return total
 
+    if 0 in upstream.shape:  # XLA checks the steps of a loop that it never takes
+        return zeros.reshape(batch, count, channels)
     if jax.config.jax_disable_jit:  # then Python would run the loop
         return at_once(samples, indices, weights).reshape(batch, count, channels)
     total = lax.platform_dependent(samples, indices, weights, cpu=loop, default=at_once)

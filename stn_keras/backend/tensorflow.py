@@ -52,7 +52,9 @@ def compile(function):
         return forward(*map(tf.stop_gradient, tensors)), backward
 
     def plain_or_compiled(*tensors):
-        tensors = [tf.convert_to_tensor(x) for x in tensors]  # not variables, whose gradients differ
+        tensors = [
+            tf.convert_to_tensor(x) for x in tensors
+        ]  # not variables, whose gradients differ
         # Inside forward mode no tape records, by which `gradient` is traced.
         return function(*tensors) if has_tangents(tensors) else call(*tensors)
 

@@ -56,6 +56,8 @@ class Transform:
                 positive integers.
         """
         size = geometry.as_size(output_size, "output_size")
+        if geometry.is_symbolic(theta):
+            return Grid(self)(theta, size, align_corners)
         coordinates = self.pixels(theta, size, size, align_corners)
         return geometry.to_grid(coordinates, size, align_corners)
 
@@ -75,12 +77,15 @@ class Transform:
             ValueError: if it is of another shape.
         """
         theta = geometry.as_coordinates(theta)
+        self.check(theta)
+        return theta
+
+    def check(self, theta):
         if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
             raise ValueError(
                 f"`theta` must have shape (batch, {self.num_parameters}) for {self}. "
                 f"Received: theta.shape={tuple(theta.shape)}"
             )
-        return theta
 
     def __eq__(self, other):
         return type(self) is type(other) and settings(self) == settings(other)
@@ -94,6 +99,31 @@ class Transform:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+@register
+class Grid(keras.Operation):
+    """`transform.grid` in a functional model."""
+
+    def __init__(self, transform, name=None):
+        super().__init__(name=name)
+        self.transform = transform
+
+    def call(self, theta, output_size, align_corners):
+        return self.transform.grid(theta, output_size, align_corners)
+
+    def compute_output_spec(self, theta, output_size, align_corners):
+        self.transform.check(theta)
+        return keras.KerasTensor((theta.shape[0], *output_size, 2), geometry.wide_dtype(theta))
+
+    def get_config(self):
+        transform = keras.saving.serialize_keras_object(self.transform)
+        return {"transform": transform, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        transform = keras.saving.deserialize_keras_object(config["transform"])
+        return cls(transform, config["name"])
 
 
 def settings(transform):
