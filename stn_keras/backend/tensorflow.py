@@ -52,9 +52,8 @@ def compile(function):
         return forward(*map(tf.stop_gradient, tensors)), backward
 
     def plain_or_compiled(*tensors):
-        tensors = [
-            tf.convert_to_tensor(x) for x in tensors
-        ]  # not variables, whose gradients differ
+        # A variable would have to be given its gradient separately.
+        tensors = tuple(map(tf.convert_to_tensor, tensors))
         # Inside forward mode no tape records, by which `gradient` is traced.
         return function(*tensors) if has_tangents(tensors) else call(*tensors)
 
@@ -160,7 +159,7 @@ def on_tape(tensors):
 
 def has_tangents(tensors):
     """Whether a `tf.autodiff.ForwardAccumulator` follows one of the tensors."""
-    _, tangents = pywrap_tfe.TFE_Py_PackJVPs(tensors)
+    _, tangents = pywrap_tfe.TFE_Py_PackJVPs(list(tensors))
     return bool(tangents)
 
 
