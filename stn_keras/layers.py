@@ -46,7 +46,8 @@ class SpatialTransformer(keras.Layer):
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         output_size: `(height, width)` of the warped images; `None` keeps the input's.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`; see `stn_keras.grid_sample`.
-        fill_mode: `"constant"`, `"nearest"` or `"reflect"`; see `stn_keras.grid_sample`.
+        fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`; see
+            `stn_keras.grid_sample`.
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
         align_corners: See `stn_keras.geometry`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
