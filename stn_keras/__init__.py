@@ -8,7 +8,7 @@ if sys.argv[:1] != ["-m"] or f"-m {__name__}" not in " ".join(sys.orig_argv):
     from stn_keras import localization, metrics, models, regularizers, transforms
     from stn_keras.geometry import affine_grid
     from stn_keras.layers import SpatialTransformer
-    from stn_keras.sampling import grid_sample
+    from stn_keras.sampling import grid_sample, pixel_sample
     from stn_keras.training import optimizers
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "pixel_sample",
     "regularizers",
     "transforms",
 ]

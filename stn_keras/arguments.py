@@ -14,13 +14,18 @@ Size = tuple[int, int] | tuple[int, int, int]
 def as_affine(theta, axes=2):
     """`theta` as a `(batch, axes, axes + 1)` tensor of coordinates' dtype."""
     theta = as_coordinates(theta)
+    check_affine(theta, axes)
+    return ops.reshape(theta, (-1, axes, axes + 1))
+
+
+def check_affine(theta, axes):
+    """Raises a ValueError if `theta` does not hold affine transforms in that many axes."""
     matrix, flat = (axes, axes + 1), (axes * (axes + 1),)
     if tuple(theta.shape[1:]) not in (matrix, flat):
         raise ValueError(
             f"`theta` must have shape (batch, {axes}, {axes + 1}) or (batch, {flat[0]}). "
             f"Received: theta.shape={tuple(theta.shape)}"
         )
-    return ops.reshape(theta, (-1, *matrix))
 
 
 def as_coordinates(values, name="theta"):

@@ -39,6 +39,8 @@ def sample(
     Returns:
         `(batch, *output_size, channels)`, in the wider dtype of pixels and coordinates.
     """
+    if images.shape[-1] == 0:
+        return empty(images, coordinates)
     size = ops.shape(images)[1:-1]
     dtype = wide_dtype(images, coordinates[0])
     options = {
@@ -56,6 +58,12 @@ def sample(
         missing = ops.expand_dims(missing_weight(coordinates, size, interpolation, dtype), -1)
         samples = samples + ops.where(missing != 0, missing * fill, 0)
     return samples
+
+
+def empty(images, coordinates):
+    """The samples of images without channels, whose gradients are zeros."""
+    nothing = ops.expand_dims(coordinates[0], -1)[..., :0]
+    return nothing + ops.cast(ops.sum(images), nothing.dtype)
 
 
 def combined(coordinates, *, size, dtype, **options):

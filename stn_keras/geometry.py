@@ -19,7 +19,15 @@ import keras
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.arguments import Size, as_affine, as_coordinates, as_size, is_symbolic, wide_dtype
+from stn_keras.arguments import (
+    Size,
+    as_affine,
+    as_coordinates,
+    as_size,
+    check_affine,
+    is_symbolic,
+    wide_dtype,
+)
 from stn_keras.coordinates import affine_map, divided, product
 from stn_keras.pixels import from_pixel_matrix, to_pixel_matrix
 
@@ -81,6 +89,7 @@ class AffineGrid(keras.Operation):
         return affine_grid(theta, output_size, align_corners=align_corners)
 
     def compute_output_spec(self, theta, output_size, align_corners):
+        check_affine(theta, len(output_size))
         shape = (theta.shape[0], *output_size, len(output_size))
         return keras.KerasTensor(shape, wide_dtype(theta))
 

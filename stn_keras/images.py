@@ -65,7 +65,10 @@ def check_images(shape, fill_value, data_format, ranks=(4,)):
             f"(batch, channels, height, width) with channels_first.{volumes} "
             f"Received: shape={shape}"
         )
-    channels = shape[-1 if data_format == "channels_last" else 1]
+    last = data_format == "channels_last"
+    channels = shape[-1 if last else 1]
+    if 0 in (shape[1:-1] if last else shape[2:]):
+        raise ValueError(f"`images` must have sides of at least one pixel. Received: shape={shape}")
     if channels is None:
         raise ValueError(
             f"`images` must have a known number of channels. Received: shape={shape}, "

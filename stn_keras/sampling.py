@@ -169,7 +169,11 @@ class GridSample(keras.Operation):
     def call(self, images, points, **options):
         return grid_sample(images, points, **options)
 
+    name_of_points = "grid"
+
     def compute_output_spec(self, images, points, **options):
+        check_images(images.shape, options["fill_value"], options["data_format"], ranks=(4, 5))
+        check_points(images, self.name_of_points, points, options["interpolation"])
         channels_first = options["data_format"] == "channels_first"
         channels = images.shape[1 if channels_first else -1]
         batch, *size = points.shape[:-1]
@@ -181,6 +185,8 @@ class GridSample(keras.Operation):
 @register
 class PixelSample(GridSample):
     """`pixel_sample` in a functional model."""
+
+    name_of_points = "coordinates"
 
     def call(self, images, points, **options):
         return pixel_sample(images, points, **options)

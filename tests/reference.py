@@ -46,6 +46,8 @@ def pixel(image, index, fill_mode, fill_value, align_corners):
         return image[*index] if inside else np.asarray(fill_value, "float64")
     if fill_mode == "nearest":
         return image[*(min(max(i, 0), n - 1) for i, n in zip(index, size))]
+    if fill_mode == "wrap":
+        return image[*(i % n for i, n in zip(index, size))]
     return image[*(mirrored(i, n, align_corners) for i, n in zip(index, size))]
 
 

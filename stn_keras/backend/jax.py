@@ -102,8 +102,9 @@ def scatter(upstream, indices, weights, count):
             total = total.at[index].add(share, mode="promise_in_bounds")
         return total
 
-    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-        # Python would run the loop.
+    if 0 in upstream.shape:  # XLA checks the steps of a loop that it never takes
+        return zeros.reshape(batch, count, channels)
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # Python would run the loop
         return at_once(samples, indices, weights).reshape(batch, count, channels)
     total = lax.platform_dependent(samples, indices, weights, cpu=loop, default=at_once)
     return total.reshape(batch, count, channels)

@@ -161,7 +161,7 @@ def on_tape(tensors):
 
 def has_tangents(tensors):
     """Whether a `tf.autodiff.ForwardAccumulator` follows one of the tensors."""
-    _, tangents = pywrap_tfe.TFE_Py_PackJVPs(tensors)
+    _, tangents = pywrap_tfe.TFE_Py_PackJVPs(list(tensors))
     return bool(tangents)
 
 

@@ -37,8 +37,9 @@ def gather(rows, indices):
 
 
 def keep(samples, weight):
-    """The samples where their weight is not 0, and 0 where it is, even for NaN."""
-    return torch.where(weight[..., None] != 0, samples, 0)
+    """The samples, and 0 for those of weight 0 that are not finite."""
+    # The others PyTorch needs: they are the derivatives by their weights.
+    return torch.where((weight[..., None] != 0) | samples.isfinite(), samples, 0)
 
 
 def scatter(*args):

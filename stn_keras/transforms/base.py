@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from stn_keras import backend
-from stn_keras.arguments import as_coordinates, as_size
+from stn_keras.arguments import as_coordinates, as_size, is_symbolic, wide_dtype
 from stn_keras.coordinates import affine_pixels, positive_extent, to_grid
 
 register = keras.saving.register_keras_serializable("stn_keras")
@@ -60,6 +60,8 @@ class Transform:
                 positive integers.
         """
         size = as_size(output_size, "output_size")
+        if is_symbolic(theta):
+            return Grid(self)(theta, size, align_corners)
         coordinates = self.pixels(theta, size, size, align_corners)
         return to_grid(coordinates, size, align_corners)
 
@@ -78,12 +80,15 @@ class Transform:
             ValueError: if it has another shape.
         """
         theta = as_coordinates(theta)
+        self.check(theta)
+        return theta
+
+    def check(self, theta):
         if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
             raise ValueError(
                 f"`theta` must have shape (batch, {self.num_parameters}) for {self}. "
                 f"Received: theta.shape={tuple(theta.shape)}"
             )
-        return theta
 
     def __eq__(self, other):
         return type(self) is type(other) and settings(self) == settings(other)
@@ -97,6 +102,31 @@ class Transform:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+@register
+class Grid(keras.Operation):
+    """`transform.grid` in a functional model."""
+
+    def __init__(self, transform, name=None):
+        super().__init__(name=name)
+        self.transform = transform
+
+    def call(self, theta, output_size, align_corners):
+        return self.transform.grid(theta, output_size, align_corners)
+
+    def compute_output_spec(self, theta, output_size, align_corners):
+        self.transform.check(theta)
+        return keras.KerasTensor((theta.shape[0], *output_size, 2), wide_dtype(theta))
+
+    def get_config(self):
+        transform = keras.saving.serialize_keras_object(self.transform)
+        return {"transform": transform, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        transform = keras.saving.deserialize_keras_object(config["transform"])
+        return cls(transform, config["name"])
 
 
 def settings(transform):

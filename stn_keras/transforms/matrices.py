@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras.arguments import as_affine
-from stn_keras.coordinates import as_float, projective_pixels
+from stn_keras.coordinates import as_float, divided, projective_pixels
 from stn_keras.geometry import affine_grid
 from stn_keras.transforms.base import MatrixTransform, register
 
@@ -164,7 +164,7 @@ class Affine(MatrixTransform):
 
     def matrix(self, theta, size=(1, 1)):
         theta = as_affine(theta)
-        last_row = ops.zeros_like(theta[:, :1]) + ops.cast([0.0, 0.0, 1.0], theta.dtype)
+        last_row = ops.zeros_like(theta[:, :1]) + ops.cast([[[0.0, 0.0, 1.0]]], theta.dtype)
         return ops.concatenate([theta, last_row], axis=1)
 
     def from_matrix(self, matrix):
@@ -202,9 +202,12 @@ class Projective(MatrixTransform):
     closure = "projective"
 
     def from_matrix(self, matrix):
-        """The `theta` of `(batch, 3, 3)` matrices, whose last element need not be 1."""
+        """The `theta` of `(batch, 3, 3)` matrices, whatever their last element; not finite, and
+        without a gradient, where that is 0."""
         elements = ops.reshape(matrix, (-1, 9))
-        return elements[:, :8] / elements[:, 8:]
+        largest = ops.stop_gradient(ops.max(ops.abs(elements), axis=1, keepdims=True))
+        elements = elements / ops.where(largest > 0, largest, 1)
+        return divided(elements[:, :8], elements[:, 8:])
 
     def pixels(self, theta, input_size, output_size, align_corners):
         return projective_pixels(self.matrix(theta), input_size, output_size, align_corners)
@@ -226,8 +229,9 @@ def bounded(value, bound):
 
 def from_rows(rows):
     """Matrices `(batch, 3, 3)` from rows of numbers and `(batch,)` tensors."""
-    like = next(x for row in rows for x in row if ops.is_tensor(x))
-    full = [x if ops.is_tensor(x) else ops.full_like(like, x) for row in rows for x in row]
+    elements = [element for row in rows for element in row]
+    like = next(x for x in elements if not isinstance(x, numbers.Number))
+    full = [ops.full_like(like, x) if isinstance(x, numbers.Number) else x for x in elements]
     return ops.reshape(ops.stack(full, axis=-1), (-1, 3, 3))
 
 
