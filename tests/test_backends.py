@@ -41,8 +41,8 @@ import stn_keras
 loaded = set(sys.modules) - before
 packages = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
 assert packages == {"stn_keras"}, packages
-here = {name for name in loaded if name.startswith("stn_keras.backend.")}
-assert here == {f"stn_keras.backend.{keras.backend.backend()}"}, here
+backends = {name.split(".")[2] for name in loaded if name.startswith("stn_keras.backend.")}
+assert {name.partition("_")[0] for name in backends} == {keras.backend.backend()}, backends
 on_demand = {f"stn_keras.{place}" for place in stn_keras._ON_DEMAND.values()}
 assert not on_demand & loaded, on_demand & loaded
 """
