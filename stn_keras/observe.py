@@ -141,6 +141,8 @@ def observe(model, images):
         Dict from the names of `transformers` to a `Sight` for each call, in the order of the calls;
         the second call of a transformer is named `"transformer.2"`.
     """
+    if not model.built:
+        model(images, training=False)  # PyTorch runs the layers once more to build them
     layers = transformers(model)
     with _recording(layers) as calls:
         model(images, training=False)

@@ -42,6 +42,7 @@ if BACKEND == "jax":
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)  # which take longer than the tests
 
 
 def pytest_addoption(parser):

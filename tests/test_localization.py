@@ -107,6 +107,7 @@ def parallel_transformers():
     return keras.Model(images, classes), keras.Model(images, crops)
 
 
+@pytest.mark.slow
 def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path, uncompiled):
     images = rng.uniform(-1, 1, (4, 8, 12, 3)).astype("float32")
     model, cropping = parallel_transformers()

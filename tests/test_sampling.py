@@ -266,6 +266,7 @@ def test_second_order_gradients_are_finite_differences(
     check_second_order(first_order, (images, grid, upstream), weights)
 
 
+@pytest.mark.slow
 def test_second_order_gradients_go_through_affine_grid(rng, uncompiled):
     size = (3, 4)
     images, upstream = rng.uniform(size=(1, *size, 2)), rng.normal(size=(1, *size, 2))

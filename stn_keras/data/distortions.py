@@ -51,7 +51,7 @@ def training_batches(images, labels, name, *, batch_size, seed, elastic=0.0, **a
     Example:
 
     >>> batches = training_batches(images, labels, "R", batch_size=4, seed=0)
-    >>> history = model.fit(batches, steps_per_epoch=2, verbose=0)
+    >>> history = model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
 
     Args:
         images: uint8 array `(n, height, width, channels)`.

@@ -16,7 +16,7 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
     Example:
 
     >>> batches = training_batches(images, labels, batch_size=4, seed=0, flip=True, crop=3)
-    >>> history = model.fit(batches, epochs=2, steps_per_epoch=2, verbose=0)
+    >>> history = model.fit(batches, epochs=2, steps_per_epoch=2, shuffle=False, verbose=0)
 
     Args:
         images: uint8 array `(n, height, width, channels)`.
