@@ -15,20 +15,15 @@ The convention, which all of the library shares:
   bfloat16 would step by an eighth of a pixel near pixel 31.
 """
 
+import math
+
 import keras
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.arguments import (
-    Size,
-    as_affine,
-    as_coordinates,
-    as_size,
-    check_affine,
-    is_symbolic,
-    wide_dtype,
-)
-from stn_keras.coordinates import affine_map, divided, product
+from stn_keras.arguments import Size, as_affine, as_size, check_affine, is_symbolic, wide_dtype
+from stn_keras.axes import as_float, extent, from_middle, middle, positive_extent
+from stn_keras.homographies import compose, divided, invert, transform_points
 from stn_keras.pixels import from_pixel_matrix, to_pixel_matrix
 
 __all__ = [
@@ -94,65 +89,111 @@ class AffineGrid(keras.Operation):
         return keras.KerasTensor(shape, wide_dtype(theta))
 
 
-def compose(first, second):
-    """Matrices of one warp that does what two do, one after the other.
+def affine_pixels(theta, input_size, output_size, align_corners):
+    """Pixel coordinates `(x, y)` in the input, `(batch, height, width)` each, of affine transforms.
 
-    Coordinates go from the output of the second through `second` and on through `first`:
-    the product of both.
-
-    Example:
-
-    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
-    >>> np.array(compose(matrix, matrix))[0, :2]  # and at the right half of that
-    array([[0.25, 0.  , 0.75],
-           [0.  , 0.25, 0.  ]], dtype=float32)
-
-    Args:
-        first: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`: the warp done first.
-        second: `(batch, 3, 3)` tensor: the warp of the first one's output.
-
-    Returns:
-        `(batch, 3, 3)`, normalised, from output to input coordinates.
+    The six numbers are brought to pixel units once per image. Pixels are counted from the middle
+    of their axis, in exact halves, so the identity gives exact integers.
     """
-    return product(first, second)
+    units = [extent(length, align_corners) for length in input_size]
+    from_middles = affine_map(theta, units, output_size, align_corners)
+    return [
+        coordinate + middle(length, theta.dtype)
+        for coordinate, length in zip(from_middles, reversed(input_size))
+    ]
 
 
-def invert(matrix):
-    """Matrices from input to output coordinates: where things went.
+def between_pixels(theta, input_size, output_size, align_corners):
+    """`(batch, 2, 3)`, from output to input pixels, both counted from the middles, of affine
+    transforms."""
+    units = [extent(length, align_corners) for length in input_size]
+    rows = affine_rows(theta, units, output_size, align_corners)
+    return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=1)
 
-    Example:
 
-    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
-    >>> np.array(transform_points(invert(matrix), [[[0.5, 0.0]]]))  # whose middle comes to be 0
-    array([[[0., 0.]]], dtype=float32)
+def affine_map(theta, units, output_size, align_corners):
+    """`(x, y)` or `(x, y, z)` of `theta`, counted from the middle of the input, at output pixels.
 
-    Args:
-        matrix: `(batch, 3, 3)` tensor, from output to input coordinates.
-
-    Returns:
-        `(batch, 3, 3)`, normalised. A singular matrix is an error or gives values that are not
-        finite, as the Keras backend has it.
+    `units`, in the order of sizes, are how many of the units asked for lie between −1 and 1.
     """
-    return ops.inv(matrix)
+    rows = affine_rows(theta, units, output_size, align_corners)
+    return [plane(row, output_size) for row in rows]
 
 
-def transform_points(matrix, points):
-    """Where matrices send points.
+def affine_rows(theta, units, output_size, align_corners):
+    """The rows of `theta`, axes + 1 tensors `(batch,)` each, from output pixels to `units`."""
+    steps = [positive_extent(length, align_corners, theta.dtype) for length in output_size]
+    rows = []
+    for row, unit in enumerate(reversed(units)):
+        unit = as_float(unit, theta.dtype)
+        slopes = [theta[:, row, k] * (unit / step) for k, step in enumerate(reversed(steps))]
+        origin = theta[:, row, len(steps)] * (unit / 2)
+        # Not stacked: what is stacked shares the eight bits of an int8 model in LiteRT.
+        rows.append([*slopes, origin])
+    return rows
 
-    Example:
 
-    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])
-    >>> np.array(transform_points(matrix, [[[-1.0, -1.0]]]))  # the upper left corner's source
-    array([[[ 0. , -0.5]]], dtype=float32)
+def projective_pixels(matrix, input_size, output_size, align_corners):
+    """Pixel coordinates `(x, y)` in the input of `(batch, 3, 3)` homographies.
 
-    Args:
-        matrix: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`, `compose` or `invert`.
-        points: `(batch, n, 2)`, `(x, y)`, normalised.
-
-    Returns:
-        `(batch, n, 2)`, normalised; not finite where a homography sends a point to infinity.
+    Where the depth is 0, on the horizon, they are not finite: outside the image.
     """
-    points = as_coordinates(points, "points")
-    homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
-    mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
-    return divided(mapped[..., :2], mapped[..., 2:])
+    units = [extent(length, align_corners) for length in input_size]
+    x, y = affine_map(matrix[:, :2], units, output_size, align_corners)
+    # The last row maps no axis of the image: its unit is the normalised one, 2 from −1 to 1.
+    (depth,) = affine_map(matrix[:, 2:], (2,), output_size, align_corners)
+    return [
+        divided(coordinate, depth) + middle(length, matrix.dtype)
+        for coordinate, length in zip((x, y), reversed(input_size))
+    ]
+
+
+def plane(coefficients, output_size):
+    """`a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
+
+    With three axes `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
+
+    Its gradient is a small matrix product per axis. Left to themselves compilers would sum over
+    all pixels once per coefficient, and compute what they sum anew each time.
+    """
+    axes = len(output_size)
+
+    def forward(*coefficients):
+        dtype = coefficients[0].dtype
+        positions = [from_middle(length, dtype) for length in reversed(output_size)]
+        *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
+        for k, (slope, position) in enumerate(zip(slopes, positions)):
+            along = (1,) * (axes - k) + (-1,) + (1,) * k
+            value = value + slope * ops.reshape(position, along)
+        return value
+
+    def backward(wanted, upstream, *coefficients):
+        sums, found = upstream, []
+        for k, length in enumerate(reversed(output_size), 1):
+            position = from_middle(length, upstream.dtype)
+            # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
+            moments = sums @ ops.stack([position, ops.ones_like(position)], axis=-1)
+            rest = math.prod(output_size[: axes - k])
+            found.append(ops.sum(ops.reshape(moments[..., 0], (-1, rest)), axis=1))
+            sums = moments[..., 1]
+        return *found, sums
+
+    return backend.with_gradient(forward, backward)(*coefficients)
+
+
+def to_pixels(grid, size, align_corners):
+    """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
+    coordinates = []
+    for axis, length in enumerate(reversed(size)):
+        half = as_float(extent(length, align_corners), grid.dtype) / 2
+        coordinates.append(grid[..., axis] * half + middle(length, grid.dtype))
+    return coordinates
+
+
+def to_grid(coordinates, size, align_corners):
+    """Pixel coordinates `(x, y)` → normalised `(..., 2)`, the inverse of `to_pixels`."""
+    grid = []
+    for coordinate, length in zip(coordinates, reversed(size)):
+        half = positive_extent(length, align_corners, coordinate.dtype) / 2
+        grid.append((coordinate - middle(length, coordinate.dtype)) / half)
+    return ops.stack(grid, axis=-1)

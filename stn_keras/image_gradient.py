@@ -13,7 +13,7 @@ import math
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.coordinates import from_middle, middle
+from stn_keras.axes import from_middle, middle
 from stn_keras.taps import bounded, clamp
 
 SIDE = 4  # of the window of samples; warps that magnify more are scattered

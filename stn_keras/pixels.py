@@ -12,7 +12,8 @@ A matrix in pixels is one for images of certain sizes; in normalised units it is
 from keras import ops
 
 from stn_keras.arguments import Size, as_coordinates, as_size
-from stn_keras.coordinates import middle, positive_extent, product
+from stn_keras.axes import middle, positive_extent
+from stn_keras.homographies import product
 
 
 def from_pixel_matrix(

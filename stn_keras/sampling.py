@@ -8,7 +8,7 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.arguments import as_coordinates, as_numbers, is_symbolic
 from stn_keras.blend import sample
-from stn_keras.coordinates import to_grid, to_pixels
+from stn_keras.geometry import to_grid, to_pixels
 from stn_keras.images import (
     as_dtype,
     as_floats,

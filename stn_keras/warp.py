@@ -4,8 +4,7 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.blend import sample
-from stn_keras.coordinates import between_pixels, to_grid
-from stn_keras.geometry import affine_grid
+from stn_keras.geometry import affine_grid, between_pixels, to_grid
 from stn_keras.sampling import at_points
 
 

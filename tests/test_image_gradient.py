@@ -9,7 +9,7 @@ from autodiff import float64
 from keras import ops
 from numpy.testing import assert_allclose
 
-from stn_keras import backend, coordinates, image_gradient
+from stn_keras import backend, geometry, image_gradient
 
 INPUT, OUTPUT = (6, 9), (7, 5)
 
@@ -95,8 +95,8 @@ def test_pixels_that_nobody_looks_at_have_no_gradient(rng):
 
 def test_between_pixels_is_where_samples_are_taken(rng):
     theta = ops.convert_to_tensor(rng.normal(size=(2, 2, 3)))
-    matrix = float64(coordinates.between_pixels(theta, INPUT, OUTPUT, align_corners=False))
-    x, y = coordinates.affine_pixels(theta, INPUT, OUTPUT, align_corners=False)
+    matrix = float64(geometry.between_pixels(theta, INPUT, OUTPUT, align_corners=False))
+    x, y = geometry.affine_pixels(theta, INPUT, OUTPUT, align_corners=False)
     offset = [0 - (OUTPUT[1] - 1) / 2, 2 - (OUTPUT[0] - 1) / 2, 1]  # of the pixel in row 2
     middle = [(INPUT[1] - 1) / 2, (INPUT[0] - 1) / 2]
     found = np.stack([float64(x)[:, 2, 0], float64(y)[:, 2, 0]], axis=-1)

@@ -292,7 +292,7 @@ def test_antialias_of_channels_first_and_of_every_transform(rng, uncompiled):
         assert_array_equal(float64(first).transpose(0, 2, 3, 1), float64(last))
         # The same angles as of the input: not those of a grid of another aspect ratio.
         coordinates = transform.pixels(theta, (6, 9), (6, 8), align_corners=False)
-        grid = stn_keras.coordinates.to_grid(coordinates, (6, 9), align_corners=False)
+        grid = stn_keras.geometry.to_grid(coordinates, (6, 9), align_corners=False)
         wanted = mean_of_blocks(reference.grid_sample(images, float64(grid)), 2)
         assert_allclose(float64(last), wanted, atol=1e-5)
 

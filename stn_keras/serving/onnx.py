@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from stn_keras.arguments import wide_dtype
-from stn_keras.coordinates import to_grid
+from stn_keras.geometry import to_grid
 from stn_keras.serving.tracing import (
     ExportError,
     in_float64,

@@ -7,7 +7,8 @@ import numpy as np
 
 from stn_keras import backend
 from stn_keras.arguments import as_coordinates, as_size, is_symbolic, wide_dtype
-from stn_keras.coordinates import affine_pixels, positive_extent, to_grid
+from stn_keras.axes import positive_extent
+from stn_keras.geometry import affine_pixels, to_grid
 
 register = keras.saving.register_keras_serializable("stn_keras")
 

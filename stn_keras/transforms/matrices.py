@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from stn_keras.arguments import as_affine
-from stn_keras.coordinates import as_float, divided, projective_pixels
-from stn_keras.geometry import affine_grid
+from stn_keras.axes import as_float
+from stn_keras.geometry import affine_grid, projective_pixels
+from stn_keras.homographies import divided
 from stn_keras.transforms.base import MatrixTransform, register
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from stn_keras.arguments import as_size
-from stn_keras.coordinates import affine_map, affine_pixels, as_float, extent
+from stn_keras.axes import as_float, extent
+from stn_keras.geometry import affine_map, affine_pixels
 from stn_keras.transforms.base import Transform, register
 
 

@@ -1,0 +1,28 @@
+"""One axis of an image: its extent, its middle and the positions of its pixels."""
+
+from keras import ops
+
+
+def extent(length, align_corners):
+    """Pixel steps from −1 to 1: edge to edge, or centre to centre of the corner pixels."""
+    return length - 1 if align_corners else length
+
+
+def positive_extent(length, align_corners, dtype):
+    """`extent` as a float to divide by: 1 where it is 0, on an axis of one aligned pixel."""
+    return ops.maximum(as_float(extent(length, align_corners), dtype), 1)
+
+
+def from_middle(length, dtype):
+    """Pixel positions counted from the middle of their axis, `(length,)`."""
+    return ops.arange(length, dtype=dtype) - middle(length, dtype)
+
+
+def middle(length, dtype):
+    """The pixel coordinate of the middle of an axis."""
+    return (as_float(length, dtype) - 1) / 2
+
+
+def as_float(number, dtype):
+    """A size, static or a tensor, as a floating-point scalar."""
+    return ops.cast(ops.convert_to_tensor(number), dtype)

@@ -1,0 +1,86 @@
+"""Matrices of transforms: composed, inverted, applied to points."""
+
+from keras import ops
+
+from stn_keras.arguments import as_coordinates
+
+FAR = 2.0**20  # pixels: further out a homography has no gradient
+
+
+def compose(first, second):
+    """Matrices of one warp that does what two do, one after the other.
+
+    Coordinates go from the output of the second through `second` and on through `first`:
+    the product of both.
+
+    Example:
+
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
+    >>> np.array(compose(matrix, matrix))[0, :2]  # and at the right half of that
+    array([[0.25, 0.  , 0.75],
+           [0.  , 0.25, 0.  ]], dtype=float32)
+
+    Args:
+        first: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`: the warp done first.
+        second: `(batch, 3, 3)` tensor: the warp of the first one's output.
+
+    Returns:
+        `(batch, 3, 3)`, normalised, from output to input coordinates.
+    """
+    return product(first, second)
+
+
+def invert(matrix):
+    """Matrices from input to output coordinates: where things went.
+
+    Example:
+
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
+    >>> np.array(transform_points(invert(matrix), [[[0.5, 0.0]]]))  # whose middle comes to be 0
+    array([[[0., 0.]]], dtype=float32)
+
+    Args:
+        matrix: `(batch, 3, 3)` tensor, from output to input coordinates.
+
+    Returns:
+        `(batch, 3, 3)`, normalised. A singular matrix is an error or gives values that are not
+        finite, as the Keras backend has it.
+    """
+    return ops.inv(matrix)
+
+
+def transform_points(matrix, points):
+    """Where matrices send points.
+
+    Example:
+
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])
+    >>> np.array(transform_points(matrix, [[[-1.0, -1.0]]]))  # the upper left corner's source
+    array([[[ 0. , -0.5]]], dtype=float32)
+
+    Args:
+        matrix: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`, `compose` or `invert`.
+        points: `(batch, n, 2)`, `(x, y)`, normalised.
+
+    Returns:
+        `(batch, n, 2)`, normalised; not finite where a homography sends a point to infinity.
+    """
+    points = as_coordinates(points, "points")
+    homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
+    mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
+    return divided(mapped[..., :2], mapped[..., 2:])
+
+
+def divided(numerator, depth):
+    """Their quotient, without a gradient where it is next to infinite or not a number.
+
+    There a derivative would overflow, and times an upstream gradient of 0 be NaN.
+    """
+    usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
+    quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)
+    return ops.where(usable, quotient, ops.stop_gradient(numerator / depth))
+
+
+def product(left, right):
+    """A matrix product in full: on a GPU `matmul` may round its factors to ten binary digits."""
+    return ops.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
