@@ -25,30 +25,28 @@ def compile(function):
     uncompiled model: that pays for a warp, where XLA fuses dozens of element-wise steps, and not
     for convolutions on a CPU. Which of the two depends on sizes alone, so trainings repeat.
 
-    The gradient of each tensor is a function of its own, and only those are traced that a tape
-    asks for: the images' is the costliest, and nobody needs it where a model begins with a warp.
+    Gradients are traced together, and only those that a tape can ask for: the images' is the
+    costliest, and nobody needs it where a model begins with a warp.
     The last tensor is a constant.
     """
 
-    def gradient(index, upstream, *tensors):
+    def gradient(wanted, upstream, *tensors):
+        asked = [tensor for tensor, needed in zip(tensors, wanted) if needed]
         with tf.GradientTape() as tape:
-            tape.watch(tensors[index])
+            tape.watch(asked)
             output = function(*tensors)
-        return tape.gradient(output, tensors[index], upstream, tf.UnconnectedGradients.ZERO)
+        return tape.gradient(output, asked, upstream, tf.UnconnectedGradients.ZERO)
 
     forward = traced(function)
-    gradients = functools.cache(lambda index: traced(functools.partial(gradient, index)))
+    gradients = functools.cache(lambda *wanted: traced(functools.partial(gradient, wanted)))
 
     @tf.custom_gradient
     def call(*tensors):
         wanted = on_tape(tensors[:-1])
 
         def backward(upstream):
-            found = [
-                gradients(index)(upstream, *tensors) if asked else None
-                for index, asked in enumerate(wanted)
-            ]
-            return [*found, None]
+            found = iter(gradients(*wanted)(upstream, *tensors))
+            return [next(found) if needed else None for needed in wanted] + [None]
 
         # Without a gradient of its own, which TensorFlow would trace beside ours.
         return forward(*map(tf.stop_gradient, tensors)), backward
