@@ -41,10 +41,7 @@ def as_numbers(values, name):
         tensor = ops.convert_to_tensor(values)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{wanted}. Received: {name}={values!r}") from error
-    if getattr(tensor.shape, "rank", 0) is None:  # TensorFlow's
-        raise ValueError(
-            f"`{name}` must have a known rank: call its `set_shape`. Received: {name}={tensor}"
-        )
+    check_rank(tensor, name)
     if not re.match("float|bfloat|u?int", keras.backend.standardize_dtype(tensor.dtype)):
         raise ValueError(f"{wanted}. Received: {name}.dtype={tensor.dtype}")
     return tensor
@@ -62,6 +59,14 @@ def as_size(size, name, axes=(2,)):
             wanted += " or three (depth, height, width)"
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}={size}")
     return lengths
+
+
+def check_rank(tensor, name):
+    """Raises a ValueError if TensorFlow does not know the rank of a tensor."""
+    if getattr(tensor.shape, "rank", 0) is None:
+        raise ValueError(
+            f"`{name}` must have a known rank: call its `set_shape`. Received: {name}={tensor}"
+        )
 
 
 def is_symbolic(*tensors):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from stn_keras import networks, sharing, transforms
-from stn_keras.arguments import as_affine, as_coordinates, as_count, as_number, as_size
+from stn_keras.arguments import as_affine, as_coordinates, as_count, as_number, as_size, check_rank
 from stn_keras.geometry import compose
 from stn_keras.images import (
     as_options,
@@ -136,6 +136,8 @@ class SpatialTransformer(keras.Layer):
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
         images = images_of(images)
+        check_rank(images, "images")
+        check_images(tuple(images.shape), self.fill_value, self.data_format)
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")

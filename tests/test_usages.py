@@ -236,18 +236,29 @@ def test_subgradients_on_kinks_are_pytorch_s(rng, uncompiled, fill_mode, align_c
     assert_allclose(float64(found), leaf.grad.numpy(), 1e-8, 1e-8)
 
 
+@pytest.mark.parametrize("size", [(0, 5), (4, 0)])
+def test_a_layer_of_open_sizes_refuses_images_without_pixels(uncompiled, size):
+    layer = SpatialTransformer()
+    layer.build([(None, None, None, 1), (None, 6)])
+    with pytest.raises(ValueError, match="`images` must have sides of at least one pixel"):
+        layer([np.zeros((1, *size, 1), "float32"), np.zeros((1, 6), "float32")])
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow's tensors have no rank")
 def test_an_unknown_rank_is_named():
     import tensorflow as tf
 
     unknown = [tf.TensorSpec(None)]
     images, grid = np.zeros((1, 4, 5, 1), "float32"), np.zeros((1, 4, 5, 2), "float32")
-    for name, function in {
-        "images": lambda x: grid_sample(x, grid),
-        "grid": lambda x: grid_sample(images, x),
-        "coordinates": lambda x: pixel_sample(images, x),
-        "theta": lambda x: affine_grid(x, (4, 5)),
-    }.items():
+    theta, layer = np.zeros((1, 6), "float32"), SpatialTransformer()
+    layer([images, theta])  # an unbuilt layer of any kind asks for shapes first
+    for name, function in (
+        ("images", lambda x: grid_sample(x, grid)),
+        ("images", lambda x: layer([x, theta])),
+        ("grid", lambda x: grid_sample(images, x)),
+        ("coordinates", lambda x: pixel_sample(images, x)),
+        ("theta", lambda x: affine_grid(x, (4, 5))),
+    ):
         with pytest.raises(ValueError, match=f"`{name}` must have a known rank.*set_shape"):
             tf.function(function, unknown, autograph=False).get_concrete_function()
 
