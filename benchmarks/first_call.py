@@ -7,8 +7,8 @@ From the repository's root:
     python -m benchmarks.first_call --many              # 500 sizes too
 
 Each measurement has a process of its own, in which nothing has run before; imports are not timed.
-Beside ours is PyTorch's figure, or that of the same model without a transformer; limits on models
-are on what the transformers add. `waits.py` says what is done.
+Each of our figures stands beside PyTorch's, or beside the same model without a transformer. For
+models, the limit applies to what the transformers add. `waits.py` says what is done.
 
 Run it on a machine that does nothing else.
 """

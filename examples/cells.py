@@ -42,7 +42,7 @@ def main(module, description, folder, cells, train, arguments=None):
         cells: Dict from a cell's name to its settings, a dict with a `"seed"`.
         train: Function from the settings, the path of the CSV file and a number of epochs (`None`
             for the recipe's) to a dict of results.
-        arguments: The command line; `None` for that of the process.
+        arguments: The command line; `None` for `sys.argv`.
 
     Raises:
         ValueError: if `--cells` has a pattern that matches no cell.

@@ -14,7 +14,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # s
 
 STYLES: tuple[
     dict[str, Any], ...
-] = (  # of the sets evaluated on, in their order; then that of the training set
+] = (  # of the evaluated sets, in their order; `TRAINING` is for the training set
     {"linewidth": 1.8},
     {"linewidth": 1.3, "linestyle": "-."},
 )

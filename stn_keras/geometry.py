@@ -190,6 +190,11 @@ def to_pixels(grid, size, align_corners):
     return coordinates
 
 
+def by_axis(points):
+    """`(..., 2)` → x and y, each `(...)`; in volumes z too."""
+    return [points[..., axis] for axis in range(points.shape[-1])]
+
+
 def to_grid(coordinates, size, align_corners):
     """Pixel coordinates `(x, y)` → normalised `(..., 2)`, the inverse of `to_pixels`."""
     grid = []

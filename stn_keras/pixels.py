@@ -140,7 +140,7 @@ def completed(matrix, last):
 
 
 def sizes(input_size, output_size):
-    """Both as tuples; that of the output is the input's where it is None."""
+    """Both sizes as tuples; an `output_size` of None means the input's size."""
     input_size = as_size(input_size, "input_size")
     return input_size, input_size if output_size is None else as_size(output_size, "output_size")
 

@@ -8,7 +8,7 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.arguments import as_coordinates, as_numbers, is_symbolic
 from stn_keras.blend import sample
-from stn_keras.geometry import to_grid, to_pixels
+from stn_keras.geometry import by_axis, to_grid, to_pixels
 from stn_keras.images import (
     as_dtype,
     as_floats,
@@ -135,7 +135,10 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
     fill = fill_tensor(fill_value, floats, points)
     options["filled"] = any(fill_value)
     if backend.has_native(floats, points.shape[1:-1], **options):
-        samples = natively(floats, points, name, fill, options)
+        if name == "coordinates":
+            size, align_corners = floats.shape[1:-1], options["align_corners"]
+            points = to_grid(by_axis(points), size, align_corners)
+        samples = natively(floats, points, fill, options)
     else:
         samples = at_points(floats, points, fill, name=name, **options)
     return from_channels_last(as_dtype(samples, images.dtype), data_format)
@@ -146,20 +149,17 @@ def at_points(images, points, fill, *, name, align_corners, **options):
     if name == "grid":
         coordinates = to_pixels(points, ops.shape(images)[1:-1], align_corners)
     else:
-        coordinates = [points[..., axis] for axis in range(points.shape[-1])]
+        coordinates = by_axis(points)
     return sample(images, coordinates, fill, align_corners=align_corners, **options)
 
 
-def natively(images, points, name, fill, options):
-    """`at_points` by the backend's own sampler."""
-    if name == "coordinates":
-        coordinates = [points[..., axis] for axis in range(points.shape[-1])]
-        points = to_grid(coordinates, images.shape[1:-1], options["align_corners"])
+def natively(images, grid, fill, options, unchanged=None):
+    """`at_points` of a grid by the backend's own sampler; see its `native` for `unchanged`."""
 
     def plain(images, grid):
         return at_points(images, grid, fill, name="grid", **options)
 
-    return backend.native(images, points, plain, **options)
+    return backend.native(images, grid, plain, unchanged, **options)
 
 
 @register

@@ -2,10 +2,9 @@
 
 from keras import ops
 
-from stn_keras import backend
+from stn_keras import backend, sampling
 from stn_keras.blend import sample
 from stn_keras.geometry import affine_grid, between_pixels, to_grid
-from stn_keras.sampling import at_points
 
 
 @backend.compiled
@@ -39,7 +38,8 @@ def in_pixels(images, fill, transform, where, options):
     theta, input_size, size, align_corners = where
     coordinates = transform.pixels(*where)
     if not backend.is_fixed(transform):  # then this is not compiled, but the sampling can be
-        return at_points(images, ops.stack(coordinates, -1), fill, name="coordinates", **options)
+        points = ops.stack(coordinates, -1)
+        return sampling.at_points(images, points, fill, name="coordinates", **options)
     matrix = transform.affine(theta, input_size, align_corners)
     if matrix is not None:
         matrix = between_pixels(matrix, input_size, size, align_corners)
@@ -61,11 +61,7 @@ def natively(images, fill, transform, where, options):
     unchanged = None
     if tuple(size) == tuple(input_size):
         unchanged = at_rest(coordinates) if matrix is None else is_identity(matrix)
-
-    def plain(images, grid):
-        return at_points(images, grid, fill, name="grid", **options)
-
-    return backend.native(images, grid, plain, unchanged, **options)
+    return sampling.natively(images, grid, fill, options, unchanged)
 
 
 def is_identity(matrix):

@@ -74,12 +74,17 @@ def is_plain(value):
     return value is None or isinstance(value, (bool, int, float, str))
 
 
+def as_key(value):
+    """What tells values apart: objects by identity, as an equality may ignore what counts."""
+    return value if is_plain(value) else id(value)
+
+
 class Setting:
-    """A name and a value as a key; objects by identity, as an equality may ignore what counts."""
+    """A name and a value as a key."""
 
     def __init__(self, name, value):
         self.name, self.value = name, value
-        self.key = name, value if is_plain(value) else id(value)
+        self.key = name, as_key(value)
 
     def __eq__(self, other):
         return self.key == other.key

@@ -23,7 +23,7 @@ class MetricsSummary(keras.callbacks.Callback):
     Args:
         log_dir: Folder of the run's TensorBoard logs.
         update_freq: Number of batches between two values of `batch_loss` and similar tags. Their
-            step is the optimizer's; the first value is that of the first batch.
+            step is the optimizer's; the first batch gives the first value.
 
     Example:
         >>> summary = MetricsSummary("logs", update_freq=20)

@@ -132,10 +132,7 @@ class Grid(keras.Operation):
 
 def settings(transform):
     """The attributes of a transform as a key."""
-    return frozenset(
-        (name, value if backend.is_plain(value) else id(value))
-        for name, value in vars(transform).items()
-    )
+    return frozenset((name, backend.as_key(value)) for name, value in vars(transform).items())
 
 
 class MatrixTransform(Transform):
