@@ -1,4 +1,4 @@
-"""The numbers of PyTorch's functions of the same names: recorded ones, and fresh where it is."""
+"""The numbers of PyTorch's functions of the same names: recorded ones, and fresh ones (slow)."""
 
 import pathlib
 
@@ -85,6 +85,7 @@ def pytorch():
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-12)])
 @for_both_alignments
 @for_all_fill_modes
@@ -120,6 +121,7 @@ def test_grid_sample_is_what_pytorch_gives(
     assert_same(ours, theirs, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
 @for_both_alignments
 @pytest.mark.parametrize("size", [(5, 8), (1, 6), (2, 4, 5), (3, 1, 1)], ids=str)

@@ -102,19 +102,31 @@ def test_outside_of_the_image_is_fill_value(fill_value):
         assert np.all(float64(gradient) == 0)
 
 
+HOMOGRAPHIES = [
+    HORIZON,
+    EDGE,
+    [0] * 8,
+    [0, 0, 1, 0, 0, 1, 2, 0],
+    [3e38] * 8,
+    [-3e38, 3e38] * 4,
+    [1e-40] * 8,
+]
+OPTIONS = [
+    {"fill_mode": "constant", "fill_value": 0.5},
+    {"fill_mode": "nearest", "antialias": 2},
+    {"fill_mode": "reflect", "align_corners": True},
+    {"fill_mode": "wrap"},
+    {"interpolation": "bicubic"},
+]
+
+
 @pytest.mark.parametrize(
-    "theta",
-    [HORIZON, EDGE, [0] * 8, [0, 0, 1, 0, 0, 1, 2, 0], [3e38] * 8, [-3e38, 3e38] * 4, [1e-40] * 8],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    "options",
+    ("theta", "options"),
     [
-        {"fill_mode": "constant", "fill_value": 0.5},
-        {"fill_mode": "nearest", "antialias": 2},
-        {"fill_mode": "reflect", "align_corners": True},
-        {"fill_mode": "wrap"},
-        {"interpolation": "bicubic"},
+        pytest.param(theta, options, marks=[] if fast else pytest.mark.slow)
+        for i, theta in enumerate(HOMOGRAPHIES)
+        for j, options in enumerate(OPTIONS)
+        for fast in [i == 0 or j == i % len(OPTIONS)]
     ],
     ids=str,
 )
