@@ -12,15 +12,22 @@ DATA_FORMATS = ("channels_last", "channels_first")
 
 def as_options(interpolation, fill_mode, fill_value, align_corners, data_format):
     """Checks the options that all samplers share; a `data_format` of `None` is Keras's."""
-    data_format = keras.config.image_data_format() if data_format is None else data_format
-    check_options(interpolation, fill_mode, data_format)
+    check_option("interpolation", interpolation, INTERPOLATIONS)
+    check_option("fill_mode", fill_mode, FILL_MODES)
     return {
         "interpolation": interpolation,
         "fill_mode": fill_mode,
         "fill_value": as_fill(fill_value),
         "align_corners": bool(align_corners),
-        "data_format": data_format,
+        "data_format": as_data_format(data_format),
     }
+
+
+def as_data_format(data_format):
+    """`data_format`, or Keras's setting for None."""
+    data_format = keras.config.image_data_format() if data_format is None else data_format
+    check_option("data_format", data_format, DATA_FORMATS)
+    return data_format
 
 
 def as_fill(fill_value):
@@ -45,15 +52,10 @@ def fill_tensor(fill_value, *tensors):
     return ops.convert_to_tensor(fill_value, dtype=wide_dtype(*tensors))
 
 
-def check_options(interpolation, fill_mode, data_format):
-    """Raises a ValueError if the name of an option is unknown."""
-    for name, value, known in (
-        ("interpolation", interpolation, INTERPOLATIONS),
-        ("fill_mode", fill_mode, FILL_MODES),
-        ("data_format", data_format, DATA_FORMATS),
-    ):
-        if not isinstance(value, str) or value not in known:
-            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+def check_option(name, value, known):
+    """Raises a ValueError if the value of an option is unknown."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
 
 
 def check_images(shape, fill_value, data_format, ranks=(4,)):
