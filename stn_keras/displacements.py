@@ -2,8 +2,8 @@
 
 A displacement field moves each pixel `p` of an output to `p + displacement(p)` in an input:
 `(batch, height, width, 2)`, last axis `(x, y)`, in pixels; in volumes `(batch, depth, height,
-width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 holds `(x, y)`. `DenseWarp`
-warps images by it.
+width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 holds `(x, y)`.
+`DenseWarp` warps images by it.
 
 These functions are also those of `stn_keras.geometry`; the sampler stands on that module.
 """

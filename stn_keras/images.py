@@ -1,10 +1,13 @@
 """Checks and conversions of images as arguments: options, shapes, data formats and dtypes."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 from stn_keras.arguments import wide_dtype
+from stn_keras.axes import as_float
 from stn_keras.taps import FILL_MODES, INTERPOLATIONS
 
 DATA_FORMATS = ("channels_last", "channels_first")
@@ -152,3 +155,10 @@ def to_channels_last(images, data_format):
 def from_channels_last(images, data_format):
     last = len(images.shape) - 1
     return images if data_format == "channels_last" else ops.moveaxis(images, last, 1)
+
+
+def mean_over_points(values):
+    """`(batch, ...)` → `(batch,)`. Keras's `mean` rounds float64 on PyTorch."""
+    axes = tuple(range(1, len(values.shape)))
+    count = math.prod(ops.shape(values)[1:])
+    return ops.sum(values, axis=axes) / as_float(count, values.dtype)
