@@ -80,14 +80,15 @@ def wide_dtype(*tensors):
     return "float64" if "float64" in dtypes else "float32"
 
 
-def as_count(number, name):
-    """`number` as a positive integer."""
+def as_count(number, name, least=1):
+    """`number` as an integer of at least `least`, 0 or 1."""
     try:
-        count = 0 if isinstance(number, bool) else operator.index(number)
+        count = -1 if isinstance(number, bool) else operator.index(number)
     except TypeError:
-        count = 0
-    if count < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={number!r}")
+        count = -1
+    if count < least:
+        wanted = "a positive integer" if least else "an integer, 0 or greater"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={number!r}")
     return count
 
 

@@ -15,6 +15,7 @@ The convention, which all of the library shares:
   bfloat16 would step by an eighth of a pixel near pixel 31.
 """
 
+import importlib
 import math
 
 import keras
@@ -195,6 +196,21 @@ def by_axis(points):
     return [points[..., axis] for axis in range(points.shape[-1])]
 
 
+def displaced(displacement, size, align_corners):
+    """Pixel coordinates `(x, y)` in images of `size`, each `(batch, *output_size)`, of output
+    pixels that the identity maps there and `displacement` moves on."""
+    output_size, coordinates = ops.shape(displacement)[1:-1], []
+    lengths = list(zip(size, output_size))[::-1]
+    for axis, (shift, (length, count)) in enumerate(zip(by_axis(displacement), lengths)):
+        dtype = displacement.dtype
+        unit = as_float(extent(length, align_corners), dtype)
+        step = unit / positive_extent(count, align_corners, dtype)
+        position = from_middle(count, dtype) * step + middle(length, dtype)
+        along = (1,) * (len(size) - axis) + (-1,) + (1,) * axis
+        coordinates.append(ops.reshape(position, along) + shift)
+    return coordinates
+
+
 def to_grid(coordinates, size, align_corners):
     """Pixel coordinates `(x, y)` → normalised `(..., 2)`, the inverse of `to_pixels`."""
     grid = []
@@ -202,3 +218,11 @@ def to_grid(coordinates, size, align_corners):
         half = positive_extent(length, align_corners, coordinate.dtype) / 2
         grid.append((coordinate - middle(length, coordinate.dtype)) / half)
     return ops.stack(grid, axis=-1)
+
+
+def __getattr__(name):
+    """The functions of `displacements`, which needs the sampler, and that this module."""
+    displacements = importlib.import_module("stn_keras.displacements")
+    if name not in displacements.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(displacements, name)

@@ -1,10 +1,13 @@
 """Checks and conversions of images as arguments: options, shapes, data formats and dtypes."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 from stn_keras.arguments import wide_dtype
+from stn_keras.axes import as_float
 from stn_keras.taps import FILL_MODES, INTERPOLATIONS
 
 DATA_FORMATS = ("channels_last", "channels_first")
@@ -12,15 +15,22 @@ DATA_FORMATS = ("channels_last", "channels_first")
 
 def as_options(interpolation, fill_mode, fill_value, align_corners, data_format):
     """Checks the options that all samplers share; a `data_format` of `None` is Keras's."""
-    data_format = keras.config.image_data_format() if data_format is None else data_format
-    check_options(interpolation, fill_mode, data_format)
+    check_option("interpolation", interpolation, INTERPOLATIONS)
+    check_option("fill_mode", fill_mode, FILL_MODES)
     return {
         "interpolation": interpolation,
         "fill_mode": fill_mode,
         "fill_value": as_fill(fill_value),
         "align_corners": bool(align_corners),
-        "data_format": data_format,
+        "data_format": as_data_format(data_format),
     }
+
+
+def as_data_format(data_format):
+    """`data_format`, or Keras's setting for None."""
+    data_format = keras.config.image_data_format() if data_format is None else data_format
+    check_option("data_format", data_format, DATA_FORMATS)
+    return data_format
 
 
 def as_fill(fill_value):
@@ -45,15 +55,10 @@ def fill_tensor(fill_value, *tensors):
     return ops.convert_to_tensor(fill_value, dtype=wide_dtype(*tensors))
 
 
-def check_options(interpolation, fill_mode, data_format):
-    """Raises a ValueError if the name of an option is unknown."""
-    for name, value, known in (
-        ("interpolation", interpolation, INTERPOLATIONS),
-        ("fill_mode", fill_mode, FILL_MODES),
-        ("data_format", data_format, DATA_FORMATS),
-    ):
-        if not isinstance(value, str) or value not in known:
-            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+def check_option(name, value, known):
+    """Raises a ValueError if the value of an option is unknown."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
 
 
 def check_images(shape, fill_value, data_format, ranks=(4,)):
@@ -150,3 +155,10 @@ def to_channels_last(images, data_format):
 def from_channels_last(images, data_format):
     last = len(images.shape) - 1
     return images if data_format == "channels_last" else ops.moveaxis(images, last, 1)
+
+
+def mean_over_points(values):
+    """`(batch, ...)` → `(batch,)`. Keras's `mean` rounds float64 on PyTorch."""
+    axes = tuple(range(1, len(values.shape)))
+    count = math.prod(ops.shape(values)[1:])
+    return ops.sum(values, axis=axes) / as_float(count, values.dtype)

@@ -1,8 +1,8 @@
-"""Distance of warps from the identity, share of samples outside the image, and NaN parameters.
+"""Distance of warps from the identity, share of samples outside, NaN parameters, and folds.
 
 The measures are functions of `theta`, and Keras metrics for models with `theta` among their
 outputs. They evaluate the transform on a regular grid of output points, so the values of different
-transforms are comparable.
+transforms are comparable. `FoldedShare` is a metric of a displacement.
 """
 
 import math
@@ -12,8 +12,11 @@ from keras import ops
 
 from stn_keras import transforms
 from stn_keras.arguments import as_size
+from stn_keras.folds import FoldedShare
+from stn_keras.images import mean_over_points
 
 __all__ = [
+    "FoldedShare",
     "IdentityDistance",
     "NonfiniteShare",
     "OutsideShare",
@@ -117,11 +120,6 @@ def nonfinite_share(theta):
     theta = ops.convert_to_tensor(theta)
     missing = ops.cast(ops.logical_not(ops.isfinite(theta)), "float32")
     return ops.mean(ops.reshape(missing, (-1, math.prod(theta.shape[1:]))), axis=-1)
-
-
-def mean_over_points(values):
-    """`(batch, height, width)` → `(batch,)`. Keras's `mean` rounds float64 on PyTorch."""
-    return ops.sum(values, axis=(1, 2)) / math.prod(values.shape[1:])
 
 
 class ThetaMetric(keras.metrics.Mean):

@@ -13,7 +13,8 @@ from keras import ops
 
 from stn_keras import transforms
 from stn_keras.arguments import as_size
-from stn_keras.metrics import SIZE, mean_over_points, squared_distance
+from stn_keras.images import mean_over_points
+from stn_keras.metrics import SIZE, squared_distance
 
 __all__ = ["FromIdentity", "Outside"]
 

@@ -8,7 +8,7 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.arguments import as_coordinates, as_numbers, is_symbolic
 from stn_keras.blend import sample
-from stn_keras.geometry import by_axis, to_grid, to_pixels
+from stn_keras.geometry import by_axis, displaced, to_grid, to_pixels
 from stn_keras.images import (
     as_dtype,
     as_floats,
@@ -126,7 +126,8 @@ def pixel_sample(
 
 
 def sampled(images, points, name, *, fill_value, data_format, **options):
-    """The common part of both functions; `name` is the name of their argument `points`."""
+    """The common part of the functions and of `DenseWarp`; `name` is that of their argument
+    `points`."""
     images, points = as_numbers(images, "images"), as_coordinates(points, name)
     check_images(tuple(images.shape), fill_value, data_format, ranks=(4, 5))
     check_points(images, name, points, options["interpolation"])
@@ -135,10 +136,13 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
     fill = fill_tensor(fill_value, floats, points)
     options["filled"] = any(fill_value)
     if backend.has_native(floats, points.shape[1:-1], **options):
-        if name == "coordinates":
+        unchanged = None
+        if name == "displacement" and floats.shape[1:-1] == points.shape[1:-1]:
+            unchanged = ops.all(points == 0, axis=tuple(range(1, len(points.shape))))
+        if name != "grid":
             size, align_corners = floats.shape[1:-1], options["align_corners"]
-            points = to_grid(by_axis(points), size, align_corners)
-        samples = natively(floats, points, fill, options)
+            points = to_grid(in_pixels(points, name, size, align_corners), size, align_corners)
+        samples = natively(floats, points, fill, options, unchanged)
     else:
         samples = at_points(floats, points, fill, name=name, **options)
     return from_channels_last(as_dtype(samples, images.dtype), data_format)
@@ -146,11 +150,18 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
 
 @backend.compiled
 def at_points(images, points, fill, *, name, align_corners, **options):
-    if name == "grid":
-        coordinates = to_pixels(points, ops.shape(images)[1:-1], align_corners)
-    else:
-        coordinates = by_axis(points)
+    coordinates = in_pixels(points, name, ops.shape(images)[1:-1], align_corners)
     return sample(images, coordinates, fill, align_corners=align_corners, **options)
+
+
+def in_pixels(points, name, size, align_corners):
+    """Pixel coordinates `(x, y)` in images of `size` of a grid, of coordinates that are in pixels,
+    or of a displacement in pixels from where the identity samples."""
+    if name == "grid":
+        return to_pixels(points, size, align_corners)
+    if name == "displacement":
+        return displaced(points, size, align_corners)
+    return by_axis(points)
 
 
 def natively(images, grid, fill, options, unchanged=None):

@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from stn_keras.arguments import wide_dtype
-from stn_keras.geometry import by_axis, to_grid
+from stn_keras.geometry import to_grid
+from stn_keras.sampling import in_pixels
 from stn_keras.serving.tracing import (
     ExportError,
     in_float64,
@@ -138,8 +139,9 @@ def _at_points(images, points, fill, *, name, interpolation, fill_mode, filled, 
             f"ONNX's GridSample has the fill modes {tuple(PADDING_MODES)}. "
             f"Received: fill_mode={fill_mode!r}"
         )
-    if name == "coordinates":
-        points = to_grid(by_axis(points), ops.shape(images)[1:-1], align_corners)
+    if name != "grid":
+        size = ops.shape(images)[1:-1]
+        points = to_grid(in_pixels(points, name, size, align_corners), size, align_corners)
     # ONNX Runtime samples by a grid of the images' dtype only.
     dtype = wide_dtype(images, points)
     images, points, fill = (ops.cast(x, dtype) for x in (images, points, fill))

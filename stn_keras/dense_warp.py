@@ -1,0 +1,195 @@
+"""Keras layers of warps by a displacement per pixel."""
+
+import math
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from stn_keras import networks
+from stn_keras.arguments import as_count, wide_dtype
+from stn_keras.axes import as_float, extent
+from stn_keras.displacements import as_field, check_field, compose_displacements
+from stn_keras.images import (
+    as_data_format,
+    as_options,
+    check_images,
+    check_option,
+    from_channels_last,
+)
+from stn_keras.sampling import sampled
+
+__all__ = ["DenseWarp", "VelocityIntegration"]
+
+UNITS = ("pixels", "normalized")
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class DenseWarp(keras.Layer):
+    """Warps each image or volume by a displacement per pixel.
+
+    `output(p) = input(p + displacement(p))`: a displacement of `(1, 0)` takes the pixel to the
+    right, and so moves the content to the left. A field of zeros returns images of its size bit for
+    bit.
+
+    The output has the size of the field. Where images have another, `p` is the place of the output
+    pixel in the input, where the identity transform samples; the displacement is in pixels of the
+    input all the same.
+
+    Example:
+
+    >>> image = np.arange(4.0, dtype="float32").reshape(1, 1, 4, 1)  # pixels 0 1 2 3
+    >>> displacement = np.array([[[[1, 0], [1, 0], [0.5, 0], [0, 0]]]], "float32")
+    >>> np.array(DenseWarp()([image, displacement])).ravel()
+    array([1. , 2. , 2.5, 3. ], dtype=float32)
+
+    Args:
+        units: `"pixels"` of the input, or `"normalized"`, in which the input is 2 long along each
+            axis (with `align_corners=True` between the centres of its first and last pixels).
+        interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`; see `stn_keras.grid_sample`.
+        fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`; see `stn_keras.grid_sample`.
+        fill_value: One number, or one per channel, for `fill_mode="constant"`.
+        align_corners: See `stn_keras.geometry`. In pixels it counts only where the field's size is
+            not the images', and under `fill_mode="reflect"`.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting; of the
+            images and of the displacement.
+
+    Call arguments:
+        inputs: `[images, displacement]`. Images `(batch, height, width, channels)` or volumes
+            `(batch, depth, height, width, channels)`; their displacement `(batch, out_height,
+            out_width, 2)`, last axis `(x, y)`, or `(batch, out_depth, out_height, out_width, 3)`,
+            last axis `(x, y, z)`. With `data_format="channels_first"`, axis 1 holds the channels
+            and `(x, y)`, as a convolution gives them. One image or one field applies to the whole
+            batch of the other.
+
+    Returns:
+        The warped images, of the field's size, in the layer's compute dtype. Coordinates are
+        float32 or wider under every dtype policy. A field in half precision is rounded before it
+        gets here: give the layer that predicts it `dtype="float32"`. Pixels whose displacement is
+        NaN or infinite count as outside the image.
+
+    Raises:
+        ValueError: if an argument or an input has a wrong rank, shape, dtype or name.
+    """
+
+    def __init__(
+        self,
+        units: str = "pixels",
+        *,
+        interpolation: str = "bilinear",
+        fill_mode: str = "constant",
+        fill_value: float | Sequence[float] = 0.0,
+        align_corners: bool = False,
+        data_format: str | None = None,
+        **kwargs,
+    ):
+        # Keras would cast the displacement to the compute dtype, which may have too few digits.
+        super().__init__(autocast=False, **kwargs)
+        check_option("units", units, UNITS)
+        self.units = units
+        self.options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
+
+    def build(self, input_shape):
+        self._check(input_shape)
+
+    def call(self, inputs):
+        if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
+            raise ValueError(
+                f"`inputs` must be [images, displacement]. Received: inputs={inputs!r}"
+            )
+        images, displacement = inputs
+        displacement = as_field(displacement, "displacement", self.options["data_format"])
+        images = ops.cast(images, self.compute_dtype)
+        if self.units == "normalized":
+            displacement = self._in_pixels(displacement, images)
+        return sampled(images, displacement, "displacement", **self.options)
+
+    def _in_pixels(self, displacement, images):
+        axes = slice(1, -1) if self.options["data_format"] == "channels_last" else slice(2, None)
+        size, dtype = ops.shape(images)[axes], displacement.dtype
+        extents = [extent(length, self.options["align_corners"]) for length in reversed(size)]
+        return displacement * (ops.stack([as_float(n, dtype) for n in extents]) / 2)
+
+    def _check(self, input_shape):
+        """The images' and the field's shape."""
+        if not networks.is_list(input_shape) or len(input_shape) != 2:
+            raise ValueError(
+                "`inputs` of a `DenseWarp` must be [images, displacement]. "
+                f"Received: input_shape={input_shape}"
+            )
+        images, displacement = map(tuple, input_shape)
+        data_format = self.options["data_format"]
+        check_images(images, self.options["fill_value"], data_format, ranks=(4, 5))
+        check_field(displacement, "displacement", data_format)
+        return images, displacement
+
+    def compute_output_shape(self, input_shape):
+        images, displacement = self._check(input_shape)
+        batch = images[0] if displacement[0] == 1 else displacement[0]
+        if self.options["data_format"] == "channels_last":
+            return (batch, *displacement[1:-1], images[-1])
+        return (batch, images[1], *displacement[2:])
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, **self.options}
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class VelocityIntegration(keras.Layer):
+    """Integrates a stationary velocity field over unit time: a diffeomorphic displacement.
+
+    Scaling and squaring, [Arsigny et al., 2006](https://doi.org/10.1007/11866565_113): the field
+    divided by `2**steps` is composed with itself `steps` times. The displacement of a smooth field
+    does not fold, and that of the negated field is its inverse. Beyond its edges the field goes on
+    with their values.
+
+    Example:
+
+    >>> velocity = np.full((1, 4, 4, 2), [2.0, -1.0], "float32")  # the same everywhere
+    >>> np.array(VelocityIntegration()(velocity))[0, 0, 0]
+    array([ 2., -1.], dtype=float32)
+
+    Args:
+        steps: How many times the field is composed with itself, 0 or more; 0 returns the field. One
+            more halves the error of a step. Enough is where `2**steps` is several times the
+            velocity's change from pixel to pixel.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+
+    Call arguments:
+        inputs: Velocity in pixels, `(batch, height, width, 2)`, last axis `(x, y)`, or `(batch,
+            depth, height, width, 3)`, last axis `(x, y, z)`; with `data_format="channels_first"`
+            in axis 1.
+
+    Returns:
+        The displacement in pixels, of the velocity's shape, for `DenseWarp`; float64 if the
+        velocity is, else float32, under every dtype policy.
+
+    Raises:
+        ValueError: if `steps` is negative, or the velocity has a wrong rank or shape.
+    """
+
+    def __init__(self, steps: int = 7, *, data_format: str | None = None, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.steps = as_count(steps, "steps", least=0)
+        self.data_format = as_data_format(data_format)
+
+    def build(self, input_shape):
+        check_field(tuple(input_shape), "velocity", self.data_format)
+
+    def call(self, inputs):
+        displacement = as_field(inputs, "velocity", self.data_format) * math.ldexp(1, -self.steps)
+        for _ in range(self.steps):
+            displacement = compose_displacements(
+                displacement, displacement, data_format="channels_last"
+            )
+        return from_channels_last(displacement, self.data_format)
+
+    def compute_output_spec(self, inputs):
+        check_field(tuple(inputs.shape), "velocity", self.data_format)
+        return keras.KerasTensor(inputs.shape, wide_dtype(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "steps": self.steps, "data_format": self.data_format}

@@ -1,0 +1,249 @@
+"""Displacement fields: composed, resized, and where they fold.
+
+A displacement field moves each pixel `p` of an output to `p + displacement(p)` in an input:
+`(batch, height, width, 2)`, last axis `(x, y)`, in pixels; in volumes `(batch, depth, height,
+width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 holds `(x, y)`.
+`DenseWarp` warps images by it.
+
+These functions are also those of `stn_keras.geometry`; the sampler stands on that module.
+"""
+
+import keras
+from keras import ops
+
+from stn_keras.arguments import (
+    Size,
+    as_coordinates,
+    as_size,
+    is_symbolic,
+    wide_dtype,
+)
+from stn_keras.axes import extent
+from stn_keras.geometry import by_axis
+from stn_keras.images import as_data_format, from_channels_last, to_channels_last
+from stn_keras.sampling import sampled
+
+__all__ = ["compose_displacements", "jacobian_determinant", "resize_displacement"]
+
+EDGES = {  # beyond its edges a field goes on with their values
+    "interpolation": "bilinear",
+    "fill_mode": "nearest",
+    "fill_value": (0.0,),
+    "data_format": "channels_last",
+}
+register = keras.saving.register_keras_serializable("stn_keras")
+
+
+def compose_displacements(first, second, *, data_format: str | None = None):
+    """The displacement of one warp that does what two do, one after the other.
+
+    `second(p) + first(p + second(p))`: coordinates go from the output of the second through
+    `second` and on through `first`, as in `stn_keras.geometry.compose`.
+
+    Example:
+
+    >>> first = np.full((1, 3, 3, 2), [1.0, 0.0], "float32")
+    >>> second = np.full((1, 3, 3, 2), [0.5, 2.0], "float32")
+    >>> np.array(compose_displacements(first, second))[0, 0, 0]
+    array([1.5, 2. ], dtype=float32)
+
+    Args:
+        first: `(batch, height, width, 2)` or `(batch, depth, height, width, 3)`, in pixels: the
+            displacement of the warp done first. Beyond its edges it goes on with their values.
+        second: The displacement of the first one's output, of the same size.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+
+    Returns:
+        A displacement of that shape; float64 if one of both is, else float32. Differentiable.
+
+    Raises:
+        ValueError: if a field has a wrong rank, shape or dtype, or their shapes differ.
+    """
+    data_format = as_data_format(data_format)
+    if is_symbolic(first, second):
+        return ComposeDisplacements()(first, second, data_format=data_format)
+    first = as_field(first, "first", data_format)
+    second = as_field(second, "second", data_format)
+    check_same_size(first, second)
+    moved = sampled(first, second, "displacement", align_corners=False, **EDGES)
+    dtype = wide_dtype(first, second)
+    return from_channels_last(ops.cast(second, dtype) + ops.cast(moved, dtype), data_format)
+
+
+def resize_displacement(
+    displacement, size: Size, *, align_corners: bool = False, data_format: str | None = None
+):
+    """A displacement field for images of another size: resampled, and its vectors scaled.
+
+    A network may predict at half the resolution what this brings to the images' own. Bilinear
+    without antialiasing, which suits smooth fields.
+
+    Example:
+
+    >>> half = np.full((1, 4, 4, 2), [1.0, 0.5], "float32")
+    >>> np.array(resize_displacement(half, (8, 8)))[0, 0, 0]
+    array([2., 1.], dtype=float32)
+
+    Args:
+        displacement: `(batch, height, width, 2)` or `(batch, depth, height, width, 3)`, in pixels.
+        size: `(height, width)` or `(depth, height, width)` of the new field.
+        align_corners: Whether the centres of the corner pixels stay where they are, rather than
+            the outer edges.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+
+    Returns:
+        A displacement of that size, in its pixels; float64 if `displacement` is, else float32.
+        Differentiable.
+
+    Raises:
+        ValueError: if the field has a wrong rank, shape or dtype, or `size` not as many lengths.
+    """
+    data_format = as_data_format(data_format)
+    options = {"align_corners": bool(align_corners), "data_format": data_format}
+    if is_symbolic(displacement):
+        return ResizeDisplacement()(displacement, size, **options)
+    field = as_field(displacement, "displacement", data_format)
+    size = as_size(size, "size", axes=(field.shape[-1],))
+    here = ops.zeros((1, *size, len(size)), field.dtype)
+    resized = sampled(field, here, "displacement", align_corners=align_corners, **EDGES)
+    factors = [
+        ops.cast(extent(new, align_corners), field.dtype)
+        / ops.cast(ops.maximum(extent(old, align_corners), 1), field.dtype)
+        for new, old in zip(size[::-1], ops.shape(field)[-2:0:-1])
+    ]
+    return from_channels_last(resized * ops.stack(factors), data_format)
+
+
+def jacobian_determinant(displacement, *, data_format: str | None = None):
+    """By how much a displacement enlarges what the output samples around each pixel.
+
+    The determinant of the Jacobian of `p + displacement(p)`, from central differences, at the edges
+    one-sided ones. It is 1 where nothing is stretched, and 0 or less where the field folds.
+
+    Example:
+
+    >>> x = np.arange(4.0)[None, None, :, None] * [-0.5, 0.0]  # twice as large in x
+    >>> np.array(jacobian_determinant(x + np.zeros((1, 3, 1, 1))))[0, 0]
+    array([0.5, 0.5, 0.5, 0.5])
+
+    Args:
+        displacement: `(batch, height, width, 2)` or `(batch, depth, height, width, 3)`, in pixels.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+
+    Returns:
+        `(batch, height, width)` or `(batch, depth, height, width)`; float64 if `displacement` is,
+        else float32. Differentiable.
+
+    Raises:
+        ValueError: if the field has a wrong rank, shape or dtype.
+    """
+    data_format = as_data_format(data_format)
+    if is_symbolic(displacement):
+        return JacobianDeterminant()(displacement, data_format=data_format)
+    components = by_axis(as_field(displacement, "displacement", data_format))
+    axes = len(components)
+    return determinant(
+        [
+            [slope(part, axes - k) + (1 if k == row else 0) for k in range(axes)]
+            for row, part in enumerate(components)
+        ]
+    )
+
+
+def slope(values, axis):
+    """The derivative along an axis: central differences, at its ends one-sided ones."""
+    if values.shape[axis] == 1:
+        return ops.zeros_like(values)
+    values = ops.moveaxis(values, axis, 0)
+    before, after = 2 * values[:1] - values[1:2], 2 * values[-1:] - values[-2:-1]
+    longer = ops.concatenate([before, values, after], axis=0)
+    return ops.moveaxis((longer[2:] - longer[:-2]) / 2, 0, axis)
+
+
+def determinant(rows):
+    """The determinant of a matrix of tensors, by its first row."""
+    if len(rows) == 1:
+        return rows[0][0]
+    minors = [[row[:k] + row[k + 1 :] for row in rows[1:]] for k in range(len(rows))]
+    terms = [element * determinant(minor) for element, minor in zip(rows[0], minors)]
+    return sum(terms[2::2], terms[0] - terms[1])
+
+
+def as_field(values, name, data_format):
+    """A field as a tensor of coordinates' dtype, its vectors in the last axis."""
+    field = as_coordinates(values, name)
+    check_field(tuple(field.shape), name, data_format)
+    return to_channels_last(field, data_format)
+
+
+def check_field(shape, name, data_format):
+    """Raises a ValueError if a shape is not that of vectors per pixel."""
+    axes = len(shape) - 2
+    if axes not in (2, 3) or shape[-1 if data_format == "channels_last" else 1] != axes:
+        wanted = {
+            "channels_last": "(batch, height, width, 2) or (batch, depth, height, width, 3)",
+            "channels_first": "(batch, 2, height, width) or (batch, 3, depth, height, width)",
+        }[data_format]
+        raise ValueError(
+            f"`{name}` must have shape {wanted} with data_format={data_format!r}. "
+            f"Received: {name}.shape={shape}"
+        )
+
+
+def check_same_size(first, second):
+    """Raises a ValueError if the sizes of two fields are known and different."""
+    shapes = tuple(first.shape), tuple(second.shape)
+    different = any(
+        None not in pair and pair[0] != pair[1] for pair in zip(*(s[1:] for s in shapes))
+    )
+    if len(shapes[0]) != len(shapes[1]) or different:
+        raise ValueError(
+            "`first` and `second` must have the same size. "
+            f"Received: first.shape={shapes[0]}, second.shape={shapes[1]}"
+        )
+
+
+@register
+class ComposeDisplacements(keras.Operation):
+    """`compose_displacements` in a functional model."""
+
+    def call(self, first, second, data_format):
+        return compose_displacements(first, second, data_format=data_format)
+
+    def compute_output_spec(self, first, second, data_format):
+        for field, name in ((first, "first"), (second, "second")):
+            check_field(tuple(field.shape), name, data_format)
+        check_same_size(first, second)
+        batch = first.shape[0] if second.shape[0] == 1 else second.shape[0]
+        return keras.KerasTensor((batch, *second.shape[1:]), wide_dtype(first, second))
+
+
+@register
+class ResizeDisplacement(keras.Operation):
+    """`resize_displacement` in a functional model."""
+
+    def call(self, displacement, size, align_corners, data_format):
+        options = {"align_corners": align_corners, "data_format": data_format}
+        return resize_displacement(displacement, size, **options)
+
+    def compute_output_spec(self, displacement, size, align_corners, data_format):
+        shape = tuple(displacement.shape)
+        check_field(shape, "displacement", data_format)
+        size = as_size(size, "size", axes=(len(shape) - 2,))
+        last = data_format == "channels_last"
+        shape = (shape[0], *size, shape[-1]) if last else (*shape[:2], *size)
+        return keras.KerasTensor(shape, wide_dtype(displacement))
+
+
+@register
+class JacobianDeterminant(keras.Operation):
+    """`jacobian_determinant` in a functional model."""
+
+    def call(self, displacement, data_format):
+        return jacobian_determinant(displacement, data_format=data_format)
+
+    def compute_output_spec(self, displacement, data_format):
+        shape = tuple(displacement.shape)
+        check_field(shape, "displacement", data_format)
+        shape = shape[:-1] if data_format == "channels_last" else (shape[0], *shape[2:])
+        return keras.KerasTensor(shape, wide_dtype(displacement))
