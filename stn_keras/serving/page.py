@@ -73,14 +73,14 @@ def build(showcases):
         A `gradio.Blocks`.
     """
     first, handlers = showcases[0], Handlers(showcases)
+    names = list(handlers.showcases)
     with gr.Blocks(title="stn_keras", analytics_enabled=False, delete_cache=(60, 60)) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=3, min_width=320, elem_id="seen"):
                 result = gr.HTML(elem_id="result")
             with gr.Column(scale=2, min_width=320):
-                names = list(handlers.showcases)
-                model = gr.Radio(names, value=first.name, label="Model", visible=len(names) > 1)
+                model = gr.Radio(names, value=names[0], label="Model", visible=len(names) > 1)
                 number, file, invert, message, pad, parts = sources(first)
                 sliders = {
                     name: gr.Slider(low, high, getattr(Distortion, name), step=step, label=label)
@@ -95,12 +95,8 @@ def build(showcases):
             gr.on(events, function, inputs, outputs, trigger_mode="always_last", **options)
 
         shown = [visit, result]
-        on(
-            [page.load, *(x.change for x in amounts)],
-            handlers.show,
-            [model, visit, *amounts],
-            result,
-        )
+        events = [page.load, *(slider.change for slider in sliders.values())]
+        on(events, handlers.show, [model, visit, *amounts], result)
         on(number.input, handlers.choose, [model, number, *amounts], shown)
         on(file.upload, handlers.upload, [model, file, invert, visit, *amounts], [*shown, message])
         on(pad.input, handlers.draw, [model, pad, visit, *amounts], shown)
@@ -131,7 +127,10 @@ class Handlers:
     """What happens on the page; each method returns the values of what it changes."""
 
     def __init__(self, showcases):
-        self.showcases = {showcase.name: showcase for showcase in showcases}
+        paths = [showcase.path for showcase in showcases]
+        names = [path.resolve().parent.name for path in paths]
+        names = names if len({*names}) == len(names) else map(str, paths)
+        self.showcases = dict(zip(names, showcases, strict=False))
         self.lock = threading.Lock()  # for the time of a look, the model is changed
 
     def show(self, name, visit, *amounts):
@@ -146,8 +145,11 @@ class Handlers:
 
     def change(self, name, *amounts):
         tests, last, grey = parts_for(self.showcases[name])
-        parts = gr.Slider(maximum=last, value=0, visible=tests), gr.Checkbox(visible=grey)
-        parts += (gr.Accordion(visible=grey),)
+        parts = (
+            gr.Slider(maximum=last, value=0, visible=tests),
+            gr.Checkbox(visible=grey),
+            gr.Accordion(visible=grey),
+        )
         return *self.choose(name, 0, *amounts), *parts, ""
 
     def upload(self, name, path, invert, visit, *amounts):

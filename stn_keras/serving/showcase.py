@@ -91,8 +91,7 @@ class Showcase:
     """
 
     def __init__(self, path):
-        path = pathlib.Path(path)
-        self.name = path.resolve().parent.name
+        self.path = path = pathlib.Path(path)
         self.classifier = classifier_of(path)
         if not observe.transformers(self.classifier.model):
             raise ValueError(
