@@ -15,6 +15,17 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 SECONDS = 60  # to load the logs and draw a page
+# No sandbox, which Chromium refuses to root: it opens nothing but pages of this machine. The others
+# keep it from asking other hosts.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 
 
 @contextlib.contextmanager
@@ -42,8 +53,7 @@ def browsing(width=1150, height=1060):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # Without a sandbox, which Chromium refuses to root: it opens nothing but TensorBoard.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(1000 * SECONDS)
         yield page

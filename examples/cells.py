@@ -11,6 +11,8 @@ import contextlib
 import csv
 import fcntl
 import fnmatch
+import itertools
+import json
 import os
 import pathlib
 import shlex
@@ -23,7 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import colours, files
+from stn_keras import colours, files, observe, plots
 from stn_keras.data import distortions, pipeline
 from stn_keras.training import precision
 from stn_keras.training.runs import environment
@@ -32,7 +34,7 @@ from stn_keras.training.runs import environment
 VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002
 
 
-def main(module, description, folder, cells, train, arguments=None):
+def main(module, description, folder, cells, train, classes, arguments=None):
     """Trains the cells that the command line selects and whose files are missing, in order.
 
     Args:
@@ -40,8 +42,10 @@ def main(module, description, folder, cells, train, arguments=None):
         description: Description of the command.
         folder: Default folder of the files.
         cells: Dict from a cell's name to its settings, a dict with a `"seed"`.
-        train: Function from the settings, the path of the CSV file and a number of epochs (`None`
-            for the recipe's) to a dict of results.
+        train: Function from the settings, the path of the CSV file, a number of epochs (`None`
+            for the recipe's) and the folder to save the network to (or `None`) to a dict of
+            results.
+        classes: Names of the classes.
         arguments: The command line; `None` for `sys.argv`.
 
     Raises:
@@ -62,11 +66,15 @@ def main(module, description, folder, cells, train, arguments=None):
             keras.config.set_dtype_policy(precision.choose(args.precision))
             keras.utils.set_random_seed(cells[name]["seed"])
             start = time.perf_counter()
-            results = train(cells[name], path, args.epochs)
+            folder = args.models / name if args.models else None
+            results = train(cells[name], path, args.epochs, folder)
             seconds = round(time.perf_counter() - start, 1)
             row = {"cell": name, **cells[name], **results, "seconds": seconds}
             command = {"threads": args.threads, "command": shlex.join(args.command)}
-            write(path, {**row, **command, **environment()})
+            row |= {**command, **environment()}
+            if folder:
+                write_settings(folder / "config.json", {**row, "classes": classes})
+            write(path, row)
 
 
 def choose(cells, patterns):
@@ -89,11 +97,14 @@ def claim(path):
         yield path if free else None
 
 
-def train(model, optimizer, data, distortion, *, epochs, batch_size, seed, **augmentation):
+def train(
+    model, optimizer, data, distortion, folder=None, *, epochs, batch_size, seed, **augmentation
+):
     """Trains on distorted images without the held-out ones; returns the errors in %.
 
     `data` is `(images, labels), (held_out, labels), (test_images, labels)`. The last two are
-    distorted once, the training images anew in every epoch.
+    distorted once, the training images anew in every epoch. The network and its history are saved
+    to `folder`, if there is one.
     """
     training, held_out, test = data
     steps = -(-len(training[0]) // batch_size)
@@ -110,8 +121,11 @@ def train(model, optimizer, data, distortion, *, epochs, batch_size, seed, **aug
         epochs=epochs,
         steps_per_epoch=steps,
         shuffle=False,  # the batches are shuffled already
+        validation_data=evaluation(*held_out) if folder else None,
         verbose=2,
     ).history
+    if folder:
+        save_run(folder, model, history, test[0][:8])
     return {
         "test_error": error(model, *test),
         "validation_error": error(model, *held_out),
@@ -134,13 +148,31 @@ def split(data, held_out, distortion):
     )
 
 
+def evaluation(images, labels):
+    return pipeline.evaluation_batches(images, labels, batch_size=500)
+
+
 def error(model, images, labels):
-    batches = pipeline.evaluation_batches(images, labels, batch_size=500)
+    batches = evaluation(images, labels)
     return percent_wrong(model.evaluate(batches, verbose=0, return_dict=True)["accuracy"])
 
 
 def percent_wrong(accuracy):
     return round(100 * (1 - accuracy), 3)
+
+
+def save_run(folder, model, history, images):
+    """Writes what a run of `train.py` does: the network, its history and the figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.replacing(folder / "last.keras") as path:
+        model.save(path)
+    with files.replacing(folder / "history.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *history])
+        writer.writerows(zip(itertools.count(), *history.values()))
+    plots.save(plots.curves({folder.name: history}), folder / "curves.png")
+    for figure in observe.draw(model, images).values():
+        plots.save(figure, folder / "warps.png")
 
 
 def save_pictures(path, model, images, labels):
@@ -175,6 +207,11 @@ def write(path, row):
         writer.writerow(row)
 
 
+def write_settings(path, settings):
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 def parse(module, description, folder, arguments):
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -184,6 +221,9 @@ def parse(module, description, folder, arguments):
     parser.add_argument("--threads", type=int, help="of TensorFlow; default: one per core")
     parser.add_argument("--precision", choices=precision.CHOICES, default="auto")
     parser.add_argument("--output-dir", type=pathlib.Path, default=folder)
+    parser.add_argument(
+        "--models", type=pathlib.Path, metavar="FOLDER", help="save each cell's network here, too"
+    )
     args = parser.parse_args(arguments)
     args.command = ["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]
     return args

@@ -55,7 +55,7 @@ def build(variant):
     return model
 
 
-def train(cell, path, epochs):
+def train(cell, path, epochs, folder):
     """Trains one cell's network; returns its errors in % and what it was trained with."""
     data = cells.split(cifar10.load(), HELD_OUT, cell["distortion"])
     model = build(cell["model"])
@@ -64,6 +64,7 @@ def train(cell, path, epochs):
         RECIPE.optimizer,
         data,
         cell["distortion"],
+        folder,
         epochs=epochs or EPOCHS,
         batch_size=RECIPE.batch_size,
         seed=cell["seed"],
@@ -76,7 +77,8 @@ def train(cell, path, epochs):
 
 def main(arguments=None):
     description = "Train the CIFAR-10 network and its variants on distorted images."
-    cells.main("examples.distorted_cifar10", description, FOLDER, table(), train, arguments)
+    names = cifar10.CLASS_NAMES
+    cells.main("examples.distorted_cifar10", description, FOLDER, table(), train, names, arguments)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 trains one network for each model, distortion and seed, and writes its test error and settings to
 `results/distorted_mnist/<cell>.csv`. Cells whose files exist are skipped. A cell is named
 `<model>-<distortion>-<seed>`; `--cells "cnn-*" "st-cnn-affine-R-0"` selects cells. Several
-processes share the work; start one per core with `--threads 1`. `python -m results.distorted` makes
-the tables and figures.
+processes share the work; start one per core with `--threads 1`. `--models FOLDER` also saves each
+network with its settings, history and figures to `FOLDER/<cell>/`. `python -m results.distorted`
+makes the tables and figures.
 
 The last 5,000 training images are held out; the settings were chosen on them.
 """
@@ -61,7 +62,7 @@ def table():
     return found
 
 
-def train(cell, path, epochs):
+def train(cell, path, epochs, folder):
     """Trains one cell's network; returns its errors in % and what it was trained with."""
     distortion = cell["distortion"]
     data = cells.split(mnist.load(), HELD_OUT, distortion)
@@ -73,6 +74,7 @@ def train(cell, path, epochs):
         functools.partial(optimizer, peak),
         data,
         distortion,
+        folder,
         epochs=epochs or EPOCHS[cell["classifier"]][distortion],
         batch_size=BATCH_SIZE,
         seed=cell["seed"],
@@ -90,7 +92,8 @@ def optimizer(peak, steps):
 
 def main(arguments=None):
     description = "Train the networks of the distorted-MNIST table."
-    cells.main("examples.distorted_mnist", description, FOLDER, table(), train, arguments)
+    names = mnist.CLASS_NAMES
+    cells.main("examples.distorted_mnist", description, FOLDER, table(), train, names, arguments)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,15 @@ def predict(args):
     return list(complaints(sources, unreadable))
 
 
+def demo(args):
+    try:
+        from stn_keras.serving import demo
+    except ImportError as error:
+        raise ValueError(f'{error}; pip install ".[demo]"') from error
+    demo.serve(args.models, args.port)
+    return []
+
+
 def complaints(sources, unreadable):
     """Of each picture named that can't be read, and of each folder without one that can."""
     for path, found in sources.items():
@@ -144,6 +153,17 @@ def parse(arguments):
         default=pathlib.Path(),
         help="for the drawings of the warps; default: the current folder",
     )
+
+    command = commands.add_parser("demo", help="a local page: distort pictures, watch the warps")
+    command.set_defaults(command=demo)
+    command.add_argument(
+        "models",
+        type=pathlib.Path,
+        nargs="*",
+        metavar="MODEL",
+        help="a .keras file with spatial transformers; default: those in saved_models/",
+    )
+    command.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     args = parser.parse_args(arguments)
     if getattr(args, "quantize", None) and args.format != "litert":
         parser.error(f"--quantize is for --format litert, not {args.format}")

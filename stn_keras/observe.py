@@ -141,11 +141,16 @@ def observe(model, images):
         Dict from the names of `transformers` to a `Sight` for each call, in the order of the calls;
         the second call of a transformer is named `"transformer.2"`.
     """
+    return watch(model, images)[1]
+
+
+def watch(model, images):
+    """The output of a model, and what `observe` returns, from one call."""
     if not model.built:
         model(images, training=False)  # PyTorch runs the layers once more to build them
     layers = transformers(model)
     with _recording(layers) as calls:
-        model(images, training=False)
+        output = model(images, training=False)
     if layers and not calls:
         warnings.warn(
             f"The model calls its spatial transformers {list(layers)} in a compiled loop or not at "
@@ -155,7 +160,7 @@ def observe(model, images):
     seen: dict[str, Sight] = {}
     for name, layer, received, warped in calls:
         seen[_unique(name, seen)] = _see(layer, received, warped)
-    return seen
+    return output, seen
 
 
 @contextlib.contextmanager
@@ -226,9 +231,17 @@ def draw(model, images):
 
 def figures(seen, images):
     """Figures by name, drawn from what `observe(model, images)` returned."""
-    known, drawn = colours.pictures(images, SHOWN), {}
-    for name, sight in seen.items():
-        shown, warped = colours.in_colour(sight, known) or colours.scaled(sight)
-        grid, align_corners = sight.grid, sight.layer.align_corners
-        drawn[name] = plots.warps(shown, warped, grid, align_corners=align_corners)
-    return drawn
+    return {
+        name: plots.warps(shown, warped, sight.grid, align_corners=sight.layer.align_corners)
+        for name, (sight, shown, warped) in pictures(seen, images).items()
+    }
+
+
+def pictures(seen, images):
+    """What `observe(model, images)` returned, each `Sight` with its images and its warped images in
+    the colours of `images`, uint8 `(batch, height, width, 1 or 3)`."""
+    known = colours.pictures(images, SHOWN)
+    return {
+        name: (sight, *(colours.in_colour(sight, known) or colours.scaled(sight)))
+        for name, sight in seen.items()
+    }

@@ -19,6 +19,7 @@ else:
         f"test_{name}.py"
         for name in (
             "cifar10",
+            "demo",
             "distorted",
             "distortions",
             "distribute",
@@ -33,6 +34,7 @@ else:
             "recipes",
             "resume",
             "several_machines",
+            "showcase",
             "splits",
             "tensorboard",
             "train",

@@ -2,13 +2,16 @@
 
 import csv
 import fcntl
+import json
 
+import keras
 import numpy as np
 import pytest
 
 from examples import cells, distorted_cifar10, distorted_mnist
 from results import distorted
 from stn_keras.data import cifar10, mnist
+from stn_keras.training import history
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +48,7 @@ def read(path):
 
 def run(module, folder, *names):
     flags = ["--epochs", "1", "--precision", "float32", "--output-dir", str(folder)]
+    flags += ["--models", str(folder / "models")]
     module.main([*flags, "--cells", *names])
     return {path.stem: read(path) for path in folder.glob("*.csv")}
 
@@ -74,9 +78,25 @@ def test_a_cell_is_trained_once_and_says_how(tiny, tmp_path, capsys):
     assert pictures["warped"].shape == (8, 28, 28, 1)
     assert pictures["mean_images"].shape == (2, 60, 60, 1)
     assert np.ptp(pictures["images"]) == 255
+    check_saved(tmp_path / "models" / "st-fcn-affine-TC-0", row)
     capsys.readouterr()
     assert run(distorted_mnist, tmp_path, "fcn-R-1", "st-fcn-affine-TC-*0") == rows
     assert capsys.readouterr().out == ""
+
+
+def check_saved(folder, row):
+    """What `--models` writes is a run's folder; its model has the error of the cell's row."""
+    names = ["config.json", "curves.png", "history.csv", "last.keras", "warps.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    settings = json.loads((folder / "config.json").read_text())
+    for name in ("cell", "seed", "test_error", "command", "keras"):
+        assert str(settings[name]) == row[name]
+    assert settings["classes"] == [str(digit) for digit in range(10)]
+    assert history.read(folder / "history.csv").keys() >= {"epoch", "loss", "val_accuracy"}
+    images, labels = cells.split(mnist.load(), 16, "TC")[2]
+    found = keras.models.load_model(folder / "last.keras").predict(images, verbose=0)
+    error = 100 * np.mean(found.argmax(axis=1) != labels)
+    assert error == pytest.approx(settings["test_error"], abs=1e-3)
 
 
 def test_a_seed_repeats_a_cell(tiny, tmp_path):

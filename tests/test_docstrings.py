@@ -39,11 +39,14 @@ MODULES = (
     "serving.saved",
     "serving.predict",
     "serving.export",
+    "serving.showcase",
+    "serving.view",
     "data.cifar10",
     "data.mnist",
     "data.pictures",
     "data.pipeline",
     "data.distortions",
+    "data.poses",
 )
 
 
@@ -133,7 +136,7 @@ def test_the_reference_shows_a_layer_s_own_arguments():
 @public
 def test_functions_say_what_they_return(module, name):
     thing = getattr(module, name)
-    writes = ("cut", "save", "write_graph", "write_settings")
+    writes = ("compact", "cut", "save", "write_graph", "write_settings")
     if inspect.isfunction(thing) and name not in writes:
         assert re.search(r"^ +(Returns|Yields):\n +\S", thing.__doc__, re.MULTILINE)
 

@@ -11,8 +11,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import geometry, transforms
+from stn_keras import transforms
 from stn_keras.data import pipeline
+from stn_keras.data.poses import lay
 from stn_keras.sampling import grid_sample
 
 __all__ = ["distort", "fixed", "training_batches"]
@@ -145,16 +146,26 @@ def bend(images, seed):
 
 def translate_clutter(images, seed):
     """TC: translation on a 60×60 canvas, and six 6×6 patches of other images of the batch."""
-    canvas, patch, count = 60, 6, 6
+    canvas = 60
     batch, side = tf.shape(images)[0], images.shape[1]
-    place, source, cut, spot = split(seed, 4)
+    place, *rest = split(seed, 4)
     corner = corners(place, [batch, 2], canvas - side)
     shift = tf.cast(corner, "float32") - (canvas - side) / 2
     still = tf.zeros([batch])
-    canvases = lay(images, canvas, still, tf.ones_like(still), shift)
+    return clutter(lay(images, canvas, still, tf.ones_like(still), shift), images, rest)
 
-    others = tf.random.stateless_uniform([batch, count], source, 1, tf.maximum(batch, 2), "int32")
-    others = (tf.range(batch)[:, None] + others) % batch
+
+def clutter(canvases, images, seeds, count=6, patch=6):
+    """Puts `count` square patches of other images, `patch` pixels wide, on each canvas.
+
+    `images` begin with those on the canvases. `seeds` are three: of the images that patches come
+    from, of the patches and of their places. Where a canvas is brighter, it stays.
+    """
+    source, cut, spot = seeds
+    batch, total = tf.shape(canvases)[0], tf.shape(images)[0]
+    side, canvas = (min(x.shape[1:3]) for x in (images, canvases))
+    others = tf.random.stateless_uniform([batch, count], source, 1, tf.maximum(total, 2), "int32")
+    others = (tf.range(batch)[:, None] + others) % total
     cuts = corners(cut, [batch, count, 2], side - patch)
     patches = tf.gather_nd(images, window(others, cuts, patch))
     owners = tf.repeat(tf.range(batch)[:, None], count, axis=1)
@@ -169,16 +180,6 @@ DISTORTIONS = {
     "E": bend,
     "TC": translate_clutter,
 }
-
-
-def lay(images, canvas, angle, scale, shift):
-    """Rotates and scales square images and places them `shift` pixels off a canvas's centre."""
-    unit = canvas / images.shape[1]
-    still = tf.zeros_like(angle)
-    turned = transforms.Similarity().matrix(tf.stack([angle, unit / scale, still, still], axis=1))
-    moved = transforms.Translation().matrix(-shift * 2 / canvas)
-    theta = transforms.Affine().from_matrix(geometry.compose(turned, moved))
-    return grid_sample(images, geometry.affine_grid(theta, (canvas, canvas)))
 
 
 def spline(images, seed, deviation):

@@ -5,7 +5,9 @@ import numpy as np
 from stn_keras.data import mirror, prepared
 from stn_keras.data.mirror import DataError
 
-__all__ = ["DataError", "load"]
+__all__ = ["CLASS_NAMES", "DataError", "load"]
+
+CLASS_NAMES = tuple("0123456789")
 
 
 def load(data_dir=None):

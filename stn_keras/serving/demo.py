@@ -1,0 +1,84 @@
+"""Serves the page of `stn_keras.serving.page` to this machine alone.
+
+It needs Gradio, `pip install ".[demo]"`, and the TensorFlow backend. The page loads nothing from
+other hosts, and uploaded files are deleted once they are read.
+"""
+
+import os
+import tempfile
+import threading
+
+import keras
+from starlette.middleware import Middleware
+
+from stn_keras.serving import page
+from stn_keras.serving.showcase import Distortion, Showcase
+
+__all__ = ["SHIPPED", "serve"]
+
+SHIPPED = ("saved_models/mnist_rts/last.keras", "saved_models/cifar10/best.keras")
+# What browsers let the page load: its own files only.
+POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'"
+
+
+def serve(paths=(), port=None):
+    """Serves the page at 127.0.0.1 until Ctrl-C, and opens it in the browser.
+
+    Example:
+
+    >>> serve(["run/best.keras"], port=8000)  # doctest: +SKIP
+
+    Args:
+        paths: Paths of `.keras` files with spatial transformers; none for the two models in the
+            repository's `saved_models/`.
+        port: Port to listen on; `None` for the first free one from 7860 on.
+
+    Raises:
+        ValueError: if the backend is not TensorFlow, or as for `Showcase`.
+        OSError: if the port is taken.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "The page needs the TensorFlow backend, on which the pictures are distorted. Received: "
+            f"KERAS_BACKEND={keras.backend.backend()}"
+        )
+    showcases = [Showcase(path) for path in paths or SHIPPED]
+    for showcase in showcases:  # the first call compiles
+        showcase.look(page.example(showcase).picture, Distortion(rotation=1, clutter=1))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
+        app = page.build(showcases)
+        _, address, _ = app.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=False,
+            inbrowser=True,
+            quiet=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            max_file_size=page.MOST_BYTES,
+            footer_links=[],
+            theme=page.THEME,
+            css=page.STYLE,
+            app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
+        )
+        print(f"{address} shows the page; Ctrl-C ends it", flush=True)
+        try:
+            threading.Event().wait()
+        finally:
+            app.close(verbose=False)
+
+
+class OwnFilesOnly:
+    """Adds `POLICY` to every answer of a web application."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def sending(message):
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"content-security-policy", POLICY.encode()))
+            await send(message)
+
+        await self.app(scope, receive, sending)

@@ -1,0 +1,185 @@
+"""The page of `python -m stn_keras demo`: sliders distort a picture, and a model looks at it."""
+
+import os
+import pathlib
+import threading
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads all of these when it is imported
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_OFFLINE"] = "1"
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from stn_keras.data.pictures import PictureError
+from stn_keras.serving import sketch, view
+from stn_keras.serving.showcase import Distortion
+
+__all__ = ["build"]
+
+MOST_BYTES, MOST_PIXELS = 10_000_000, 20_000_000  # of an uploaded picture
+INTRODUCTION = """# What a spatial transformer looks at
+Distort the picture with the sliders. The yellow outline is the region that the transformer samples;
+the dot marks the corner that becomes the upper left one."""
+SLIDERS = {  # of each field of `Distortion`: minimum, maximum, step, label
+    "rotation": (-90, 90, 1, "Rotation (°)"),
+    "scale": (0.5, 1.5, 0.01, "Scale"),
+    "shift_x": (-30, 30, 1, "Shift right (%)"),
+    "shift_y": (-30, 30, 1, "Shift down (%)"),
+    "perspective": (-0.6, 0.6, 0.02, "Perspective"),
+    "clutter": (0, 12, 1, "Clutter (patches)"),
+}
+STYLE = (
+    view.STYLE
+    + """
+footer { display: none !important; }
+.alert { color: #b00020; }
+#message:not(:has(p)) { display: none; }
+:is(input, button):focus-visible { outline: 3px solid #0072b2 !important; outline-offset: 2px; }
+@media (max-width: 700px) and (min-height: 780px) {  /* the picture stays above the sliders */
+  #seen { position: sticky; top: 0; z-index: 5; background: var(--body-background-fill); }
+}
+"""
+)
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # no downloads
+THEME = gr.themes.Default(primary_hue="blue", **FONTS)
+
+
+class Visit:
+    """What one page shows: a picture and, if it is a test image, the number of its class."""
+
+    def __init__(self, picture=None, label=None):
+        self.picture, self.label = picture, label
+
+
+def example(showcase, number=0):
+    """A test image, or where there are none a grey picture."""
+    if len(showcase.images):
+        return Visit(showcase.images[number], int(showcase.labels[number]))
+    return Visit(np.full((*(showcase.picture_size or (64, 64)), showcase.channels), 128, "uint8"))
+
+
+def build(showcases):
+    """Builds the page.
+
+    Example:
+
+    >>> page = build([Showcase("run/best.keras")])  # doctest: +SKIP
+
+    Args:
+        showcases: List of `Showcase`s, which the page offers; it begins with the first.
+
+    Returns:
+        A `gradio.Blocks`.
+    """
+    first, handlers = showcases[0], Handlers(showcases)
+    names = list(handlers.showcases)
+    with gr.Blocks(title="stn_keras", analytics_enabled=False, delete_cache=(60, 60)) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320, elem_id="seen"):
+                result = gr.HTML(elem_id="result")
+            with gr.Column(scale=2, min_width=320):
+                model = gr.Radio(names, value=names[0], label="Model", visible=len(names) > 1)
+                number, file, invert, message, pad, parts = sources(first)
+                sliders = {
+                    name: gr.Slider(low, high, getattr(Distortion, name), step=step, label=label)
+                    for name, (low, high, step, label) in SLIDERS.items()
+                }
+                reset = gr.Button("Undo the distortion", size="sm")
+        visit = gr.State(example(first))
+        amounts = list(sliders.values())
+
+        def on(events, function, inputs, outputs):
+            options = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+            gr.on(events, function, inputs, outputs, trigger_mode="always_last", **options)
+
+        shown = [visit, result]
+        events = [page.load, *(slider.change for slider in sliders.values())]
+        on(events, handlers.show, [model, visit, *amounts], result)
+        on(number.input, handlers.choose, [model, number, *amounts], shown)
+        on(file.upload, handlers.upload, [model, file, invert, visit, *amounts], [*shown, message])
+        on(pad.input, handlers.draw, [model, pad, visit, *amounts], shown)
+        on(model.change, handlers.change, [model, *amounts], [*shown, *parts, message])
+        on(reset.click, lambda: [getattr(Distortion, name) for name in SLIDERS], None, amounts)
+    return page
+
+
+def sources(first):
+    """The parts that choose the picture; last, those that depend on the model."""
+    tests, last, grey = parts_for(first)
+    number = gr.Slider(0, last, 0, step=1, label="Number of the test image", visible=tests)
+    with gr.Row():
+        file = gr.UploadButton("Upload a picture", file_types=["image"], size="sm")
+        invert = gr.Checkbox(label="Dark ink on light paper", visible=grey)
+    message = gr.HTML(elem_id="message")
+    with gr.Accordion("Draw a digit", open=False, visible=grey) as drawing:
+        pad = gr.HTML("", html_template=sketch.HTML, js_on_load=sketch.SCRIPT)
+    return number, file, invert, message, pad, [number, invert, drawing]
+
+
+def parts_for(showcase):
+    """Whether there are test images, the number of the last, and whether images are grey."""
+    return len(showcase.images) > 0, max(1, len(showcase.images) - 1), showcase.channels == 1
+
+
+class Handlers:
+    """What happens on the page; each method returns the values of what it changes."""
+
+    def __init__(self, showcases):
+        paths = [showcase.path for showcase in showcases]
+        names = [path.resolve().parent.name for path in paths]
+        names = names if len({*names}) == len(names) else map(str, paths)
+        self.showcases = dict(zip(names, showcases, strict=False))
+        self.lock = threading.Lock()  # for the time of a look, the model is changed
+
+    def show(self, name, visit, *amounts):
+        showcase = self.showcases[name]
+        with self.lock:
+            look = showcase.look(visit.picture, Distortion(*amounts))
+        return view.draw(look, showcase.classifier.classes, visit.label)
+
+    def choose(self, name, number, *amounts):
+        visit = example(self.showcases[name], int(number))
+        return visit, self.show(name, visit, *amounts)
+
+    def change(self, name, *amounts):
+        tests, last, grey = parts_for(self.showcases[name])
+        parts = (
+            gr.Slider(maximum=last, value=0, visible=tests),
+            gr.Checkbox(visible=grey),
+            gr.Accordion(visible=grey),
+        )
+        return *self.choose(name, 0, *amounts), *parts, ""
+
+    def upload(self, name, path, invert, visit, *amounts):
+        try:
+            picture = read(self.showcases[name], path)
+        except PictureError as error:
+            alert = f'<p class="alert" role="alert">{error}</p>'
+            return visit, self.show(name, visit, *amounts), alert
+        visit = Visit(255 - picture if invert else picture)
+        return visit, self.show(name, visit, *amounts), ""
+
+    def draw(self, name, address, visit, *amounts):
+        picture = sketch.picture(address, self.showcases[name].picture_size or (28, 28))
+        visit = visit if picture is None else Visit(picture)
+        return visit, self.show(name, visit, *amounts)
+
+
+def read(showcase, path):
+    """An uploaded picture, whose file is deleted; raises `PictureError` with a sentence."""
+    try:
+        with Image.open(path) as file:
+            pixels = file.width * file.height
+        picture = showcase.read(path) if pixels <= MOST_PIXELS else None
+    except Exception as error:  # Pillow raises many types
+        raise PictureError("This file can't be read as a picture; choose another one.") from error
+    finally:
+        pathlib.Path(path).unlink(missing_ok=True)
+    if picture is None:
+        raise PictureError(
+            f"This picture has {pixels / 1e6:.0f} million pixels; choose one of at most "
+            f"{MOST_PIXELS / 1e6:.0f} million."
+        )
+    return picture

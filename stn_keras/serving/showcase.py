@@ -1,0 +1,177 @@
+"""A classifier beside pictures to try it on: distorts a picture and looks at what happens to it."""
+
+import dataclasses
+import math
+import pathlib
+import zipfile
+
+import numpy as np
+
+from stn_keras import observe
+from stn_keras.data import distortions, pictures, poses
+from stn_keras.files import FileError
+from stn_keras.serving import inputs, predict, saved
+
+__all__ = ["Distortion", "Showcase"]
+
+MOST_PIXELS = 256  # along the longer side of pictures for a model of open size
+
+
+@dataclasses.dataclass(frozen=True)
+class Distortion:
+    """Amounts by which a picture is distorted; the default leaves it as it is.
+
+    Example:
+
+    >>> Distortion(rotation=30, clutter=2).rotation
+    30
+
+    Args:
+        rotation: In degrees, clockwise.
+        scale: Factor of the size.
+        shift_x: In percent of the canvas's width, to the right.
+        shift_y: In percent of the canvas's height, down.
+        perspective: `tilt` of `data.poses.pose`, above −1 and below 1.
+        clutter: Number of patches of other pictures.
+    """
+
+    rotation: float = 0
+    scale: float = 1
+    shift_x: float = 0
+    shift_y: float = 0
+    perspective: float = 0
+    clutter: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What a classifier made of a distorted picture.
+
+    Args:
+        probabilities: `(classes,)`.
+        plain: The same of the classifier without a transformer; `None` if there is none.
+        warps: Dict from names of transformers to `(Sight, image, warped)`: the `observe.Sight`, and
+            its first image and warped image, uint8 `(height, width, 1 or 3)`.
+
+    Example:
+
+    >>> model.save("best.keras")
+    >>> look = Showcase("best.keras").look(images[0], Distortion(rotation=30))
+    >>> sight, image, warped = look.warps["transformer"]
+    >>> image.shape, warped.shape
+    ((32, 32, 3), (32, 32, 3))
+    """
+
+    probabilities: np.ndarray
+    plain: np.ndarray | None
+    warps: dict
+
+
+class Showcase:
+    """A saved classifier with spatial transformers, and what lies beside it.
+
+    In the model's folder there may be `config.json` with the names of the classes, `plain.keras`
+    with the same classifier without a transformer, and `test_images.npz` with arrays `images`,
+    uint8 `(n, height, width, channels)`, and `labels`, `(n,)`.
+
+    Example:
+
+    >>> model.save("best.keras")
+    >>> showcase = Showcase("best.keras")
+    >>> showcase.look(images[0], Distortion(rotation=30)).probabilities.shape
+    (10,)
+
+    Args:
+        path: Path of the model, a `.keras` file, which is loaded in safe mode.
+
+    Raises:
+        ValueError: if the model is no image classifier, has no `SpatialTransformer`, or a file
+            beside it does not fit it.
+        saved.LoadError: if a model can't be loaded.
+    """
+
+    def __init__(self, path):
+        self.path = path = pathlib.Path(path)
+        self.classifier = classifier_of(path)
+        if not observe.transformers(self.classifier.model):
+            raise ValueError(
+                f"{path} has no SpatialTransformer layer, so there is no warp to show; give "
+                "another model"
+            )
+        beside = path.with_name("plain.keras")
+        self.plain = classifier_of(beside) if beside.exists() and beside != path else None
+        self.shape = tuple(self.classifier.model.inputs[0].shape)
+        self.channels = self.shape[inputs.channel_axis(self.shape)]
+        self.images, self.labels = images_of(path.with_name("test_images.npz"), self.channels)
+        size = inputs.size_of(self.shape)
+        self.canvas = None if None in size else size
+
+    @property
+    def picture_size(self):
+        """The `(height, width)` of a picture on the canvas; `None` if the model takes any size."""
+        return self.images.shape[1:3] if len(self.images) else self.canvas
+
+    def read(self, path):
+        """Reads a picture as uint8 `(height, width, channels)`; raises `pictures.PictureError`."""
+        if self.picture_size is not None:
+            return pictures.read(path, self.picture_size, self.channels)
+        picture = pictures.read(path, None, self.channels)
+        factor = MOST_PIXELS / max(picture.shape[:2])
+        if factor >= 1:
+            return picture
+        size = tuple(max(1, round(factor * length)) for length in picture.shape[:2])
+        return pictures.read(path, size, self.channels)
+
+    def distort(self, picture, distortion=Distortion()):
+        """A distorted picture on the model's canvas, uint8 `(height, width, channels)`."""
+        canvas = self.canvas or picture.shape[:2]
+        shift = (distortion.shift_x * canvas[1] / 100, distortion.shift_y * canvas[0] / 100)
+        posed = poses.pose(
+            picture[np.newaxis],
+            canvas,
+            angle=math.radians(distortion.rotation),
+            scale=distortion.scale,
+            shift=shift,
+            tilt=distortion.perspective,
+        )
+        if distortion.clutter:
+            others = self.images[:16] if len(self.images) else picture[np.newaxis]
+            sources = np.concatenate([picture[np.newaxis], others]).astype("float32")
+            seeds = [(seed, 0) for seed in range(3)]
+            patch = max(1, min(canvas) // 7)
+            posed = distortions.clutter(posed, sources, seeds, distortion.clutter, patch)
+        return np.clip(np.round(posed[0]), 0, 255).astype("uint8")
+
+    def look(self, picture, distortion=Distortion()):
+        """Distorts a picture, uint8 `(height, width, channels)`, and returns a `Look` at it."""
+        pixels = self.distort(picture, distortion)[np.newaxis]
+        batch = np.moveaxis(pixels.astype("float32"), -1, inputs.channel_axis(self.shape))
+        probabilities, seen = self.classifier.look(batch)
+        plain = None if self.plain is None else self.plain.probabilities(batch)[0]
+        warps = {
+            name: (sight, image[0], warped[0])
+            for name, (sight, image, warped) in observe.pictures(seen, pixels).items()
+        }
+        return Look(probabilities[0], plain, warps)
+
+
+def classifier_of(path):
+    """The `predict.Classifier` of a `.keras` file, with the names of its classes."""
+    classifier = predict.Classifier(saved.load(path))
+    names = predict.class_names(path, len(classifier.classes))
+    classifier.classes = names or classifier.classes
+    return classifier
+
+
+def images_of(path, channels):
+    """The arrays `images` and `labels` of a file; empty if it does not exist."""
+    try:
+        with np.load(path) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except FileNotFoundError:
+        return np.zeros((0, 1, 1, channels), "uint8"), np.zeros(0, int)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FileError(f"{path} is damaged; restore it or delete it") from error
+    if images.dtype != np.uint8 or images.shape[3:] != (channels,) or len(images) != len(labels):
+        raise FileError(f"{path} has no test images for the model beside it; move it away")
+    return images, labels
