@@ -287,6 +287,9 @@ finally:
         (["--precision", "foo"], "'auto', 'float32', 'mixed_bfloat16', 'mixed_float16'"),
         (["--resume"], "--run NAME"),
         (["--image-size", "64"], "--image-size is for --images"),
+        (["--run", "a/b"], "--run is a name, not a path"),
+        (["--run", "/a"], "--run is a name, not a path"),
+        (["--run", ".."], "--run is a name, not a path"),
     ],
     ids=" ".join,
 )
