@@ -1,4 +1,4 @@
-"""Distance of warps from the identity, share of samples outside the image, and NaN parameters.
+"""Distance of warps from the identity and from each other, samples outside, NaN parameters.
 
 The measures are functions of `theta`, and Keras metrics for models with `theta` among their
 outputs. They evaluate the transform on a regular grid of output points, so the values of different
@@ -12,14 +12,17 @@ from keras import ops
 
 from stn_keras import transforms
 from stn_keras.arguments import as_size
+from stn_keras.spread import WarpSpread, warp_spread
 
 __all__ = [
     "IdentityDistance",
     "NonfiniteShare",
     "OutsideShare",
+    "WarpSpread",
     "identity_distance",
     "nonfinite_share",
     "outside_share",
+    "warp_spread",
 ]
 
 SIZE = (32, 32)
