@@ -23,7 +23,7 @@ EVALUATED = 500  # images a batch
 def train(flags):
     import keras
 
-    from stn_keras import plots
+    from stn_keras import observe, plots
     from stn_keras.data import pipeline
     from stn_keras.training import (
         callbacks,
@@ -121,10 +121,11 @@ def train(flags):
         {run.name: results}, evaluation=("val", "test"), note=messages.loss_note(recipe)
     )
     plots.save(figure, run.folder / "curves.png")
-    for figure in callbacks.draw(model, data.shown[:8]).values():
+    seen = observe.observe(model, data.shown[:256])
+    for figure in observe.figures(seen, data.shown[:8]).values():
         plots.save(figure, run.folder / "warps.png")
     run.finish()
-    messages.print_result(flags, data, results, run.folder)
+    messages.print_result(flags, data, results, run.folder, seen)
 
 
 def main(arguments=None):

@@ -41,6 +41,11 @@ def parse(arguments, **defaults):
         parser.error(
             "--image-size is for --images; a run on those is resumed with the same --images"
         )
+    if flags.run == ".." or flags.run and flags.run != pathlib.Path(flags.run).name:
+        parser.error(
+            "--run is a name, not a path; choose the folders with --output-dir and --log-dir. "
+            f"Received: {flags.run!r}"
+        )
     flags.run = flags.run or f"{flags.recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     flags.arguments = arguments
     return flags

@@ -68,15 +68,22 @@ def card(page, tag):
     return found
 
 
+def around(boxes, margin=16):
+    """The rectangle that holds all boxes."""
+    left, top = (min(box[side] for box in boxes) - margin for side in "xy")
+    right = max(box["x"] + box["width"] for box in boxes) + margin
+    bottom = max(box["y"] + box["height"] for box in boxes) + margin
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
+
+
 def main(log_dir):
     tags = "epoch_accuracy", "outside_mean", "scale_x_mean", "warps"
     with serving(log_dir) as address, browsing() as page:
         page.goto(f"{address}?tagFilter={'|'.join(tags)}#timeseries")
         page.get_by_label("Close side pane").click()
-        for tag in tags:
-            card(page, tag)
+        cards = [card(page, tag) for tag in tags]
         page.wait_for_timeout(3000)  # curves are redrawn
-        page.screenshot(path=PICTURE)
+        page.screenshot(path=PICTURE, clip=around([found.bounding_box() for found in cards]))
 
 
 if __name__ == "__main__":

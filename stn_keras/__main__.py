@@ -36,12 +36,13 @@ def load_keras():
     """Imports what every command needs, without the messages of what is loaded with it."""
     with quiet():
         import keras
+        from absl import logging as absl_logging
 
         if not hasattr(stn_keras, "SpatialTransformer"):
             importlib.reload(stn_keras)  # registers every class that a saved model may hold
         keras.ops.zeros(())  # looks for GPUs
-    for name in ("absl", "tensorflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)  # the level that Keras's export returns to
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def export_model(args):
@@ -118,8 +119,14 @@ def complaints(sources, unreadable):
             yield f"{path} has no picture that can be read; name another folder, or the pictures"
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """Exits with a one-line message; argparse would print the usage first."""
+        self.exit(2, f"stn_keras: {message} ({self.prog} --help explains all)\n")
+
+
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="python -m stn_keras", description="Use a saved model.")
+    parser = Parser(prog="python -m stn_keras", description="Use a saved model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("export", help="write it for a runtime without Keras")

@@ -1,4 +1,4 @@
-"""Distance of warps from the identity, share of samples outside, NaN parameters, and folds.
+"""Measures of warps: distances, samples outside the image, NaN parameters, folds.
 
 The measures are functions of `theta`, and Keras metrics for models with `theta` among their
 outputs. They evaluate the transform on a regular grid of output points, so the values of different
@@ -14,15 +14,18 @@ from stn_keras import transforms
 from stn_keras.arguments import as_size
 from stn_keras.folds import FoldedShare
 from stn_keras.images import mean_over_points
+from stn_keras.spread import WarpSpread, warp_spread
 
 __all__ = [
     "FoldedShare",
     "IdentityDistance",
     "NonfiniteShare",
     "OutsideShare",
+    "WarpSpread",
     "identity_distance",
     "nonfinite_share",
     "outside_share",
+    "warp_spread",
 ]
 
 SIZE = (32, 32)

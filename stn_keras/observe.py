@@ -12,6 +12,7 @@ from stn_keras import colours, plots
 from stn_keras.layers import SpatialTransformer, images_of
 from stn_keras.metrics import nonfinite_share, share_outside
 from stn_keras.sampling import to_channels_last
+from stn_keras.spread import corner_shifts, spread_of
 
 __all__ = ["decompose", "draw", "observe", "transformers"]
 
@@ -110,7 +111,8 @@ class Sight:
     """What a transformer did in one call, as NumPy arrays whose first axis is the batch.
 
     `images`, `warped`, `theta` and `grid` hold the first eight images only. `matrix`,
-    `(batch, 2, 3)`, is `None` for transforms that are not matrices.
+    `(batch, 2, 3)`, is `None` for transforms that are not matrices. `shifts`, `(batch, corners, 2)`,
+    are how far the warp moves the corners of the output, in pixels of the input.
     """
 
     layer: SpatialTransformer
@@ -121,6 +123,12 @@ class Sight:
     outside: np.ndarray
     nonfinite: np.ndarray
     matrix: np.ndarray | None
+    shifts: np.ndarray
+
+    @property
+    def spread(self):
+        """`metrics.warp_spread` of all images: `(spread, shift)`, floats in pixels of the input."""
+        return tuple(float(value) for value in spread_of(self.shifts))
 
 
 def observe(model, images):
@@ -191,7 +199,10 @@ def _see(layer, received, warped):
     images, theta = received if layer.localization is None else (received, layer.theta(received))
     both = images_of(images), warped
     images, warped = (to_channels_last(x, layer.data_format) for x in both)
-    grid = layer.grid(theta, tuple(warped.shape[1:3]))
+    size = tuple(warped.shape[1:3])
+    grid = layer.grid(theta, size)
+    identity = layer.grid(ops.cast(layer.warped_by.identity[None], grid.dtype), size)
+    shifts = corner_shifts(grid, identity, tuple(images.shape[1:3]), layer.align_corners)
     matrix = None
     if hasattr(layer.warped_by, "matrix"):
         matrix = layer.warped_by.matrix(theta, tuple(images.shape[1:3]))[:, :2]
@@ -204,6 +215,7 @@ def _see(layer, received, warped):
         outside=ops.convert_to_numpy(share_outside(grid)),
         nonfinite=ops.convert_to_numpy(nonfinite_share(theta)),
         matrix=None if matrix is None else ops.convert_to_numpy(matrix),
+        shifts=ops.convert_to_numpy(shifts),
     )
 
 

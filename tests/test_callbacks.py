@@ -152,6 +152,17 @@ def test_spread_is_over_images_and_follows_the_weights(tmp_path):
         assert abs(written[1] - written[0]) > 1e-5
 
 
+def test_the_spread_of_the_warps_is_in_pixels_at_the_corners(tmp_path):
+    images, theta = keras.Input((8, 12, 3)), keras.Input((2,))
+    layer = SpatialTransformer(transform="translation", name="warp")
+    model = keras.Model([images, theta], layer([images, theta]))
+    moves = np.tile([[0.5, 0.25], [0.5, -0.25]], (2, 1)).astype("float32")
+    drive(model, TransformerSummary(tmp_path, [IMAGES, moves], figure_freq=0), epochs=[0])
+    for tag, value in (("spread", 1), ("shift", 3)):  # an eighth of the height, a quarter of 12
+        written = scalars(tmp_path / "transformer", f"warp/warp_{tag}")
+        assert written == pytest.approx({0: value, 1: value}, rel=1e-5)
+
+
 def test_outside_is_the_share_of_samples_beyond_the_image(tmp_path):
     theta = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]  # half the image's width to the right
     layer = SpatialTransformer(constant_theta(theta, "localize"), name="warp")
@@ -186,7 +197,8 @@ def test_each_transformer_has_its_own_tags(tmp_path):
     model = tiny(("first", "second"), output_size=(4, 6))
     drive(model, TransformerSummary(tmp_path, IMAGES), epochs=[0])
     statistics = [f"{quantity}_{s}" for quantity in QUANTITIES for s in ("mean", "std")]
-    wanted = {f"{name}/{s}" for name in ("first", "second") for s in [*statistics, "warps"]}
+    statistics += ["warp_spread", "warp_shift", "warps"]
+    wanted = {f"{name}/{s}" for name in ("first", "second") for s in statistics}
     assert set(events(tmp_path / "transformer").Tags()["tensors"]) == wanted
 
 

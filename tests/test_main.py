@@ -107,6 +107,23 @@ def test_int8_is_for_litert(capsys):
     assert ended.value.code == 2 and "--quantize is for --format litert" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "COMMAND"),
+        (["frob"], "frob"),
+        (["export", "a.keras"], "--format"),
+        (["predict", "a.keras"], "IMAGE"),
+    ],
+)
+def test_commands_that_are_incomplete_take_a_line(capsys, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and message.count("\n") == 1 and words in message
+    assert message.startswith("stn_keras: ") and "--help" in message
+
+
 def picture(path, rng, size=(20, 30), channels=3):
     Image.fromarray(rng.integers(0, 256, (*size, channels), np.uint8)).save(path)
     return path
@@ -202,7 +219,7 @@ def test_a_run_that_fails_leaves_no_folder(tmp_path, rng, capsys, classifier, mo
     for path, picked, output, words in (
         (classifier, image, tmp_path / "file", "file is a file where a folder is wanted; delete"),
         (classifier, image, tmp_path / "file" / "out", "leads through a file"),
-        (classifier, f"{image}.none", tmp_path / "out", "can't be read"),
+        (classifier, f"{image}.none", tmp_path / "out", "a.png.none does not exist; check"),
         (tmp_path / "none.keras", image, tmp_path / "out", "there is no file"),
     ):
         status = main(["predict", str(path), picked, "--output-dir", str(output)])
@@ -288,7 +305,17 @@ def test_as_a_command_it_says_nothing_else(tmp_path, rng, classifier, image, sta
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == status, run.stderr
     if status:
-        assert run.stderr.startswith("stn_keras: none.png can't be read as a picture")
+        assert run.stderr.startswith("stn_keras: none.png does not exist; check")
         assert run.stderr.count("\n") == 1 and not run.stdout
     else:
         assert not run.stderr and "a.png.first.png" in os.listdir()
+
+
+@pytest.mark.slow
+@on_tensorflow
+def test_export_to_litert_as_a_command_says_nothing_else(classifier):
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "stn_keras", "export", str(classifier), "--format", "litert"]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0 and not run.stderr
+    assert run.stdout == f"{classifier.with_suffix('.tflite')}\n"

@@ -81,7 +81,7 @@ def test_what_is_no_picture_is_named(tmp_path, pixels, content):
     path.write_bytes(path.read_bytes()[:60] if content is None else content)
     with pytest.raises(PictureError, match="a.png can't be read"):
         read(path)
-    with pytest.raises(PictureError, match="none.png"):
+    with pytest.raises(PictureError, match="none.png does not exist; check the path"):
         read(tmp_path / "none.png")
 
 

@@ -161,7 +161,8 @@ def test_tensorboard_has_curves_theta_pictures_settings_and_graph(finished):
         "epoch_images_per_second",
     }
     warps = {*events(logs / "transformer").Tags()["tensors"]}
-    assert {"transformer/scale_x_mean", "transformer/rotation_std", "transformer/warps"} <= warps
+    wanted = "scale_x_mean", "rotation_std", "warp_spread", "warp_shift", "warps"
+    assert {f"transformer/{tag}" for tag in wanted} <= warps
     assert "settings" in events(logs).Tags()["tensors"] and events(logs).Tags()["graph"]
 
 
@@ -182,6 +183,9 @@ def test_the_closing_lines_say_how_well_and_where(finished):
     assert f"Test accuracy after 2 epochs: {accuracy:.2%}" in printed
     assert str(pathlib.Path("saved_models", "a")) in printed
     assert "tensorboard --logdir logs" in printed
+    spread = events(finished / "logs/a/transformer").Tensors("transformer/warp_spread")[-1]
+    spread = tf.make_ndarray(spread.tensor_proto)
+    assert f"Warps vary by {spread:.1f} pixels between images" in printed
     assert "473,120 parameters" in printed and "recipe tuned" in printed
     found = "350 images: 260 for training, 40 for validation, 50 for test"
     assert "10 classes (airplane, " in printed and found in printed
@@ -287,6 +291,9 @@ finally:
         (["--precision", "foo"], "'auto', 'float32', 'mixed_bfloat16', 'mixed_float16'"),
         (["--resume"], "--run NAME"),
         (["--image-size", "64"], "--image-size is for --images"),
+        (["--run", "a/b"], "--run is a name, not a path"),
+        (["--run", "/a"], "--run is a name, not a path"),
+        (["--run", ".."], "--run is a name, not a path"),
     ],
     ids=" ".join,
 )

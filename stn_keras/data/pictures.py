@@ -4,9 +4,9 @@ import pathlib
 from concurrent import futures
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stn_keras.files import FIGURE
+from stn_keras.files import FIGURE, explain
 
 __all__ = ["PictureError", "find", "load", "read", "split_folders"]
 
@@ -55,6 +55,10 @@ def read(path, size=None, channels=3):
             if size is not None:
                 image = image.resize(size[::-1], Image.Resampling.BICUBIC)
             return np.asarray(image).reshape(image.height, image.width, channels)
+    except (FileNotFoundError, PermissionError) as error:
+        raise PictureError(explain(error)) from error
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} can't be read as a picture: it has no known format") from error
     # Pillow's plugins raise these for damaged files; the last is its limit on the image size.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise PictureError(f"{path} can't be read as a picture: {error}") from error

@@ -6,7 +6,7 @@ import sys
 
 import tensorflow as tf
 
-from stn_keras import files
+from stn_keras import files, spread
 from stn_keras.data import cifar10, pictures
 from stn_keras.training import runs
 
@@ -83,8 +83,11 @@ def print_start(flags, settings, model, epochs_done):
     )
 
 
-def print_result(flags, data, history, folder):
-    """Prints the accuracies and the folders of the results."""
+def print_result(flags, data, history, folder, seen):
+    """Prints the accuracies, how much the warps vary, and the folders of the results.
+
+    `seen` is what `observe.observe` returned on a few images.
+    """
 
     def accuracy(prefix, split):
         few = f" of {counted(len(split.images), 'image')}" if len(split.images) < FEW else ""
@@ -96,8 +99,11 @@ def print_result(flags, data, history, folder):
         result = f"Test accuracy after {epochs}: {test} (validation {validation}, "
     else:
         result = f"Validation accuracy after {epochs}: {validation} (no test pictures, "
+    print(f"\n{result}{history['images_per_second'][-1]:,.0f} images/s)")
+    for sight in seen.values():
+        if len(sight.shifts) > 1:
+            print(spread.describe(*sight.spread, sight.images.shape[1:3]))
     print(
-        f"\n{result}{history['images_per_second'][-1]:,.0f} images/s)\n"
         f"Models, history and figures: {folder}\n"
         f"Curves and warps: tensorboard --logdir {flags.log_dir}"
     )

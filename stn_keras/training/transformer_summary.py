@@ -18,12 +18,14 @@ class TransformerSummary(keras.callbacks.Callback):
     It handles each `SpatialTransformer` that `observe.transformers` finds in the model. Before
     training and after every epoch it writes the mean and standard deviation, over the images, of
     every quantity that `decompose` returns; of "outside", the share of samples outside the image;
-    and of "nonfinite", the share of parameters that are NaN or infinite. Before training, every few
-    epochs and at the end of training it writes a figure of the first eight images.
+    and of "nonfinite", the share of parameters that are NaN or infinite. It also writes how far the
+    warps differ from image to image, and their mean from the identity, in pixels at the corners
+    (`metrics.warp_spread`). Before training, every few epochs and at the end of training it writes
+    a figure of the first eight images.
 
-    The tags are `{name}/{quantity}_mean`, `{name}/{quantity}_std` and `{name}/warps`; their step is
-    the number of completed epochs. Transforms that are not matrices have "outside", "nonfinite" and
-    the figure only. Nothing is written for a model without a `SpatialTransformer`.
+    The tags are `{name}/{quantity}_mean`, `{name}/{quantity}_std`, `{name}/warp_spread`,
+    `{name}/warp_shift` and `{name}/warps`; their step is the number of completed epochs. Transforms
+    that are not matrices lack the quantities of `decompose`. Nothing is written for a model without a `SpatialTransformer`.
 
     The callback works on every Keras backend; TensorFlow writes the files.
 
@@ -85,3 +87,6 @@ def write_scalars(name, sight):
             mean, deviation = values.mean(), values.std()
         tf.summary.scalar(f"{name}/{quantity}_mean", mean)
         tf.summary.scalar(f"{name}/{quantity}_std", deviation)
+    spread, shift = sight.spread
+    tf.summary.scalar(f"{name}/warp_spread", spread)
+    tf.summary.scalar(f"{name}/warp_shift", shift)

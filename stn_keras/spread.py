@@ -1,0 +1,153 @@
+"""How far warps differ from image to image, in pixels at the corners of the output."""
+
+import math
+
+import keras
+from keras import ops
+
+from stn_keras import transforms
+from stn_keras.arguments import as_size
+
+SIZE = (32, 32)
+
+
+def warp_spread(theta, transform="affine", size=SIZE, *, align_corners=False):
+    """How far the warps of a set of images differ from each other, and from the identity.
+
+    A transformer that gives every image about the same warp has a small spread, also if that warp
+    is far from the identity. Such a transformer has not learned to look at the images: one fixed
+    warp would do the same.
+
+    Example:
+
+    >>> theta = [[0.5, 0.25], [0.5, -0.25]]  # to the right by 8 pixels, up and down by 4
+    >>> spread, shift = warp_spread(theta, "translation")
+    >>> float(spread), float(shift)
+    (4.0, 8.0)
+
+    Args:
+        theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        size: `(height, width)` of the images in pixels.
+        align_corners: See `stn_keras.geometry`.
+
+    Returns:
+        `spread, shift`, two scalars in pixels of the input. `spread` is the root mean square, over
+        images and the four corner pixels of the output, of the distance between the point where an
+        image samples that corner and the mean of these points over all images. `shift` is the root
+        mean square distance of those means from the identity. Both are NaN if a parameter is.
+
+    Raises:
+        ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
+            integers.
+    """
+    return spread_of(theta_shifts(theta, transform, size, align_corners))
+
+
+def theta_shifts(theta, transform, size, align_corners=False):
+    """The `corner_shifts` of a transform's warps to the size of their images."""
+    transform, size = transforms.get(transform), as_size(size, "size")
+    grid = transform.grid(theta, size, align_corners=align_corners)
+    identity = ops.cast(transform.identity[None], grid.dtype)
+    identity = transform.grid(identity, size, align_corners=align_corners)
+    return corner_shifts(grid, identity, size, align_corners)
+
+
+def corner_shifts(grid, identity, size, align_corners=False):
+    """Displacement of the corner samples from those of the identity, in pixels of the input.
+
+    `grid` is a normalised sampling grid `(batch, ..., axes)`, `identity` that of the identity,
+    and `size` the input's, in the order of the grid's axes: `(batch, corners, axes)`.
+    """
+    pixels = [(n - 1 if align_corners else n) / 2 for n in size[::-1]]  # x is the last axis
+    return (_corners(grid) - _corners(identity)) * ops.cast(pixels, grid.dtype)
+
+
+def _corners(grid):
+    for axis in range(1, len(grid.shape) - 1):
+        grid = ops.take(grid, [0, grid.shape[axis] - 1], axis=axis)
+    return ops.reshape(grid, (-1, math.prod(grid.shape[1:-1]), grid.shape[-1]))
+
+
+def spread_of(shifts):
+    """`warp_spread` of `corner_shifts`."""
+    mean = ops.mean(shifts, axis=0, keepdims=True)
+    return _root_mean_square(shifts - mean), _root_mean_square(mean)
+
+
+def _root_mean_square(vectors):
+    return ops.sqrt(ops.mean(ops.sum(vectors**2, axis=-1)))
+
+
+def describe(spread, shift, size):
+    """A sentence on the `spread` and `shift` of the warps of images of a `size`.
+
+    Warps count as one if they differ by less than 1/32 of the images' longer side: by one pixel in
+    images of 32×32, or by rotations with a standard deviation of 2.5°. A CNN with pooling is
+    insensitive to that. To undo rotations by up to ±45°, warps must differ ten times as much.
+
+    Example:
+
+    >>> describe(0.4, 6.0, (32, 32))[:72]
+    'Warps vary by 0.4 pixels between images: the transformer has settled on '
+    """
+    if not math.isfinite(spread):
+        return "Parameters of the transformer are NaN or infinite: its warps show nothing"
+    varies, moves = f"Warps vary by {spread:.1f} pixels between images", f"{shift:.1f} pixels"
+    if spread < max(size) / 32:
+        return f"{varies}: the transformer has settled on one warp, which moves corners by {moves}"
+    return f"{varies}, about a mean warp that moves corners by {moves}"
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class WarpSpread(keras.metrics.Metric):
+    """The spread of `warp_spread` over all images; see `IdentityDistance` for its use in a model.
+
+    Example:
+
+    >>> metric = WarpSpread("translation")
+    >>> metric.update_state(None, np.array([[0.5, 0.25]]))
+    >>> metric.update_state(None, np.array([[0.5, -0.25]]))
+    >>> float(metric.result())
+    4.0
+
+    Args:
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        size: `(height, width)` of the images in pixels.
+        name: Name of the metric in the history.
+        dtype: Dtype of the sums.
+
+    Raises:
+        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
+    """
+
+    def __init__(self, transform="affine", size=SIZE, name="warp_spread", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.transform, self.size = transforms.get(transform), as_size(size, "size")
+        corners, axes = 2 ** len(self.size), len(self.size)
+        self.total = self.add_variable((corners, axes), "zeros", name="total")
+        self.squares = self.add_variable((), "zeros", name="squares")
+        self.count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, y_true, theta, sample_weight=None):
+        """Adds the images of a batch; `y_true` is ignored."""
+        shifts = ops.cast(theta_shifts(theta, self.transform, self.size), self.dtype)
+        weights = ops.ones(ops.shape(shifts)[:1], self.dtype)
+        if sample_weight is not None:
+            weights = weights * ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
+        self.total.assign_add(ops.einsum("b,bcx->cx", weights, shifts))
+        self.squares.assign_add(ops.einsum("b,bcx->", weights, shifts**2))
+        self.count.assign_add(ops.sum(weights))
+
+    def result(self):
+        count = ops.maximum(self.count, 1e-12)
+        of_mean = ops.sum((self.total / count) ** 2)
+        # Rounding may take the difference below zero; NaN stays NaN.
+        return ops.sqrt(ops.relu(self.squares / count - of_mean) / self.total.shape[0])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "transform": keras.saving.serialize_keras_object(self.transform),
+            "size": self.size,
+        }
