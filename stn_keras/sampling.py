@@ -134,12 +134,15 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
     floats = as_floats(images)
     fill = fill_tensor(fill_value, floats, points)
     options["filled"] = any(fill_value)
+    samples = None
     if backend.has_native(floats, points.shape[1:-1], **options):
         if name == "coordinates":
             size, align_corners = floats.shape[1:-1], options["align_corners"]
-            points = to_grid(by_axis(points), size, align_corners)
-        samples = natively(floats, points, fill, options)
-    else:
+            grid = to_grid(by_axis(points), size, align_corners)
+        else:
+            grid = points
+        samples = natively(floats, grid, fill, options)
+    if samples is None:
         samples = at_points(floats, points, fill, name=name, **options)
     return from_channels_last(as_dtype(samples, images.dtype), data_format)
 
