@@ -135,15 +135,16 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
     floats = as_floats(images)
     fill = fill_tensor(fill_value, floats, points)
     options["filled"] = any(fill_value)
+    samples = None
     if backend.has_native(floats, points.shape[1:-1], **options):
-        unchanged = None
+        unchanged, grid = None, points
         if name == "displacement" and floats.shape[1:-1] == points.shape[1:-1]:
             unchanged = ops.all(points == 0, axis=tuple(range(1, len(points.shape))))
         if name != "grid":
             size, align_corners = floats.shape[1:-1], options["align_corners"]
-            points = to_grid(in_pixels(points, name, size, align_corners), size, align_corners)
-        samples = natively(floats, points, fill, options, unchanged)
-    else:
+            grid = to_grid(in_pixels(points, name, size, align_corners), size, align_corners)
+        samples = natively(floats, grid, fill, options, unchanged)
+    if samples is None:
         samples = at_points(floats, points, fill, name=name, **options)
     return from_channels_last(as_dtype(samples, images.dtype), data_format)
 

@@ -26,9 +26,10 @@ def warp(images, theta, fill, *, transform, output_size, antialias, **options):
     input_size = ops.shape(images)[1:3]
     fine_size = [length * antialias for length in output_size or input_size]
     where = theta, input_size, fine_size, options["align_corners"]
+    samples = None
     if backend.has_native(images, fine_size, **options):
         samples = natively(images, fill, transform, where, options)
-    else:
+    if samples is None:
         samples = in_pixels(images, fill, transform, where, options)
     return ops.cast(mean_of_blocks(samples, antialias), images.dtype)
 
@@ -47,7 +48,7 @@ def in_pixels(images, fill, transform, where, options):
 
 
 def natively(images, fill, transform, where, options):
-    """The samples by the backend's own sampler, which takes a normalised grid.
+    """The samples by the backend's own sampler, which takes a normalised grid, or None.
 
     It rounds the grid, so images that the identity warps are returned unchanged.
     """

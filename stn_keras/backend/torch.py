@@ -60,24 +60,26 @@ def has_native(images, size, *, interpolation, fill_mode, filled, align_corners)
         and 0 not in (*images.shape, *sizes)
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
-        and is_finite(images)
     )
 
 
-def is_finite(images):
-    """Whether no pixel is infinite or NaN: PyTorch's sampler multiplies even by weights of 0."""
-    if torch.compiler.is_compiling() or images.is_meta:  # there are no numbers yet
-        return True
-    total = images.detach().sum(dtype=torch.promote_types(images.dtype, torch.float32))
-    return bool(total.isfinite())  # one that overflows only costs time
-
-
 def affine_grid(matrix, size, align_corners):
-    return functional.affine_grid(matrix, [matrix.shape[0], 1, *size], align_corners)
+    """`functional.affine_grid`, axis by axis, which takes a third of the time."""
+    batch, axes, _ = matrix.shape
+    like = {"dtype": matrix.dtype, "device": matrix.device}
+    points = matrix[:, None, :, axes]  # (batch, positions · axes)
+    for axis, length in enumerate(reversed(size)):
+        first = (0 if length == 1 else -1.0) if align_corners else 1 / length - 1
+        along = torch.linspace(first, -first, length, **like)
+        along = torch.stack([along, torch.ones_like(along)], dim=1)
+        points = points.reshape(batch, 1, -1)
+        slope = matrix[:, None, :, axis].repeat(1, 1, points.shape[2] // axes)
+        points = along.expand(batch, -1, -1) @ torch.cat([slope, points], dim=1)
+    return points.reshape(batch, *size, axes)
 
 
 def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, align_corners, **_):
-    """`images`, channels last, at a normalised grid.
+    """`images`, channels last, at a normalised grid; None if pixels of weight 0 may count.
 
     `plain(images, grid)` is the same in operations that PyTorch differentiates twice. The images
     that `unchanged`, `(batch,)`, marks come back bit for bit: they are warped by the identity.
@@ -85,17 +87,43 @@ def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, ali
     grid = finite(grid, images.shape[1:-1], fill_mode, align_corners)
     grid = grid.to(torch.promote_types(images.dtype, grid.dtype))
     mode, padding = MODES.index(interpolation), list(PADDING).index(fill_mode)
-    return Sampler.apply(
-        images.to(grid.dtype), grid, unchanged, plain, (mode, padding, align_corners)
-    )
+    options = mode, padding, align_corners
+    samples = Sampler.apply(images.to(grid.dtype), grid, unchanged, plain, options)
+    return samples if is_finite(samples) else None
 
 
 def finite(grid, size, fill_mode, align_corners, far=2.0**20):
-    """A grid of finite points: where it is not finite PyTorch would read anywhere."""
+    """A grid of finite points: where it is not finite PyTorch would read anywhere.
+
+    Not with zeros outside: there a point that is not finite reads nothing or gives NaN.
+    """
+    device = grid.device.type if has_numbers(grid) else None
+    if fill_mode == "constant" and device in ("cpu", "cuda"):
+        return grid
+    if device == "cpu":
+        low, high = grid.detach().aminmax()  # NaN if one is
+        if -far < low and high < far:
+            return grid
     if fill_mode != "reflect":
         return grid.clamp(-far, far).nan_to_num(-far)
     first = [-1.0 if align_corners else 1 / length - 1 for length in reversed(size)]
     return torch.where(grid.abs() < far, grid, grid.new_tensor(first))
+
+
+def is_finite(samples):
+    """Whether no sample is infinite or NaN, and so no pixel that was read.
+
+    PyTorch's sampler multiplies even by weights of 0.
+    """
+    if not has_numbers(samples):
+        return True
+    total = samples.detach().sum(dtype=torch.promote_types(samples.dtype, torch.float32))
+    return bool(total.isfinite())  # one that overflows only costs time
+
+
+def has_numbers(tensor):
+    """Whether there are numbers yet on which to decide."""
+    return not (torch.compiler.is_compiling() or tensor.is_meta)
 
 
 class Sampler(torch.autograd.Function):

@@ -168,6 +168,9 @@ class Affine(MatrixTransform):
         last_row = ops.zeros_like(theta[:, :1]) + ops.cast([[[0.0, 0.0, 1.0]]], theta.dtype)
         return ops.concatenate([theta, last_row], axis=1)
 
+    def affine(self, theta, input_size, align_corners):
+        return as_affine(theta)
+
     def from_matrix(self, matrix):
         """The `theta` of `(batch, 3, 3)` matrices."""
         return ops.reshape(matrix[:, :2], (-1, 6))
