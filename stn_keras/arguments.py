@@ -54,9 +54,11 @@ def as_size(size, name, axes=(2,)):
     except TypeError:
         lengths = ()
     if len(lengths) not in axes or any(isinstance(n, int) and n < 1 for n in lengths):
-        wanted = "two positive integers (height, width)"
-        if 3 in axes:
-            wanted += " or three (depth, height, width)"
+        wanted = {
+            (2,): "two positive integers (height, width)",
+            (3,): "three positive integers (depth, height, width)",
+            (2, 3): "two positive integers (height, width) or three (depth, height, width)",
+        }[axes]
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}={size}")
     return lengths
 

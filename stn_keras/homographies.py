@@ -21,11 +21,12 @@ def compose(first, second):
            [0.  , 0.25, 0.  ]], dtype=float32)
 
     Args:
-        first: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`: the warp done first.
-        second: `(batch, 3, 3)` tensor: the warp of the first one's output.
+        first: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`: the warp done first. Of
+            volumes `(batch, 4, 4)`.
+        second: A tensor of the same shape: the warp of the first one's output.
 
     Returns:
-        `(batch, 3, 3)`, normalised, from output to input coordinates.
+        A tensor of their shape, normalised, from output to input coordinates.
     """
     return product(first, second)
 
@@ -40,11 +41,12 @@ def invert(matrix):
     array([[[0., 0.]]], dtype=float32)
 
     Args:
-        matrix: `(batch, 3, 3)` tensor, from output to input coordinates.
+        matrix: `(batch, 3, 3)` tensor, from output to input coordinates; of volumes
+            `(batch, 4, 4)`.
 
     Returns:
-        `(batch, 3, 3)`, normalised. A singular matrix is an error or gives values that are not
-        finite, as the Keras backend has it.
+        A tensor of its shape, normalised. A singular matrix is an error or gives values that are
+        not finite, as the Keras backend has it.
     """
     return ops.inv(matrix)
 
@@ -59,16 +61,18 @@ def transform_points(matrix, points):
     array([[[ 0. , -0.5]]], dtype=float32)
 
     Args:
-        matrix: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`, `compose` or `invert`.
-        points: `(batch, n, 2)`, `(x, y)`, normalised.
+        matrix: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`, `compose` or `invert`; of
+            volumes `(batch, 4, 4)`.
+        points: `(batch, n, 2)`, `(x, y)`, normalised; in volumes `(batch, n, 3)`, `(x, y, z)`.
 
     Returns:
-        `(batch, n, 2)`, normalised; not finite where a homography sends a point to infinity.
+        A tensor of the shape of `points`, normalised; not finite where a homography sends a point
+        to infinity.
     """
     points = as_coordinates(points, "points")
     homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
     mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
-    return divided(mapped[..., :2], mapped[..., 2:])
+    return divided(mapped[..., :-1], mapped[..., -1:])
 
 
 def divided(numerator, depth):

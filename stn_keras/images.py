@@ -11,6 +11,20 @@ from stn_keras.axes import as_float
 from stn_keras.taps import FILL_MODES, INTERPOLATIONS
 
 DATA_FORMATS = ("channels_last", "channels_first")
+IMAGES = (
+    "rank 4: (batch, height, width, channels), or (batch, channels, height, width) with "
+    "channels_first."
+)
+VOLUMES = (
+    "rank 5: (batch, depth, height, width, channels), or (batch, channels, depth, height, width) "
+    "with channels_first."
+)
+# What an error says, by the ranks that are possible.
+LAYOUTS = {
+    (4,): f"{IMAGES} For volumes take a transform with axes=3, as in transforms.Affine(axes=3).",
+    (5,): f"{VOLUMES} For images take a transform of images: this one has axes=3.",
+    (4, 5): f"{IMAGES} Volumes have rank 5, with a depth before the height.",
+}
 
 
 def as_options(interpolation, fill_mode, fill_value, align_corners, data_format):
@@ -61,15 +75,10 @@ def check_option(name, value, known):
         raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
 
 
-def check_images(shape, fill_value, data_format, ranks=(4,)):
+def check_images(shape, fill_value, data_format, ranks=(4, 5)):
     """Raises a ValueError if a shape is not that of images, or does not match `fill_value`."""
     if len(shape) not in ranks:
-        volumes = " Volumes have rank 5, with a depth before the height." if 5 in ranks else ""
-        raise ValueError(
-            "`images` must have rank 4: (batch, height, width, channels), or "
-            f"(batch, channels, height, width) with channels_first.{volumes} "
-            f"Received: shape={shape}"
-        )
+        raise ValueError(f"`images` must have {LAYOUTS[ranks]} Received: shape={shape}")
     last = data_format == "channels_last"
     channels = shape[-1 if last else 1]
     if 0 in (shape[1:-1] if last else shape[2:]):
@@ -90,14 +99,19 @@ def check_points(images, name, points, interpolation):
     """Raises a ValueError if points do not match the images, or volumes the interpolation."""
     axes = len(images.shape) - 2
     shapes = f"{name}.shape={tuple(points.shape)}, images.shape={tuple(images.shape)}"
-    if axes == 3 and interpolation == "bicubic":
-        raise ValueError(
-            "`interpolation` of volumes must be 'nearest' or 'bilinear'. "
-            f"Received: interpolation='bicubic' and images.shape={tuple(images.shape)}"
-        )
+    check_interpolation(interpolation, axes, f"images.shape={tuple(images.shape)}")
     if len(points.shape) != axes + 2 or points.shape[-1] != axes:
         wanted = "(batch, height, width, 2)" if axes == 2 else "(batch, depth, height, width, 3)"
         raise ValueError(f"`{name}` must have shape {wanted} for such images. Received: {shapes}")
+
+
+def check_interpolation(interpolation, axes, received):
+    """Raises a ValueError if the interpolation is not one of images with so many axes."""
+    if axes == 3 and interpolation == "bicubic":
+        raise ValueError(
+            "`interpolation` of volumes must be 'nearest' or 'bilinear'. "
+            f"Received: interpolation='bicubic' and {received}"
+        )
 
 
 def check_batch(images, name, tensor):
@@ -145,6 +159,18 @@ def as_dtype(samples, dtype):
         return ops.cast(samples, dtype)
     limits = np.iinfo(dtype)
     return ops.cast(ops.clip(ops.round(samples), limits.min, limits.max), dtype)
+
+
+def size_of(shape, data_format):
+    """The part of the shape of images that is their size."""
+    return shape[1:-1] if data_format == "channels_last" else shape[2:]
+
+
+def resized(shape, size, data_format):
+    """The shape of images after a change of their size."""
+    if data_format == "channels_last":
+        return (shape[0], *size, shape[-1])
+    return (*shape[:2], *size)
 
 
 def to_channels_last(images, data_format):

@@ -1,23 +1,34 @@
 """The spatial transformer as a Keras layer."""
 
-import math
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from stn_keras import networks, sharing, transforms
-from stn_keras.arguments import as_affine, as_coordinates, as_count, as_number, as_size, check_rank
+from stn_keras.arguments import (
+    Size,
+    as_affine,
+    as_coordinates,
+    as_count,
+    as_number,
+    as_size,
+    check_rank,
+)
 from stn_keras.geometry import compose
 from stn_keras.images import (
     as_options,
     check_batch,
     check_images,
+    check_interpolation,
     fill_tensor,
     from_channels_last,
+    resized,
     same_batch,
+    size_of,
     to_channels_last,
 )
+from stn_keras.networks import check_theta, images_of, scale_gradient
 from stn_keras.warp import warp
 
 __all__ = ["SpatialTransformer"]
@@ -42,9 +53,12 @@ class SpatialTransformer(keras.Layer):
             Without one the layer is called on `[images, theta]`. A network of several inputs
             sees them all, such as a moving and a fixed image, and the first one is warped. One
             network may belong to several layers.
-        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        output_size: `(height, width)` of the warped images; `None` keeps the input's.
-        interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`; see `stn_keras.grid_sample`.
+        transform: What `theta` means: a name or an instance of `stn_keras.transforms`. An instance
+            with `axes=3`, such as `transforms.Affine(axes=3)`, warps volumes.
+        output_size: `(height, width)` of the warped images, or `(depth, height, width)` of volumes;
+            `None` keeps the input's.
+        interpolation: `"nearest"`, `"bilinear"` or, but for volumes, `"bicubic"`; see
+            `stn_keras.grid_sample`.
         fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`; see `stn_keras.grid_sample`.
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
         align_corners: See `stn_keras.geometry`.
@@ -60,9 +74,9 @@ class SpatialTransformer(keras.Layer):
             training from lurching; it changes nothing under Adam, which divides it out again.
 
     Call arguments:
-        inputs: Images `(batch, height, width, channels)` (`data_format` permitting);
-            `[images, theta]` without a network; `[images, ...]`, all that a network of several
-            inputs takes.
+        inputs: Images `(batch, height, width, channels)`, or volumes `(batch, depth, height,
+            width, channels)` (`data_format` permitting); `[images, theta]` without a network;
+            `[images, ...]`, all that a network of several inputs takes.
 
     Returns:
         The warped images, in the layer's compute dtype. Coordinates are float32 or wider under
@@ -77,7 +91,7 @@ class SpatialTransformer(keras.Layer):
         localization: keras.Layer | None = None,
         *,
         transform: str | dict | transforms.Transform = "affine",
-        output_size: tuple[int, int] | None = None,
+        output_size: Size | None = None,
         interpolation: str = "bilinear",
         fill_mode: str = "constant",
         fill_value: float | Sequence[float] = 0.0,
@@ -100,8 +114,12 @@ class SpatialTransformer(keras.Layer):
             networks.check_format(localization, options["data_format"])
         self.localization = localization
         self.transform = transforms.get(transform)
-        self.output_size = None if output_size is None else as_size(output_size, "output_size")
+        axes = self.transform.axes
+        if output_size is not None:
+            output_size = as_size(output_size, "output_size", axes=(axes,))
+        self.output_size = output_size
         self.interpolation = options["interpolation"]
+        check_interpolation(self.interpolation, axes, f"transform={self.transform}")
         self.fill_mode = options["fill_mode"]
         self.fill_value = options["fill_value"]
         self.align_corners = options["align_corners"]
@@ -125,19 +143,19 @@ class SpatialTransformer(keras.Layer):
 
     def build(self, input_shape):
         images_shape = networks.images_shape(input_shape, self.localization)
-        check_images(images_shape, self.fill_value, self.data_format)
+        self._check_images(images_shape)
         if self.localization is None:
-            self._check_theta(input_shape[1])
+            check_theta(input_shape[1], self.transform)
         else:
             several = networks.is_list(input_shape)
             seen = [tuple(shape) for shape in input_shape] if several else images_shape
-            self._check_theta(networks.built_for(seen, self.localization))
+            check_theta(networks.built_for(seen, self.localization), self.transform)
 
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
         images = images_of(images)
         check_rank(images, "images")
-        check_images(tuple(images.shape), self.fill_value, self.data_format)
+        self._check_images(tuple(images.shape))
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")
@@ -160,7 +178,7 @@ class SpatialTransformer(keras.Layer):
         theta = self.localization(inputs)
         if self.iterations == 1:
             return theta
-        settings = self._input_size(images), self.align_corners
+        settings = size_of(ops.shape(images), self.data_format), self.align_corners
         matrix = self.transform.matrix_in(theta, *settings)
         for _ in range(self.iterations - 1):
             seen = self._warp(images, self.warped_by.from_matrix(matrix), output_size=None)
@@ -173,16 +191,18 @@ class SpatialTransformer(keras.Layer):
     @property
     def warped_by(self):
         """The transform whose parameters `theta(images)` gives."""
-        return self.transform if self.iterations == 1 else transforms.get(self.transform.closure)
+        return self.transform if self.iterations == 1 else transforms.closure_of(self.transform)
 
     def grid(self, theta, size):
-        """The normalised sampling grid `(batch, height, width, 2)` of `theta`, of that size."""
+        """The normalised sampling grid of `theta`, of that size: `(batch, height, width, 2)`, of
+        volumes `(batch, depth, height, width, 3)`."""
         return self.warped_by.grid(theta, size, align_corners=self.align_corners)
 
     def _warp(self, images, theta, output_size, antialias=1):
         images = to_channels_last(ops.cast(images, self.compute_dtype), self.data_format)
         if isinstance(self.warped_by, transforms.Affine):
-            theta = ops.reshape(as_affine(theta), (-1, 6))
+            theta = as_affine(theta, self.warped_by.axes)
+            theta = ops.reshape(theta, (-1, self.warped_by.num_parameters))
         warped = warp(
             images,
             theta,
@@ -197,17 +217,10 @@ class SpatialTransformer(keras.Layer):
         )
         return from_channels_last(warped, self.data_format)
 
-    def _input_size(self, images):
-        shape = ops.shape(images)
-        return shape[1:3] if self.data_format == "channels_last" else shape[2:4]
-
     def compute_output_shape(self, input_shape):
         shape = networks.images_shape(input_shape, self.localization)
-        if self.output_size is None:
-            return shape
-        if self.data_format == "channels_last":
-            return (shape[0], *self.output_size, shape[3])
-        return (shape[0], shape[1], *self.output_size)
+        size = size_of(shape, self.data_format) if self.output_size is None else self.output_size
+        return resized(shape, size, self.data_format)
 
     def get_config(self):
         return {
@@ -229,22 +242,6 @@ class SpatialTransformer(keras.Layer):
     def from_config(cls, config):
         return cls(**{**config, "localization": sharing.deserialize(config["localization"])})
 
-    def _check_theta(self, shape):
-        if None in shape[1:] or math.prod(shape[1:]) != self.transform.num_parameters:
-            raise ValueError(
-                f"`theta` must hold {self.transform.num_parameters} numbers per image for "
-                f"transform={self.transform}. Received: theta.shape={tuple(shape)}"
-            )
-
-
-def images_of(inputs):
-    """The images that are warped, out of the inputs of a layer with a localization network."""
-    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
-
-
-def scale_gradient(tensor, scale):
-    """The same values bit for bit, their gradient multiplied by `scale`."""
-    if scale == 1:
-        return tensor
-    constant = ops.stop_gradient(tensor)
-    return constant + scale * (tensor - constant)
+    def _check_images(self, shape):
+        ranks = (self.transform.axes + 2,)
+        check_images(shape, self.fill_value, self.data_format, ranks)

@@ -1,7 +1,10 @@
-"""Inspects and builds the localization network of a spatial transformer."""
+"""Inspects and builds the localization network of a spatial transformer, and checks its inputs and
+what it gives."""
+
+import math
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 # Layers that may move the channels to another axis.
 MOVE_AXES = (layers.Flatten, layers.Lambda, layers.Permute, layers.Reshape, layers.Wrapper)
@@ -40,6 +43,28 @@ def images_shape(input_shape, network):
             f"localization={network}. Received: input_shape={input_shape}"
         )
     return tuple(input_shape[0] if given else input_shape)
+
+
+def images_of(inputs):
+    """The images that are warped, out of the inputs of a layer with a localization network."""
+    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+
+
+def check_theta(shape, transform):
+    """Raises a ValueError if a shape is not that of the parameters of a transform."""
+    if None in shape[1:] or math.prod(shape[1:]) != transform.num_parameters:
+        raise ValueError(
+            f"`theta` must hold {transform.num_parameters} numbers per image for "
+            f"transform={transform}. Received: theta.shape={tuple(shape)}"
+        )
+
+
+def scale_gradient(tensor, scale):
+    """The same values bit for bit, their gradient multiplied by `scale`."""
+    if scale == 1:
+        return tensor
+    constant = ops.stop_gradient(tensor)
+    return constant + scale * (tensor - constant)
 
 
 def built_for(shape, network):

@@ -1,5 +1,7 @@
 """Warps images by theta; all coordinates are in pixels."""
 
+import functools
+
 from keras import ops
 
 from stn_keras import backend, sampling
@@ -12,18 +14,18 @@ def warp(images, theta, fill, *, transform, output_size, antialias, **options):
     """Computes `grid_sample(images, transform.grid(theta, output_size))` in one function.
 
     Args:
-        images: `(batch, height, width, channels)`.
+        images: `(batch, *size, channels)`, images or volumes.
         theta: `(batch, num_parameters)`.
         fill: `(channels,)` or `(1,)`, see `fill_mode`.
         transform: What `theta` means.
-        output_size: `(height, width)`, or None for the images'.
+        output_size: Size of the warped images, or None for the images'.
         antialias: Samples per output pixel along each axis, averaged.
         **options: interpolation, fill_mode, filled and align_corners, see `sample`.
 
     Returns:
         `(batch, *output_size, channels)`, in the dtype of `images`.
     """
-    input_size = ops.shape(images)[1:3]
+    input_size = ops.shape(images)[1:-1]
     fine_size = [length * antialias for length in output_size or input_size]
     where = theta, input_size, fine_size, options["align_corners"]
     samples = None
@@ -41,7 +43,10 @@ def in_pixels(images, fill, transform, where, options):
     if not backend.is_fixed(transform):  # then this is not compiled, but the sampling can be
         points = ops.stack(coordinates, -1)
         return sampling.at_points(images, points, fill, name="coordinates", **options)
-    matrix = transform.affine(theta, input_size, align_corners)
+    # For the images' gradient, which in volumes is cheaper scattered.
+    matrix = None
+    if transform.axes == 2:
+        matrix = transform.affine(theta, input_size, align_corners)
     if matrix is not None:
         matrix = between_pixels(matrix, input_size, size, align_corners)
     return sample(images, coordinates, fill, matrix=matrix, **options)
@@ -66,24 +71,25 @@ def natively(images, fill, transform, where, options):
 
 
 def is_identity(matrix):
-    """Which of `(batch, 2, 3)` matrices leave everything where it is."""
-    return ops.all(matrix == ops.eye(2, 3, dtype=matrix.dtype)[None], axis=(1, 2))
+    """Which of `(batch, axes, axes + 1)` matrices leave everything where it is."""
+    return ops.all(matrix == ops.eye(*matrix.shape[1:], dtype=matrix.dtype)[None], axis=(1, 2))
 
 
 def at_rest(coordinates):
-    """Which of the images, whose pixels are looked up at `(x, y)`, stay as they are."""
-    x, y = coordinates
-    _, height, width = x.shape
-    still = ops.logical_and(
-        x == ops.arange(width, dtype=x.dtype), y == ops.arange(height, dtype=y.dtype)[:, None]
-    )
-    return ops.all(still, axis=(1, 2))
+    """Which of the images, whose pixels are looked up at `(x, y[, z])`, stay as they are."""
+    by_axis = []
+    for k, coordinate in enumerate(coordinates):
+        position = ops.arange(coordinate.shape[-1 - k], dtype=coordinate.dtype)
+        by_axis.append(coordinate == ops.reshape(position, (-1,) + (1,) * k))
+    still = functools.reduce(ops.logical_and, by_axis)
+    return ops.all(still, axis=tuple(range(1, len(still.shape))))
 
 
 def mean_of_blocks(images, side):
-    """Averages each square block of pixels of `(batch, height, width, channels)` to one pixel."""
+    """Averages each block of `side` pixels along every axis of `(batch, *size, channels)`."""
     if side == 1:
         return images
-    _, height, width, channels = ops.shape(images)
-    blocks = (-1, height // side, side, width // side, side, channels)
-    return ops.sum(ops.reshape(images, blocks), axis=(2, 4)) / side**2
+    _, *size, channels = ops.shape(images)
+    blocks = [part for length in size for part in (length // side, side)]
+    within = tuple(range(2, 2 * len(size) + 1, 2))
+    return ops.sum(ops.reshape(images, (-1, *blocks, channels)), axis=within) / side ** len(size)

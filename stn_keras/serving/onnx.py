@@ -113,7 +113,7 @@ def _frozen(model):
 def _warp(images, theta, fill, *, transform, output_size, antialias, **options):
     """The counterpart of `warp.warp`."""
     align_corners = options["align_corners"]
-    input_size = ops.shape(images)[1:3]
+    input_size = ops.shape(images)[1:-1]
     size = [length * antialias for length in output_size or input_size]
     matrix = transform.affine(theta, input_size, align_corners)
     # ONNX's AffineGrid divides by zero where one pixel has no extent.
@@ -122,7 +122,7 @@ def _warp(images, theta, fill, *, transform, output_size, antialias, **options):
         grid = _stand_in(
             "AffineGrid",
             [matrix, ops.cast(images_size, "int64")],
-            (None, *size, 2),
+            (None, *size, transform.axes),
             align_corners=int(align_corners),
         )
     else:

@@ -4,6 +4,9 @@ All transforms map output to input coordinates, see `stn_keras.geometry`. A new 
 small class that defines its identity, and either its matrix or the input coordinates of each output
 pixel. Lengths are normalised, from −1 to 1; angles are in radians, positive from x to y, which is
 clockwise on the screen.
+
+`axes=3` makes a transform one of volumes. Its rotation is a vector: the direction of the vector is
+the axis of the rotation, its length the angle.
 """
 
 import functools
@@ -48,7 +51,8 @@ TRANSFORMS = {
 def get(transform: str | dict | Transform):
     """Returns a transform by name, from its config, or unchanged if it is one already.
 
-    A name gives the transform's default settings.
+    A name gives the transform's default settings, which are for images: volumes need an instance
+    with `axes=3`.
 
     Example:
 
@@ -78,6 +82,13 @@ def get(transform: str | dict | Transform):
 
 
 @functools.cache
-def by_name(name):
+def by_name(name, **settings):
     """One shared instance, so that layers of the same settings share their compiled functions."""
-    return TRANSFORMS[name]()
+    return TRANSFORMS[name](**settings)
+
+
+def closure_of(transform):
+    """The transform that represents compositions of a matrix transform with itself."""
+    if transform.axes == 3 and transform.closure == "affine":
+        return by_name("affine", axes=3)
+    return get(transform.closure)

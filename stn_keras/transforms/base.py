@@ -1,6 +1,7 @@
 """What all transforms have in common."""
 
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -25,6 +26,7 @@ class Transform:
     Attributes:
         num_parameters: Number of values that a localization network regresses per image.
         identity: 1-D array of the parameters for which a warp returns its input.
+        axes: 2 for transforms of images, 3 for those of volumes.
 
     Example:
 
@@ -35,6 +37,8 @@ class Transform:
     True
     """
 
+    axes = 2
+
     @property
     def num_parameters(self) -> int:
         return len(self.identity)
@@ -44,34 +48,36 @@ class Transform:
         raise NotImplementedError
 
     def grid(self, theta, output_size, align_corners=False):
-        """Returns the normalised sampling grid for an output of `(height, width)`.
+        """Returns the normalised sampling grid for an output of a given size.
 
         Transforms that rotate assume that the input has the output's aspect ratio.
 
         Args:
             theta: `(batch, num_parameters)`.
-            output_size: `(height, width)`.
+            output_size: `(height, width)`; of volumes `(depth, height, width)`.
             align_corners: See `stn_keras.geometry`.
 
         Returns:
-            `(batch, height, width, 2)`, last axis `(x, y)`; float64 if `theta` is, else float32.
+            `(batch, height, width, 2)`, last axis `(x, y)`; of volumes `(batch, depth, height,
+            width, 3)`, last axis `(x, y, z)`. float64 if `theta` is, else float32.
 
         Raises:
             ValueError: if `theta` does not have the transform's shape, or `output_size` is not two
-                positive integers.
+                positive integers, or three for volumes.
         """
-        size = as_size(output_size, "output_size")
+        size = as_size(output_size, "output_size", axes=(self.axes,))
         if is_symbolic(theta):
             return Grid(self)(theta, size, align_corners)
         coordinates = self.pixels(theta, size, size, align_corners)
         return to_grid(coordinates, size, align_corners)
 
     def pixels(self, theta, input_size, output_size, align_corners):
-        """Pixel coordinates `(x, y)` in the input, each `(batch, height, width)`."""
+        """Pixel coordinates `(x, y)` or `(x, y, z)` in the input, each `(batch, *output_size)`."""
         raise NotImplementedError
 
     def affine(self, theta, input_size, align_corners):
-        """Normalised matrices `(batch, 2, 3)` of an affine transform; None for any other."""
+        """Normalised matrices `(batch, axes, axes + 1)` of an affine transform; None for any
+        other."""
         return None
 
     def parameters(self, theta):
@@ -118,7 +124,8 @@ class Grid(keras.Operation):
 
     def compute_output_spec(self, theta, output_size, align_corners):
         self.transform.check(theta)
-        return keras.KerasTensor((theta.shape[0], *output_size, 2), wide_dtype(theta))
+        shape = (theta.shape[0], *output_size, self.transform.axes)
+        return keras.KerasTensor(shape, wide_dtype(theta))
 
     def get_config(self):
         transform = keras.saving.serialize_keras_object(self.transform)
@@ -157,7 +164,8 @@ class MatrixTransform(Transform):
     def matrix(self, theta, size=(1, 1)):
         """Matrices `(batch, 3, 3)` from output to input coordinates, in normalised units.
 
-        `size` is the `(height, width)` of the input; angles are measured in its pixels.
+        Of volumes they are `(batch, 4, 4)`. `size` is the size of the input, in whose pixels angles
+        are measured; by default its sides are equally long.
 
         Raises:
             ValueError: if `theta` does not have the transform's shape.
@@ -174,10 +182,43 @@ class MatrixTransform(Transform):
     closure = "affine"
 
     def pixels(self, theta, input_size, output_size, align_corners):
-        matrix = self.matrix_in(theta, input_size, align_corners)[:, :2]
+        matrix = self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
         return affine_pixels(matrix, input_size, output_size, align_corners)
 
     def affine(self, theta, input_size, align_corners):
         if type(self).pixels is not MatrixTransform.pixels:
             return None
-        return self.matrix_in(theta, input_size, align_corners)[:, :2]
+        return self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageOrVolume(MatrixTransform):
+    """Base class of matrix transforms of images, or with `axes=3` of volumes."""
+
+    axes: int = field(default=2, kw_only=True)
+
+    def __post_init__(self):
+        try:
+            axes = operator.index(self.axes)
+        except TypeError:
+            axes = 0
+        if axes not in (2, 3):
+            raise ValueError(
+                f"`axes` must be 2, for images, or 3, for volumes. Received: axes={self.axes!r}"
+            )
+        object.__setattr__(self, "axes", axes)
+
+    @property
+    def turns(self):
+        """How many numbers a rotation has: an angle, or the components of a vector."""
+        return 1 if self.axes == 2 else 3
+
+    def get_config(self):
+        """The settings; without `axes` for images, as before there were volumes."""
+        config = super().get_config()
+        axes = config.pop("axes")
+        return config if axes == 2 else {**config, "axes": axes}
+
+    def __repr__(self):
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__qualname__}({settings})"

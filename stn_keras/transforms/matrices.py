@@ -1,44 +1,57 @@
 """Transforms that are a matrix of homogeneous coordinates."""
 
-import math
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
 
-from stn_keras.arguments import as_affine
-from stn_keras.axes import as_float
+from stn_keras.arguments import as_affine, as_size
 from stn_keras.geometry import affine_grid, projective_pixels
 from stn_keras.homographies import divided
-from stn_keras.transforms.base import MatrixTransform, register
+from stn_keras.transforms.base import ImageOrVolume, MatrixTransform, register
+from stn_keras.transforms.rotations import (
+    affine,
+    as_bounds,
+    bounded_scale,
+    check_max_rotation,
+    from_rows,
+    scaling,
+    similarity,
+)
 
 
 @register
-@dataclass(frozen=True, eq=False)
-class Translation(MatrixTransform):
-    """Translation: `theta` is `(batch, 2)`, x and y.
+@dataclass(frozen=True, eq=False, repr=False)
+class Translation(ImageOrVolume):
+    """Translation: `theta` is `(batch, 2)`, x and y; of volumes `(batch, 3)`, x, y and z.
 
     Example:
 
     >>> np.array(Translation().matrix([[0.5, 0.0]]))[0, 0]  # a quarter of the width to the right
     array([1. , 0. , 0.5], dtype=float32)
+
+    Args:
+        axes: 2 for images, 3 for volumes.
+
+    Raises:
+        ValueError: if `axes` is neither.
     """
 
     @property
     def identity(self):
-        return np.zeros(2, "float32")
+        return np.zeros(self.axes, "float32")
 
-    def matrix(self, theta, size=(1, 1)):
-        x, y = ops.unstack(self.parameters(theta), axis=1)
-        return from_rows([[1, 0, x], [0, 1, y], [0, 0, 1]])
+    def matrix(self, theta, size=None):
+        shift = ops.unstack(self.parameters(theta), axis=1)
+        return affine(scaling(1, self.axes), shift)
 
 
 @register
-@dataclass(frozen=True, eq=False)
-class Attention(MatrixTransform):
+@dataclass(frozen=True, eq=False, repr=False)
+class Attention(ImageOrVolume):
     """Scale and translation: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
 
+    Of volumes `theta` is `(batch, 4)`, scale, x, y and z.
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 2.
 
     Example:
@@ -46,58 +59,72 @@ class Attention(MatrixTransform):
     >>> np.array(Attention().matrix([[0.5, 0.0, -0.5]]))[0, :2]  # the middle of the upper half
     array([[ 0.5,  0. ,  0. ],
            [ 0. ,  0.5, -0.5]], dtype=float32)
+
+    Args:
+        axes: 2 for images, 3 for volumes.
+
+    Raises:
+        ValueError: if `axes` is neither.
     """
 
     @property
     def identity(self):
-        return np.array([1, 0, 0], "float32")
+        return np.array([1] + [0] * self.axes, "float32")
 
-    def matrix(self, theta, size=(1, 1)):
-        scale, x, y = ops.unstack(self.parameters(theta), axis=1)
-        return from_rows([[scale, 0, x], [0, scale, y], [0, 0, 1]])
+    def matrix(self, theta, size=None):
+        scale, *shift = ops.unstack(self.parameters(theta), axis=1)
+        return affine(scaling(scale, self.axes), shift)
 
 
 @register
-@dataclass(frozen=True, eq=False)
-class Rigid(MatrixTransform):
+@dataclass(frozen=True, eq=False, repr=False)
+class Rigid(ImageOrVolume):
     """Rotation and translation: `theta` is `(batch, 3)`, angle, x and y.
+
+    Of volumes `theta` is `(batch, 6)`: a rotation vector, x, y and z. The direction of the vector
+    is the axis of the rotation, its length the angle; about z it is positive from x to y.
 
     Example:
 
-    >>> quarter = Rigid().matrix([[math.pi / 2, 0.0, 0.0]], size=(20, 40))
+    >>> quarter = Rigid().matrix([[np.pi / 2, 0.0, 0.0]], size=(20, 40))
     >>> np.array(quarter)[0, :2].round(3) + 0.0  # in an image twice as wide as high
     array([[ 0. , -0.5,  0. ],
            [ 2. ,  0. ,  0. ]], dtype=float32)
 
     Args:
         max_rotation: Bound of the angle in radians, which is never reached; `None` for no bound.
+        axes: 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: if the bound is not positive.
+        ValueError: if the bound is not positive, or `axes` is neither 2 nor 3.
     """
 
     max_rotation: float | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         check_max_rotation(self.max_rotation)
 
     @property
     def identity(self):
-        return np.zeros(3, "float32")
+        return np.zeros(self.turns + self.axes, "float32")
 
-    def matrix(self, theta, size=(1, 1)):
-        angle, x, y = ops.unstack(self.parameters(theta), axis=1)
-        return rotation(bounded(angle, self.max_rotation), 1, x, y, size)
+    def matrix(self, theta, size=None):
+        numbers = ops.unstack(self.parameters(theta), axis=1)
+        turn, shift = numbers[: self.turns], numbers[self.turns :]
+        return similarity(turn, 1, shift, size, self.max_rotation)
 
 
 @register
-@dataclass(frozen=True, eq=False)
-class Similarity(MatrixTransform):
+@dataclass(frozen=True, eq=False, repr=False)
+class Similarity(ImageOrVolume):
     """Rotation, scale and translation: `theta` is `(batch, 4)`, angle, scale, x and y.
+
+    Of volumes `theta` is `(batch, 7)`: a rotation vector as in `Rigid`, scale, x, y and z.
 
     Example:
 
-    >>> bounded_similarity = Similarity(max_rotation=math.pi / 4, scale=(0.5, 2.0))
+    >>> bounded_similarity = Similarity(max_rotation=np.pi / 4, scale=(0.5, 2.0))
     >>> bounded_similarity.identity
     array([0., 1., 0., 0.], dtype=float32)
 
@@ -105,50 +132,38 @@ class Similarity(MatrixTransform):
         max_rotation: Bound of the angle in radians, which is never reached; `None` for no bound.
         scale: Lower and upper bound of the scale, below and above 1, which are never reached;
             `None` for no bounds.
+        axes: 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: if `max_rotation` is not positive, or `scale` is not a bound below and one above
-            1.
+        ValueError: if `max_rotation` is not positive, `scale` is not a bound below and one above
+            1, or `axes` is neither 2 nor 3.
     """
 
     max_rotation: float | None = None
     scale: tuple[float, float] | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         check_max_rotation(self.max_rotation)
-        if self.scale is None:
-            return
-        try:
-            least, most = self.scale
-            object.__setattr__(self, "scale", (least, most))  # JSON has a list
-            good = 0 <= least < 1 < most < math.inf
-        except (ValueError, TypeError):
-            good = False
-        if not good:
-            raise ValueError(
-                "`scale` must be two bounds, one from 0 to below 1 and one above 1. "
-                f"Received: scale={self.scale}"
-            )
+        object.__setattr__(self, "scale", as_bounds(self.scale))  # JSON has a list
 
     @property
     def identity(self):
-        return np.array([0, 1, 0, 0], "float32")
+        return np.array([0] * self.turns + [1] + [0] * self.axes, "float32")
 
-    def matrix(self, theta, size=(1, 1)):
-        angle, scale, x, y = ops.unstack(self.parameters(theta), axis=1)
-        if self.scale is not None:
-            least, most = self.scale
-            change = scale - 1
-            smaller, larger = bounded(change, 1 - least), bounded(change, most - 1)
-            scale = 1 + ops.where(change < 0, smaller, larger)
-        return rotation(bounded(angle, self.max_rotation), scale, x, y, size)
+    def matrix(self, theta, size=None):
+        numbers = ops.unstack(self.parameters(theta), axis=1)
+        turn, scale, shift = numbers[: self.turns], numbers[self.turns], numbers[-self.axes :]
+        scale = bounded_scale(scale, self.scale)
+        return similarity(turn, scale, shift, size, self.max_rotation)
 
 
 @register
-@dataclass(frozen=True, eq=False)
-class Affine(MatrixTransform):
+@dataclass(frozen=True, eq=False, repr=False)
+class Affine(ImageOrVolume):
     """Linear map and translation: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
 
+    Of volumes `theta` is `(batch, 12)` or `(batch, 3, 4)`.
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 1.
 
     Example:
@@ -157,26 +172,34 @@ class Affine(MatrixTransform):
     >>> np.array(mirrored)[0, 0]
     array([[ 0.5,  0. ],
            [-0.5,  0. ]], dtype=float32)
+
+    Args:
+        axes: 2 for images, 3 for volumes.
+
+    Raises:
+        ValueError: if `axes` is neither.
     """
 
     @property
     def identity(self):
-        return np.array([1, 0, 0, 0, 1, 0], "float32")
+        return np.eye(self.axes, self.axes + 1, dtype="float32").ravel()
 
-    def matrix(self, theta, size=(1, 1)):
-        theta = as_affine(theta)
-        last_row = ops.zeros_like(theta[:, :1]) + ops.cast([[[0.0, 0.0, 1.0]]], theta.dtype)
+    def matrix(self, theta, size=None):
+        theta = as_affine(theta, self.axes)
+        last = [[[0.0] * self.axes + [1.0]]]
+        last_row = ops.zeros_like(theta[:, :1]) + ops.cast(last, theta.dtype)
         return ops.concatenate([theta, last_row], axis=1)
 
     def affine(self, theta, input_size, align_corners):
         return as_affine(theta)
 
     def from_matrix(self, matrix):
-        """The `theta` of `(batch, 3, 3)` matrices."""
-        return ops.reshape(matrix[:, :2], (-1, 6))
+        """The `theta` of `(batch, 3, 3)` matrices, of volumes `(batch, 4, 4)`."""
+        return ops.reshape(matrix[:, : self.axes], (-1, self.num_parameters))
 
     def grid(self, theta, output_size, align_corners=False):
-        return affine_grid(theta, output_size, align_corners=align_corners)
+        size = as_size(output_size, "output_size", axes=(self.axes,))
+        return affine_grid(theta, size, align_corners=align_corners)
 
 
 @register
@@ -215,32 +238,3 @@ class Projective(MatrixTransform):
 
     def pixels(self, theta, input_size, output_size, align_corners):
         return projective_pixels(self.matrix(theta), input_size, output_size, align_corners)
-
-
-def rotation(angle, scale, x, y, size):
-    """Matrices of a rotation in an image of `(height, width)`, a scale and a translation."""
-    height, width = (as_float(length, x.dtype) for length in size)
-    cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
-    return from_rows(
-        [[cosine, -sine * (height / width), x], [sine * (width / height), cosine, y], [0, 0, 1]]
-    )
-
-
-def bounded(value, bound):
-    """A smooth limit to ±bound that leaves values near 0 unchanged, and 0 exactly."""
-    return value if bound is None else bound * ops.tanh(value / bound)
-
-
-def from_rows(rows):
-    """Matrices `(batch, 3, 3)` from rows of numbers and `(batch,)` tensors."""
-    elements = [element for row in rows for element in row]
-    like = next(x for x in elements if not isinstance(x, numbers.Number))
-    full = [ops.full_like(like, x) if isinstance(x, numbers.Number) else x for x in elements]
-    return ops.reshape(ops.stack(full, axis=-1), (-1, 3, 3))
-
-
-def check_max_rotation(bound):
-    if bound is not None and not (isinstance(bound, numbers.Real) and 0 < float(bound) < math.inf):
-        raise ValueError(
-            f"`max_rotation` must be a positive angle or None. Received: max_rotation={bound}"
-        )
