@@ -99,3 +99,9 @@ def as_number(number, name):
     if not isinstance(number, numbers.Real) or not math.isfinite(number):
         raise ValueError(f"`{name}` must be a number. Received: {name}={number!r}")
     return float(number)
+
+
+def size_for(transform, size):
+    """The size of a grid of output points of a transform; None stands for a default."""
+    default = {2: (32, 32), 3: (16, 16, 16)}[transform.axes]
+    return default if size is None else as_size(size, "size", axes=(transform.axes,))

@@ -15,19 +15,21 @@ def pictures(inputs, most):
     """The inputs of a model that can be shown as images, the first `most` of each.
 
     Returns:
-        List of float arrays (batch, height, width, 1, 3 or 4) in 0 … 255.
+        List of float arrays (batch, *size, 1, 3 or 4) in 0 … 255, of images or volumes.
     """
     found = []
     for images in keras.tree.flatten(inputs):
         images = keras.ops.convert_to_numpy(images[:most])
         pixels = images.astype("float64")
-        if pixels.ndim != 4 or not (pixels.size and pixels.min() >= 0 and pixels.max() <= 255):
+        if pixels.ndim not in (4, 5) or not (
+            pixels.size and pixels.min() >= 0 and pixels.max() <= 255
+        ):
             continue
         if images.dtype.kind not in "iu" and pixels.max() <= 1:
             pixels = 255 * pixels
-        for axis in (3, 1):
+        for axis in (-1, 1):
             if pixels.shape[axis] in (1, 3, 4):
-                found.append(np.moveaxis(pixels, axis, 3))
+                found.append(np.moveaxis(pixels, axis, -1))
     return found
 
 
@@ -42,7 +44,7 @@ def in_colour(sight, known):
         known: Images from `pictures`; the warped images are appended.
 
     Returns:
-        `(images, warped)`, uint8 (batch, height, width, 1 or 3); None if the input is not an image.
+        `(images, warped)`, uint8 (batch, *size, 1 or 3); None if the input is not an image.
     """
     fits = [(fit(picture, sight.images), picture) for picture in known]
     fits = [(maps, picture) for maps, picture in fits if maps]
@@ -50,7 +52,8 @@ def in_colour(sight, known):
         return None
     maps, picture = min(fits, key=lambda one: one[0].unexplained)
     # Weights add up to 1, so the fill colour can be subtracted before the warp and added after it.
-    fill = maps.colour(np.asarray(sight.layer.fill_value))[:, None, None]
+    fill = maps.colour(np.asarray(sight.layer.fill_value))
+    fill = fill.reshape(len(fill), *[1] * (picture.ndim - 2), -1)
     warped = np.clip(_warped_alike(sight, picture - fill) + fill, 0, 255)
     known.append(warped)
     return _shown(picture), _shown(warped)
@@ -92,7 +95,7 @@ class Fit:
 
 def fit(pictures, seen):
     """The least-squares `Fit` of the inputs `seen`; None if they do not come from the pictures."""
-    if pictures.shape[:3] != seen.shape[:3] or not np.isfinite(seen).all():
+    if pictures.shape[:-1] != seen.shape[:-1] or not np.isfinite(seen).all():
         return None
     for maps in (1, len(seen)):
         flat = [x.reshape(maps, -1, x.shape[-1]) for x in (pictures, seen)]
@@ -117,11 +120,11 @@ def _least_squares(colours, values):
 
 
 def _warped_alike(sight, pictures):
-    """Pictures (batch, height, width, channels), warped as the transformer warps its inputs."""
+    """Pictures (batch, *size, channels), warped as the transformer warps its inputs."""
     layer = sight.layer
     alike = SpatialTransformer(
         transform=layer.warped_by,
-        output_size=sight.warped.shape[1:3],
+        output_size=sight.warped.shape[1:-1],
         interpolation=layer.interpolation,
         fill_mode=layer.fill_mode,
         align_corners=layer.align_corners,

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.arguments import as_size
+from stn_keras.arguments import size_for
 from stn_keras.folds import FoldedShare
 from stn_keras.images import mean_over_points
 from stn_keras.spread import WarpSpread, warp_spread
@@ -28,10 +28,8 @@ __all__ = [
     "warp_spread",
 ]
 
-SIZE = (32, 32)
 
-
-def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=False):
+def identity_distance(theta, transform="affine", size=None, *, align_corners=False):
     """Root mean square distance by which a warp moves the output points.
 
     Example:
@@ -42,7 +40,8 @@ def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=Fal
     Args:
         theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points. Transforms that rotate assume an
+        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
+            `(depth, height, width)`, by default (16, 16, 16). Transforms that rotate assume an
             image of this aspect ratio.
         align_corners: See `stn_keras.geometry`.
 
@@ -53,21 +52,22 @@ def identity_distance(theta, transform="affine", size=SIZE, *, align_corners=Fal
 
     Raises:
         ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
-            integers.
+            integers, or three for volumes.
     """
     return ops.sqrt(squared_distance(theta, transform, size, align_corners=align_corners))
 
 
-def squared_distance(theta, transform="affine", size=SIZE, *, align_corners=False):
+def squared_distance(theta, transform="affine", size=None, *, align_corners=False):
     """The square of `identity_distance`, `(batch,)`, whose gradient at the identity is 0."""
-    transform, size = transforms.get(transform), as_size(size, "size")
+    transform = transforms.get(transform)
+    size = size_for(transform, size)
     grid = transform.grid(theta, size, align_corners=align_corners)
     identity = ops.cast(transform.identity[None], grid.dtype)
     moved = grid - transform.grid(identity, size, align_corners=align_corners)
     return mean_over_points(ops.sum(moved**2, axis=-1))
 
 
-def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
+def outside_share(theta, transform="affine", size=None, *, align_corners=False):
     """Share of a warp's samples outside the image, that is outside −1 … 1 along any axis.
 
     It has no gradient; to train with it, use `stn_keras.regularizers.Outside`.
@@ -80,7 +80,8 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
     Args:
         theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points. The share is exact for a warp to
+        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
+            `(depth, height, width)`, by default (16, 16, 16). The share is exact for a warp to
             that size and approximate for others. Transforms that rotate assume an image of this
             aspect ratio.
         align_corners: See `stn_keras.geometry`.
@@ -91,15 +92,16 @@ def outside_share(theta, transform="affine", size=SIZE, *, align_corners=False):
 
     Raises:
         ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
-            integers.
+            integers, or three for volumes.
     """
-    transform, size = transforms.get(transform), as_size(size, "size")
+    transform = transforms.get(transform)
+    size = size_for(transform, size)
     return share_outside(transform.grid(theta, size, align_corners=align_corners))
 
 
 def share_outside(grid):
-    """`outside_share` of a normalised sampling grid, `(batch, height, width, 2)`."""
-    inside = ops.all(ops.abs(grid) <= 1, axis=-1)  # (batch, height, width); False for NaN
+    """`outside_share` of a normalised sampling grid, `(batch, *size, axes)`."""
+    inside = ops.all(ops.abs(grid) <= 1, axis=-1)  # (batch, *size); False for NaN
     return mean_over_points(ops.cast(ops.logical_not(inside), grid.dtype))
 
 
@@ -128,10 +130,10 @@ def nonfinite_share(theta):
 class ThetaMetric(keras.metrics.Mean):
     """Mean over all images of a function of `theta`."""
 
-    def __init__(self, transform="affine", size=SIZE, name=None, dtype=None):
+    def __init__(self, transform="affine", size=None, name=None, dtype=None):
         super().__init__(name=name or self.measure.__name__, dtype=dtype)
         self.transform = transforms.get(transform)
-        self.size = as_size(size, "size")
+        self.size = size_for(self.transform, size)
 
     def measure(self, theta, transform, size):
         """`theta` → `(batch,)`."""
@@ -171,7 +173,7 @@ class IdentityDistance(ThetaMetric):
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points.
+        size: As in `identity_distance`.
         name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
 
@@ -195,7 +197,7 @@ class OutsideShare(ThetaMetric):
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points.
+        size: As in `identity_distance`.
         name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
 

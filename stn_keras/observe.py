@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras import colours, plots
+from stn_keras.decomposition import decompose
 from stn_keras.layers import SpatialTransformer
 from stn_keras.metrics import nonfinite_share, share_outside
 from stn_keras.networks import images_of
@@ -18,52 +19,6 @@ from stn_keras.spread import corner_shifts, spread_of
 __all__ = ["decompose", "draw", "observe", "transformers"]
 
 SHOWN = 8  # images in a figure
-
-
-def decompose(theta):
-    """Scales, rotation, shear and translation of affine transforms.
-
-    With `theta = [A | t]`, `t = (translation_x, translation_y)` and::
-
-        A = R(rotation) @ [[1, shear], [0, 1]] @ diag(scale_x, scale_y)
-        R(r) = [[cos r, -sin r], [sin r, cos r]]
-
-    so that, for `A = [[a, b], [d, e]]`::
-
-        scale_x = hypot(a, d)                scale_y = (a e − b d) / scale_x
-        rotation = atan2(d, a)               shear = (a b + d e) / (scale_x scale_y)
-
-    A scale below 1 zooms in: the sampled region is smaller than the image. A positive rotation
-    turns that region clockwise on the screen, since y points down. All values are in normalised
-    coordinates, in which every image is a square.
-
-    Args:
-        theta: (batch, 6) or (batch, 2, 3) array, from output to input coordinates.
-
-    Returns:
-        dict of float (batch,) arrays: "scale_x" (not negative), "scale_y" (negative for a
-        reflection), "rotation" (degrees, above −180, up to 180), "shear", "translation_x" and
-        "translation_y" (in halves of the image's width and height). Values that a singular `A` does
-        not determine are NaN or infinite.
-
-    Example:
-        >>> decompose([[0, -0.5, 0, 0.5, 0, 0.1]])["rotation"]
-        array([90.])
-    """
-    theta = np.asarray(theta, float).reshape(-1, 2, 3)
-    (a, b, x), (d, e, y) = theta.transpose(1, 2, 0) + 0.0  # + 0.0: −0 would turn 180° into −180°
-    scale_x = np.hypot(a, d)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale_y = (a * e - b * d) / scale_x
-        shear = (a * b + d * e) / (scale_x * scale_y)
-    return {
-        "scale_x": scale_x,
-        "scale_y": scale_y,
-        "rotation": np.degrees(np.arctan2(d, a)),
-        "shear": shear,
-        "translation_x": x,
-        "translation_y": y,
-    }
 
 
 def transformers(model):
@@ -112,8 +67,9 @@ class Sight:
     """What a transformer did in one call, as NumPy arrays whose first axis is the batch.
 
     `images`, `warped`, `theta` and `grid` hold the first eight images only. `matrix`,
-    `(batch, 2, 3)`, is `None` for transforms that are not matrices. `shifts`, `(batch, corners, 2)`,
-    are how far the warp moves the corners of the output, in pixels of the input.
+    `(batch, 2, 3)`, of volumes `(batch, 3, 4)`, is `None` for transforms that are not matrices.
+    `shifts`, `(batch, corners, axes)`, are how far the warp moves the corners of the output, in
+    pixels of the input.
     """
 
     layer: SpatialTransformer
@@ -200,13 +156,13 @@ def _see(layer, received, warped):
     images, theta = received if layer.localization is None else (received, layer.theta(received))
     both = images_of(images), warped
     images, warped = (to_channels_last(x, layer.data_format) for x in both)
-    size = tuple(warped.shape[1:3])
+    size = tuple(warped.shape[1:-1])
     grid = layer.grid(theta, size)
     identity = layer.grid(ops.cast(layer.warped_by.identity[None], grid.dtype), size)
-    shifts = corner_shifts(grid, identity, tuple(images.shape[1:3]), layer.align_corners)
+    shifts = corner_shifts(grid, identity, tuple(images.shape[1:-1]), layer.align_corners)
     matrix = None
     if hasattr(layer.warped_by, "matrix"):
-        matrix = layer.warped_by.matrix(theta, tuple(images.shape[1:3]))[:, :2]
+        matrix = layer.warped_by.matrix(theta, tuple(images.shape[1:-1]))[:, :-1]
     return Sight(
         layer,
         images=ops.convert_to_numpy(ops.cast(images[:SHOWN], "float32")),
@@ -225,7 +181,7 @@ def draw(model, images):
 
     Images, normalised or not, are drawn in their original colours, also behind another transformer.
     Feature maps are drawn as the mean of their channels, from black for the least value to white
-    for the greatest.
+    for the greatest. Of volumes the three middle slices are drawn.
 
     Example:
         >>> plots.save(draw(model, images)["transformer"], "warps.png")

@@ -64,15 +64,20 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
     A dot marks the corner that becomes the warp's top-left one, so that rotations and reflections
     are seen. All images share one scale, wide enough for every outline, inside the image or not.
 
+    Volumes are shown by their middle slices across z, y and x. The outlined region is what the
+    warp's slice samples, seen along that axis: the slice may be turned out of the plane.
+
     Args:
-        images: (batch, height, width, 1 or 3), uint8 in 0 … 255 or floats in 0 … 1.
+        images: (batch, height, width, 1 or 3), uint8 in 0 … 255 or floats in 0 … 1; of volumes
+            with a depth before the height.
         warped: (batch, out_height, out_width, 1 or 3), the same range.
-        grid: (batch, out_height, out_width, 2), normalised sampling grid of the warps.
+        grid: (batch, out_height, out_width, 2), normalised sampling grid of the warps; of volumes
+            (batch, out_depth, out_height, out_width, 3).
         titles: optional, one string per image.
         align_corners: the convention of `grid`, as in `stn_keras.grid_sample`.
 
     Returns:
-        A `Figure`: two rows, a column per image.
+        A `Figure`: two rows, or of volumes two for each slice; a column per image.
 
     Raises:
         ValueError: if the batch sizes differ.
@@ -90,12 +95,37 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
             "`images`, `warped` and `grid` must have one batch size. Received shapes: "
             f"{images.shape}, {warped.shape}, {grid.shape}"
         )
+    slices = _slices(images, warped, grid) if grid.shape[-1] == 3 else {"": (images, warped, grid)}
+    size = 1.5 * len(images) + 0.4, 3.4 * len(slices)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    axes = figure.subplots(2 * len(slices), len(images), squeeze=False)
+    pairs = axes.reshape(len(slices), 2, len(images))
+    for rows, (name, (images, warped, grid)) in zip(pairs, slices.items()):
+        _draw(rows, images, warped, grid, align_corners)
+        rows[0, 0].set_ylabel(f"input{name}", fontsize=11)
+        rows[1, 0].set_ylabel(f"warped{name}", fontsize=11)
+    for axis, title in zip(axes[0], titles or [], strict=titles is not None):
+        axis.set_title(title, fontsize=10)
+    return figure
+
+
+def _slices(*volumes):
+    """The middle slices of images, warps and grids, by what their label says; those of grids have
+    the two coordinates that lie in the slice."""
+    found = {}
+    for axis, (name, plane) in enumerate([("z", [0, 1]), ("y", [0, 2]), ("x", [1, 2])], 1):
+        images, warped, grid = (
+            volume.take(volume.shape[axis] // 2, axis=axis) for volume in volumes
+        )
+        found[f", middle of {name}"] = images, warped, grid[..., plane]
+    return found
+
+
+def _draw(axes, images, warped, grid, align_corners):
+    """Images in the first of two rows of axes, outlined by their grids, and warps in the second."""
     size = images.shape[1:3]
     lines = [outline(one, size, align_corners=align_corners) for one in grid]
     x_range, y_range = _view(lines, size)
-
-    figure = Figure(figsize=(1.5 * len(images) + 0.4, 3.4), dpi=120, layout="constrained")
-    axes = figure.subplots(2, len(images), squeeze=False)
     for axis, image, line in zip(axes[0], images, lines, strict=True):
         _show(axis, image)
         _mark(axis, line)
@@ -104,11 +134,6 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
         _show(axis, image)
         _dot(axis, -0.5, -0.5)
         axis.set(anchor="N")
-    for axis, title in zip(axes[0], titles or [], strict=titles is not None):
-        axis.set_title(title, fontsize=10)
-    axes[0, 0].set_ylabel("input", fontsize=11)
-    axes[1, 0].set_ylabel("warped", fontsize=11)
-    return figure
 
 
 def _view(lines, size):

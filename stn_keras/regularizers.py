@@ -12,9 +12,9 @@ import keras
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.arguments import as_size
+from stn_keras.arguments import size_for
 from stn_keras.images import mean_over_points
-from stn_keras.metrics import SIZE, squared_distance
+from stn_keras.metrics import squared_distance
 
 __all__ = ["FromIdentity", "Outside"]
 
@@ -22,14 +22,14 @@ __all__ = ["FromIdentity", "Outside"]
 class ThetaRegularizer(keras.Regularizer):
     """`strength` times the sum, over a batch, of a penalty on each image's `theta`."""
 
-    def __init__(self, transform="affine", strength=0.01, size=SIZE):
+    def __init__(self, transform="affine", strength=0.01, size=None):
         if not isinstance(strength, numbers.Real) or not 0 <= float(strength) < math.inf:
             raise ValueError(
                 f"`strength` must be a number, 0 or greater. Received: strength={strength!r}"
             )
         self.transform = transforms.get(transform)
         self.strength = float(strength)
-        self.size = as_size(size, "size")
+        self.size = size_for(self.transform, size)
 
     def __call__(self, theta):
         return self.strength * ops.sum(self.penalty(theta))
@@ -65,7 +65,8 @@ class FromIdentity(ThetaRegularizer):
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         strength: Factor, 0 or greater. Distances are normalised: a translation by half the image's
             width costs `strength`.
-        size: `(height, width)` of the grid of output points. Transforms that rotate assume an
+        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
+            `(depth, height, width)`, by default (16, 16, 16). Transforms that rotate assume an
             image of this aspect ratio.
 
     Raises:
@@ -80,9 +81,9 @@ class FromIdentity(ThetaRegularizer):
 class Outside(ThetaRegularizer):
     """Keeps samples inside the image: the mean distance by which they are outside −1 … 1.
 
-    The penalty of a sample is `max(|x| − 1, 0) + max(|y| − 1, 0)`. It is 0, without a gradient, for
-    warps that stay inside the image. If the horizon of a projective transform crosses the image,
-    the penalty grows without limit.
+    The penalty of a sample is `max(|x| − 1, 0) + max(|y| − 1, 0)`, and of volumes the same with z.
+    It is 0, without a gradient, for warps that stay inside the image. If the horizon of a
+    projective transform crosses the image, the penalty grows without limit.
 
     Example:
 
@@ -95,7 +96,8 @@ class Outside(ThetaRegularizer):
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         strength: Factor, 0 or greater. Distances are normalised: a translation by the image's whole
             width, which moves all samples out of it, costs `strength`.
-        size: `(height, width)` of the grid of output points. Transforms that rotate assume an
+        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
+            `(depth, height, width)`, by default (16, 16, 16). Transforms that rotate assume an
             image of this aspect ratio.
 
     Raises:

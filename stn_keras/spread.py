@@ -6,12 +6,10 @@ import keras
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.arguments import as_size
-
-SIZE = (32, 32)
+from stn_keras.arguments import size_for
 
 
-def warp_spread(theta, transform="affine", size=SIZE, *, align_corners=False):
+def warp_spread(theta, transform="affine", size=None, *, align_corners=False):
     """How far the warps of a set of images differ from each other, and from the identity.
 
     A transformer that gives every image about the same warp has a small spread, also if that warp
@@ -28,7 +26,8 @@ def warp_spread(theta, transform="affine", size=SIZE, *, align_corners=False):
     Args:
         theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the images in pixels.
+        size: `(height, width)` of the images in pixels, by default (32, 32); of volumes
+            `(depth, height, width)`, by default (16, 16, 16).
         align_corners: See `stn_keras.geometry`.
 
     Returns:
@@ -39,14 +38,15 @@ def warp_spread(theta, transform="affine", size=SIZE, *, align_corners=False):
 
     Raises:
         ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
-            integers.
+            integers, or three for volumes.
     """
     return spread_of(theta_shifts(theta, transform, size, align_corners))
 
 
 def theta_shifts(theta, transform, size, align_corners=False):
     """The `corner_shifts` of a transform's warps to the size of their images."""
-    transform, size = transforms.get(transform), as_size(size, "size")
+    transform = transforms.get(transform)
+    size = size_for(transform, size)
     grid = transform.grid(theta, size, align_corners=align_corners)
     identity = ops.cast(transform.identity[None], grid.dtype)
     identity = transform.grid(identity, size, align_corners=align_corners)
@@ -113,7 +113,8 @@ class WarpSpread(keras.metrics.Metric):
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the images in pixels.
+        size: `(height, width)` of the images in pixels, by default (32, 32); of volumes
+            `(depth, height, width)`, by default (16, 16, 16).
         name: Name of the metric in the history.
         dtype: Dtype of the sums.
 
@@ -121,9 +122,10 @@ class WarpSpread(keras.metrics.Metric):
         ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
-    def __init__(self, transform="affine", size=SIZE, name="warp_spread", dtype=None):
+    def __init__(self, transform="affine", size=None, name="warp_spread", dtype=None):
         super().__init__(name=name, dtype=dtype)
-        self.transform, self.size = transforms.get(transform), as_size(size, "size")
+        self.transform = transforms.get(transform)
+        self.size = size_for(self.transform, size)
         corners, axes = 2 ** len(self.size), len(self.size)
         self.total = self.add_variable((corners, axes), "zeros", name="total")
         self.squares = self.add_variable((), "zeros", name="squares")

@@ -89,7 +89,12 @@ def mean_of_blocks(images, side):
     """Averages each block of `side` pixels along every axis of `(batch, *size, channels)`."""
     if side == 1:
         return images
-    _, *size, channels = ops.shape(images)
-    blocks = [part for length in size for part in (length // side, side)]
-    within = tuple(range(2, 2 * len(size) + 1, 2))
-    return ops.sum(ops.reshape(images, (-1, *blocks, channels)), axis=within) / side ** len(size)
+    _, *depth, height, width, channels = ops.shape(images)
+    if depth:  # apart: TensorFlow has no broadcasts of so many axes, which the gradient needs
+        slices = ops.reshape(images, (-1, side, height * width * channels))
+        images = ops.reshape(ops.sum(slices, axis=1) / side, (-1, height, width, channels))
+    blocks = (-1, height // side, side, width // side, side, channels)
+    means = ops.sum(ops.reshape(images, blocks), axis=(2, 4)) / side**2
+    if depth:
+        means = ops.reshape(means, (-1, depth[0] // side, height // side, width // side, channels))
+    return means
