@@ -31,7 +31,16 @@ def check_affine(theta, axes):
 def as_coordinates(values, name="theta"):
     """A tensor of float64 if `values` are, else of float32."""
     values = as_numbers(values, name)
-    return ops.cast(values, wide_dtype(values))
+    return as_type(values, wide_dtype(values))
+
+
+def as_type(tensor, dtype):
+    """A tensor cast to a dtype if it is not of that one: Keras's `cast` takes time even then."""
+    return (
+        tensor
+        if keras.backend.standardize_dtype(tensor.dtype) == dtype
+        else ops.cast(tensor, dtype)
+    )
 
 
 def as_numbers(values, name):

@@ -16,11 +16,12 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.arguments import wide_dtype
 from stn_keras.image_gradient import gathered
-from stn_keras.taps import outside_weight, taps
+from stn_keras.taps import outside_weight, redirected, taps
 
 # Without the operation by which `sum` and `math.prod` begin.
 total = functools.partial(functools.reduce, operator.add)
 product = functools.partial(functools.reduce, operator.mul)
+FEW = 4  # channels up to which pixels are mixed before they are multiplied by the upstream
 
 
 def sample(
@@ -66,13 +67,18 @@ def empty(images, coordinates):
     return nothing + ops.cast(ops.sum(images), nothing.dtype)
 
 
-def combined(coordinates, *, size, dtype, **options):
+def combined(coordinates, *, size, dtype, redirect=False, **options):
     """All combinations of the axes' taps: a list of indices, of weights, and for each coordinate of
-    slopes."""
+    slopes.
+
+    With `redirect`, taps of weight 0 read a pixel that another one reads.
+    """
     axes = [
         taps(coordinate, length, **options)
         for coordinate, length in zip(reversed(coordinates), size)
     ]
+    if redirect:
+        axes = [redirected(axis) for axis in axes]
     indices, weights = [], []
     slopes: list[list] = [[] for _ in axes]
     for combination in itertools.product(*axes):
@@ -99,8 +105,12 @@ def missing_weight(coordinates, size, interpolation, dtype):
 def mix(rows, coordinates, corners, size, matrix=None):
     """Sums the rows of `(batch, n, channels)` given by `corners(coordinates)`, with its weights."""
     axes = len(coordinates)
+    bicubic = corners.keywords["interpolation"] == "bicubic"
 
     def forward(rows, *inputs):
+        if bicubic and backend.is_fused():
+            indices, weights, _ = corners(inputs[:axes], redirect=True)
+            return blended(rows, indices, weights)
         indices, weights, _ = corners(inputs[:axes])
         return weighted(rows, indices, weights)
 
@@ -140,9 +150,11 @@ def spread(upstream, coordinates, corners, size):
 def by_coordinate(upstream, rows, coordinates, corners):
     """The upstream times the derivative of the samples along each axis, summed over channels."""
     indices, _, slopes = corners(coordinates)
+    if len(indices) == 1:  # the nearest pixel, and only that, whatever the coordinate
+        return [total(axis) for axis in slopes]
     if rows.shape[-1] == 1:  # no sum, by which compilers would end a loop
         return [(upstream * weighted(rows, indices, axis))[..., 0] for axis in slopes]
-    if rows.shape[-1] <= len(indices):
+    if rows.shape[-1] <= FEW:
         return backend.channel_sums([upstream * weighted(rows, indices, axis) for axis in slopes])
     # With many channels, multiplying by the pixels first takes fewer products.
     pixels = [ops.cast(tap, upstream.dtype) for tap in backend.gather(rows, indices)]
@@ -155,7 +167,21 @@ def by_coordinate(upstream, rows, coordinates, corners):
 
 def weighted(rows, indices, weights):
     """Sum of `weights[k]` times the rows at `indices[k]`; those of weight 0 may be NaN."""
+    if len(indices) == 1 and backend.is_fused():  # the nearest pixel, of weight 1 or 0
+        (pixels,), (weight,) = backend.gather(rows, indices), weights
+        return backend.keep(ops.cast(pixels, weight.dtype), weight)
     return total(
         ops.expand_dims(weight, -1) * backend.keep(ops.cast(pixels, weight.dtype), weight)
         for pixels, weight in zip(backend.gather(rows, indices), weights)
     )
+
+
+def blended(rows, indices, weights):
+    """`weighted`, of redirected taps, with two masks in all instead of one each."""
+    pixels = [ops.cast(tap, weights[0].dtype) for tap in backend.gather(rows, indices)]
+    samples = total(ops.expand_dims(weight, -1) * tap for tap, weight in zip(pixels, weights))
+    # Of a single pixel all taps read that one: infinity times 0 would be NaN.
+    single = ops.expand_dims(total(weights), -1) * pixels[0]
+    count = total(ops.cast(weight != 0, weight.dtype) for weight in weights)
+    several, one = (ops.cast(found, count.dtype) for found in (count > 1, count == 1))
+    return backend.keep(samples, several) + backend.keep(single, one)

@@ -45,6 +45,14 @@ def on_axis(position, weight, slope, index, constant):
     return index, ops.where(inside, weight, 0), ops.where(inside, slope, 0)
 
 
+def redirected(axis):
+    """The taps of an axis; those of weight 0 read the pixel of another one, if there is one."""
+    other = axis[0][0]
+    for index, weight, _ in axis[1:]:
+        other = ops.where(weight != 0, index, other)
+    return [(ops.where(weight != 0, index, other), weight, slope) for index, weight, slope in axis]
+
+
 def outside_weight(coordinate, length, interpolation):
     """The total weight of the taps outside the axis; exactly 0 if there are none."""
     coordinate = bounded(coordinate, length)

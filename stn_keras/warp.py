@@ -2,11 +2,13 @@
 
 import functools
 
+import keras
 from keras import ops
 
 from stn_keras import backend, sampling
+from stn_keras.arguments import as_type
 from stn_keras.blend import sample
-from stn_keras.geometry import affine_grid, between_pixels, to_grid
+from stn_keras.geometry import between_pixels, to_grid
 
 
 @backend.compiled
@@ -33,7 +35,8 @@ def warp(images, theta, fill, *, transform, output_size, antialias, **options):
         samples = natively(images, fill, transform, where, options)
     if samples is None:
         samples = in_pixels(images, fill, transform, where, options)
-    return ops.cast(mean_of_blocks(samples, antialias), images.dtype)
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    return as_type(mean_of_blocks(samples, antialias), dtype)
 
 
 def in_pixels(images, fill, transform, where, options):
@@ -63,7 +66,7 @@ def natively(images, fill, transform, where, options):
         coordinates = transform.pixels(*where)
         grid = to_grid(coordinates, input_size, align_corners)
     else:
-        grid = affine_grid(matrix, tuple(size), align_corners=align_corners)
+        grid = backend.affine_grid(matrix, size, align_corners)
     unchanged = None
     if tuple(size) == tuple(input_size):
         unchanged = at_rest(coordinates) if matrix is None else is_identity(matrix)

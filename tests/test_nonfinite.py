@@ -74,13 +74,37 @@ def test_the_identity_keeps_every_pixel(rng, set_policy, uncompiled, policy, nam
     assert_array_equal(float64(layer([images, theta])), float64(images))
 
 
-def test_the_identity_keeps_every_pixel_where_compiled(rng, fused):
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_the_identity_keeps_every_pixel_where_compiled(rng, fused, interpolation):
     images = rng.normal(size=(2, 4, 5, 1)).astype("float32")
     images[0, 1, 2], images[1, 3, 3] = np.inf, np.nan
     inputs = keras.Input((4, 5, 1)), keras.Input((6,))
-    model = keras.Model(inputs, SpatialTransformer()(inputs))
+    model = keras.Model(inputs, SpatialTransformer(interpolation=interpolation)(inputs))
     theta = np.tile(transforms.Affine().identity, (2, 1))
     assert_array_equal(model.predict([images, theta], verbose=0), images)
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "fill_mode"),
+    [("nearest", "constant"), ("bicubic", "constant"), ("bicubic", "reflect")],
+)
+def test_pixels_of_weight_0_are_not_read_where_compiled(rng, fused, interpolation, fill_mode):
+    options = {"interpolation": interpolation, "fill_mode": fill_mode}
+    images = rng.uniform(size=(1, 5, 6, 2)).astype("float32")
+    places = np.array([-30, -1.5, -1, 0, 1, 2, 2.25, 3, 4, 5.5, 25, np.nan], "float32")
+    points = np.stack(np.meshgrid(places, places), axis=-1)[None]
+
+    def run(pixel):
+        changed = images.copy()
+        changed[0, 2, 3] = pixel
+        return float64(pixel_sample(changed, points, **options))
+
+    values = run(images[0, 2, 3])
+    touched = run(images[0, 2, 3] + 1) != values
+    for pixel in (np.nan, np.inf):
+        found = run(pixel)
+        assert_array_equal(np.isfinite(found), ~touched)
+        assert_array_equal(found[~touched], values[~touched])
 
 
 def test_a_shift_by_whole_pixels_moves_a_dead_one_alone(rng):
