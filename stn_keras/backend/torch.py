@@ -160,6 +160,8 @@ class Sampler(torch.autograd.Function):
                 )
             )
             return *(next(found) if needed else None for needed in wanted), None, None, None
+        if MODES[ctx.options[0]] == "nearest" and not wanted[0]:
+            return None, torch.zeros_like(grid), None, None, None
         aten = torch.ops.aten
         derivative = (
             aten.grid_sampler_2d_backward if images.ndim == 4 else aten.grid_sampler_3d_backward
