@@ -111,8 +111,9 @@ class Sight:
     """What a transformer did in one call, as NumPy arrays whose first axis is the batch.
 
     `images`, `warped`, `theta` and `grid` hold the first eight images only. `matrix`,
-    `(batch, 2, 3)`, is `None` for transforms that are not matrices. `shifts`, `(batch, corners, 2)`,
-    are how far the warp moves the corners of the output, in pixels of the input.
+    `(batch, 2, 3)`, is `None` for transforms that are not matrices. `shifts`,
+    `(batch, corners, 2)`, are how far the warp moves the corners of the output, in pixels of the
+    input.
     """
 
     layer: SpatialTransformer
