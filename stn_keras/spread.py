@@ -8,6 +8,8 @@ from keras import ops
 from stn_keras import transforms
 from stn_keras.arguments import as_size
 
+__all__ = ["WarpSpread", "warp_spread"]
+
 SIZE = (32, 32)
 
 

@@ -39,7 +39,7 @@ def test_translations(align_corners, height, width):
 
 
 def test_rotations():
-    """By ± a, every corner lies sin a of its distance beside the mean, which is 1 − cos a closer."""
+    """By ± a, every corner lies sin a of its distance beside the mean, which is 1 − cos a in."""
     angle = 0.3
     values = found([[angle, 0, 0], [-angle, 0, 0]], "rigid")
     assert_allclose(values, CORNER * np.array([np.sin(angle), 1 - np.cos(angle)]), rtol=1e-4)

@@ -25,8 +25,8 @@ class TransformerSummary(keras.callbacks.Callback):
 
     The tags are `{name}/{quantity}_mean`, `{name}/{quantity}_std`, `{name}/warp_spread`,
     `{name}/warp_shift` and `{name}/warps`; their step is the number of completed epochs. Transforms
-    that are not matrices lack the quantities of `decompose`. Nothing is written for a model without a
-    `SpatialTransformer`.
+    that are not matrices lack the quantities of `decompose`. Nothing is written for a model
+    without a `SpatialTransformer`.
 
     The callback works on every Keras backend; TensorFlow writes the files.
 
