@@ -83,9 +83,10 @@ class Sight:
     shifts: np.ndarray
 
     @property
-    def spread(self):
+    def spread(self) -> tuple[float, float]:
         """`metrics.warp_spread` of all images: `(spread, shift)`, floats in pixels of the input."""
-        return tuple(float(value) for value in spread_of(self.shifts))
+        spread, shift = spread_of(ops.convert_to_tensor(self.shifts))
+        return float(spread), float(shift)
 
 
 def observe(model, images):

@@ -8,6 +8,8 @@ from keras import ops
 from stn_keras import transforms
 from stn_keras.arguments import size_for
 
+__all__ = ["WarpSpread", "warp_spread"]
+
 
 def warp_spread(theta, transform="affine", size=None, *, align_corners=False):
     """How far the warps of a set of images differ from each other, and from the identity.
