@@ -19,7 +19,7 @@ VALIDATION_IMAGES = 5_000  # the last training images
 VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002
 PADDING = 2  # pixels around a digit, so that its sides are 32
 # The brain in millimetres from the file's corner (z, y, x), with a margin for the warps.
-CORNER, EXTENT = (-10, 14, 18), (176, 208, 160)
+CORNER, EXTENT = (-18, 6, 18), (192, 224, 160)
 MILLIMETRES, COARSE = 2, 2  # a voxel; voxels averaged into one for the network
 
 
@@ -132,7 +132,7 @@ def smooth_noise(rng, size, spread):
 
 
 def mni152():
-    """The MNI152 T1 template, gray and white matter: `(88, 104, 80, 3)` in 0 … 1, at 2 mm."""
+    """The MNI152 T1 template, gray and white matter: `(96, 112, 80, 3)` in 0 … 1, at 2 mm."""
     return np.stack([coarser(template(name)) for name in ("t1", "gm", "wm")], axis=-1)
 
 
@@ -141,13 +141,13 @@ def template(name):
 
     The file is read directly: `nilearn.datasets` resamples by interpolation, without averaging.
     """
-    import nibabel
-
     package = importlib.util.find_spec("nilearn")
     if package is None:
         raise FileError(
             "nilearn, which has the MNI152 volumes, is not installed: pip install '.[register]'"
         )
+    import nibabel  # which nilearn requires
+
     folder = pathlib.Path(package.origin).parent / "datasets" / "data"
     image = nibabel.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
     return np.asarray(image.dataobj, "float32").transpose(2, 1, 0) / 255

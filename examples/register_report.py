@@ -33,10 +33,10 @@ def measure_digits(model, digits, batch_size=100):
     }
 
 
-def measure_brains(model, brains, count=TEST_VOLUMES):
+def measure_brains(model, brains):
     """Mean results on unseen warps, a dict; lengths in voxels of the whole volumes."""
-    rows = [measure_brain(model, brains, number) for number in range(count)]
-    return {"pairs": count} | {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+    rows = [measure_brain(model, brains, number) for number in range(TEST_VOLUMES)]
+    return {"pairs": len(rows)} | {name: np.mean([row[name] for row in rows]) for name in rows[0]}
 
 
 def measure_brain(model, brains, number):
