@@ -1,12 +1,12 @@
 """Writes the models that the repository ships, from complete runs:
 
     python train.py --epochs 50 --run tuned-0
-    python -m examples.distorted_mnist --cells st-cnn-affine-RTS-0 cnn-RTS-0 \
+    python -m examples.distorted_mnist --cells st-cnn-affine-RTS-0 cnn-RTS-0 --epochs 10 \
         --models saved_models --output-dir saved_models
     python -m saved_models.make saved_models/{tuned-0,st-cnn-affine-RTS-0,cnn-RTS-0}
 
-The models become smaller by `saved.compact`. Their accuracy on all test images, and on the 200 that
-are shipped with them, is measured and added to the settings.
+`saved.compact` makes the models smaller. Their accuracy on all test images, and on the 200 that are
+shipped with them, is measured and added to the settings.
 """
 
 import json
@@ -51,13 +51,16 @@ def ship_mnist(run, plain_run, folder):
     _, (images, labels) = mnist.load()
     distorted = distortions.fixed(images, "RTS", TEST_SEED)
     settings = ship(run, "last.keras", folder / "last.keras", distorted, labels)
-    settings["plain"] = ship(plain_run, "last.keras", folder / "plain.keras", distorted, labels)
+    runs = {"with transformer": run}
+    if plain_run:
+        plain = folder / "plain.keras"
+        settings["plain"] = ship(plain_run, "last.keras", plain, distorted, labels)
+        runs["without"] = plain_run
+        shutil.copy(plain_run / "history.csv", folder / "plain_history.csv")
     arrays = {"images": images, "distorted": distorted, "labels": labels}
     write(folder, settings, **{name: array[:SHIPPED] for name, array in arrays.items()})
-    shutil.copy(run / "warps.png", folder)
-    shutil.copy(run / "history.csv", folder)
-    shutil.copy(plain_run / "history.csv", folder / "plain_history.csv")
-    runs = {"with transformer": run, "without": plain_run}
+    for name in ("history.csv", "warps.png"):
+        shutil.copy(run / name, folder)
     histories = {name: history.read(run / "history.csv") for name, run in runs.items()}
     plots.save(plots.curves(histories), folder / "curves.png")
 

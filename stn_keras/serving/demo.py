@@ -60,6 +60,7 @@ def serve(paths=(), port=None):
             footer_links=[],
             theme=page.THEME,
             css=page.STYLE,
+            head=page.HEAD,
             app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
         )
         print(f"{address} shows the page; Ctrl-C ends it", flush=True)

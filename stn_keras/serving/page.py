@@ -36,11 +36,16 @@ footer { display: none !important; }
 .alert { color: #b00020; }
 #message:not(:has(p)) { display: none; }
 :is(input, button):focus-visible { outline: 3px solid #0072b2 !important; outline-offset: 2px; }
-@media (max-width: 700px) and (min-height: 780px) {  /* the picture stays above the sliders */
-  #seen { position: sticky; top: 0; z-index: 5; background: var(--body-background-fill); }
-}
 """
 )
+# On a phone the picture stays above the sliders. `css` would not reach Gradio's container.
+HEAD = """<style>
+@media (max-width: 700px) and (min-height: 640px) {
+  html { scroll-padding-top: 470px; }
+  .gradio-container { overflow: visible !important; }
+  #seen { position: sticky; top: 0; z-index: 100; background: var(--body-background-fill); }
+}
+</style>"""
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # no downloads
 THEME = gr.themes.Default(primary_hue="blue", **FONTS)
 
@@ -48,7 +53,7 @@ THEME = gr.themes.Default(primary_hue="blue", **FONTS)
 class Visit:
     """What one page shows: a picture and, if it is a test image, the number of its class."""
 
-    def __init__(self, picture=None, label=None):
+    def __init__(self, picture, label=None):
         self.picture, self.label = picture, label
 
 

@@ -13,7 +13,7 @@ __all__ = ["STYLE", "draw"]
 
 # Around an image, as shares of its longer side, for regions that reach outside it.
 MARGINS = (0.1, 0.3, 0.6, 1.2)
-MOST_CLASSES = 10
+MOST_CLASSES, FEW_CLASSES = 10, 5  # few on a phone
 
 STYLE = """
 .look { --faint: color-mix(in srgb, var(--body-text-color) 70%, transparent); }
@@ -42,6 +42,7 @@ STYLE = """
   .look { font-size: .875rem; }
   .look td, .look th { padding: 0 .1rem; }
   .look .row h3 { margin-top: .5rem; }
+  .look .rest { display: none; }
 }
 """
 
@@ -162,14 +163,16 @@ def _bars(title, shares, classes, label):
     first = int(np.argmax(shares))
     shown = sorted(np.argsort(-shares, kind="stable")[:MOST_CLASSES])
     verdict = "" if label is None else ", right" if first == label else ", wrong"
-    rows = "".join(_row(classes[k], shares[k], "first" if k == first else "") for k in shown)
+    places = np.argsort(np.argsort(-shares, kind="stable"))
+    rows = "".join(_row(classes[k], shares[k], places[k]) for k in shown)
     return (
         f'<section class="{verdict[2:]}"><h3><span>{title}</span>{html.escape(classes[first])}'
         f'{verdict}</h3><table aria-label="Probabilities: {title}">{rows}</table></section>'
     )
 
 
-def _row(name, share, kind):
+def _row(name, share, place):
+    kind = "first" if place == 0 else "rest" if place >= FEW_CLASSES else ""
     percent = f"{100 * share:.1f}"
     return (
         f'<tr class="{kind}"><th scope="row">{html.escape(name)}</th>'

@@ -1,0 +1,73 @@
+"""The page of `python -m stn_keras demo`, filmed: `python -m docs.animation` draws a digit's turn.
+
+It needs the extra `demo`, Playwright and the system's Chromium, as `docs.screenshot` does.
+"""
+
+import contextlib
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+from docs import screenshot
+
+ROOT = pathlib.Path(__file__).parents[1]
+PICTURE = ROOT / "docs" / "pictures" / "demo.gif"
+DIGIT = 0  # of the shipped test images
+FRAMES, MILLISECONDS = 24, 120
+COLOURS = 64
+
+
+@contextlib.contextmanager
+def serving(*models):
+    """Starts the page on this machine and yields its address."""
+    command = [sys.executable, "-m", "stn_keras", "demo", *map(str, models)]
+    environment = {**os.environ, "BROWSER": "true"}  # a command that opens no browser
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as server:
+        try:
+            said = server.stdout.readline()
+            if not said:
+                raise RuntimeError("The page did not start:\n" + server.stderr.read())
+            yield said.split()[0]
+        finally:
+            server.send_signal(signal.SIGINT)
+
+
+def slide(page, label, value):
+    """Moves a slider; returns once the page shows the result."""
+    changed(page, lambda: page.get_by_label(f"range slider for {label}").fill(str(value)))
+
+
+def changed(page, act):
+    """Acts, and waits until the page shows another result."""
+    shown = "document.querySelector('#result .look').outerHTML"
+    before = page.evaluate(shown)
+    act()
+    page.wait_for_function(f"before => {shown} != before", arg=before)
+
+
+def frame(page):
+    picture = Image.open(io.BytesIO(page.screenshot()))
+    return picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+
+
+def main():
+    with serving() as address, screenshot.browsing(width=960, height=700) as page:
+        page.goto(address)
+        page.locator("#result svg").first.wait_for()
+        slide(page, "Number of the test image", DIGIT)
+        frames = []
+        for angle in np.linspace(0, 2 * np.pi, FRAMES, endpoint=False):
+            slide(page, "Rotation (°)", round(75 * np.sin(angle)))
+            frames.append(frame(page))
+    frames[0].save(PICTURE, save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0)
+
+
+if __name__ == "__main__":
+    main()
