@@ -9,7 +9,8 @@ A backend's file has
 - `keep(samples, weight)`: samples, and 0 where their weight is;
 - `channel_sums(tensors)`: sums over the last axis, in one pass over what they share;
 - `is_fused()`: whether what runs or is traced now is compiled as one piece;
-- `has_native(...)`: whether the backend's own `affine_grid` and sampler, `native`, do the same;
+- `has_native(...)`: whether the backend has an `affine_grid` and a sampler, `native`, that do the
+  same or give None;
 - `floor`, which Keras's own rounds to float32 on JAX and PyTorch, and `convolve(images, kernel)`,
   a convolution behind a warp.
 
