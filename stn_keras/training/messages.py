@@ -102,8 +102,8 @@ def print_result(flags, data, history, folder, seen):
     print(f"\n{result}{history['images_per_second'][-1]:,.0f} images/s)")
     for sight in seen.values():
         if len(sight.shifts) > 1:
-            varies, moves = sight.spread
-            print(spread.describe(varies, moves, sight.images.shape[1:-1]))
+            distance, shift = sight.spread
+            print(spread.describe(distance, shift, sight.images.shape[1:-1]))
     print(
         f"Models, history and figures: {folder}\n"
         f"Curves and warps: tensorboard --logdir {flags.log_dir}"
