@@ -231,6 +231,29 @@ def test_onnx_carries_grid_sample_in_a_layer_of_ones_own(rng, tmp_path, uncompil
     assert operations(tmp_path / "sample.onnx")["GridSample"] == 1
 
 
+@pytest.mark.parametrize("format", OUTPUTS)
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_volumes_are_exported(rng, tmp_path, uncompiled, format, interpolation):
+    rigid = transforms.Rigid(axes=3)
+    x = {
+        "images": keras.Input((3, 5, 4, 2), name="images"),
+        "theta": keras.Input((6,), name="theta"),
+    }
+    layer = SpatialTransformer(
+        transform=rigid, interpolation=interpolation, antialias=2, fill_value=0.5
+    )
+    model = keras.Model(x, layer([x["images"], x["theta"]]))
+    inputs = {
+        "images": rng.random((2, 3, 5, 4, 2), "float32"),
+        "theta": rng.uniform(-0.4, 0.4, (2, 6)).astype("float32"),
+    }
+    path = tmp_path / f"warp{export.SUFFIXES[format]}"
+    agree(model, inputs, path, format)
+    if format == "onnx":
+        found = operations(path)
+        assert found["AffineGrid"] == found["GridSample"] == 1 and not found["GatherND"]
+
+
 def test_images_of_any_size(rng, tmp_path, uncompiled):
     model, inputs = warp_and_inputs(rng, "similarity", shape=(None, None, 2))
     agree(model, inputs, tmp_path / "warp.onnx", "onnx")

@@ -65,6 +65,8 @@ def works_or_is_refused(call, arguments):
 
 FINITE = st.floats(-3, 3, width=32)
 SIZE = st.tuples(st.integers(1, 5), st.integers(1, 5))
+VOLUME = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+OF_VOLUMES = [transforms.Rigid(axes=3, max_rotation=1.0), transforms.Affine(axes=3)]
 
 
 @st.composite
@@ -136,6 +138,8 @@ def any_transform(draw):
         },
         "thin_plate_spline": {"control_points": mostly(st.tuples(*[st.integers(2, 4)] * 2))},
     }.get(name, {})
+    if name not in ("projective", "thin_plate_spline"):
+        options |= {"axes": mostly(st.sampled_from([2, 3]))}
     drawn = {option: draw(values) for option, values in options.items()}
     return works_or_is_refused(transforms.TRANSFORMS[name], drawn)
 
@@ -147,7 +151,7 @@ def test_transforms(data, transform, align_corners):
         return
     arguments = {
         "theta": data.draw(mostly(arrays(shape(2, transform.num_parameters)))),
-        "output_size": data.draw(mostly(SIZE)),
+        "output_size": data.draw(mostly(st.tuples(*[st.integers(1, 5)] * transform.axes))),
         "align_corners": align_corners,
     }
     result = works_or_is_refused(transform.grid, arguments)
@@ -159,8 +163,8 @@ def test_transforms(data, transform, align_corners):
 @given(st.data())
 def test_spatial_transformer(data):
     arguments = {
-        "transform": data.draw(mostly(st.sampled_from(list(transforms.TRANSFORMS)))),
-        "output_size": data.draw(mostly(st.one_of(SIZE, st.none()))),
+        "transform": data.draw(mostly(st.sampled_from([*transforms.TRANSFORMS, *OF_VOLUMES]))),
+        "output_size": data.draw(mostly(st.one_of(SIZE, VOLUME, st.none()))),
         "interpolation": data.draw(mostly(st.sampled_from(["nearest", "bilinear", "bicubic"]))),
         "fill_mode": data.draw(mostly(st.sampled_from(["constant", "nearest", "reflect"]))),
         "fill_value": data.draw(mostly(FINITE)),
@@ -172,7 +176,7 @@ def test_spatial_transformer(data):
     layer = works_or_is_refused(SpatialTransformer, arguments)
     if layer is None:
         return
-    images = data.draw(arrays(shape(2, None, None, 1)))
+    images = data.draw(arrays(shape(2, *[None] * layer.transform.axes, 1)))
     theta = data.draw(arrays(shape(2, layer.transform.num_parameters)))
     inputs = {"images": images, "theta": theta}
     result = works_or_is_refused(lambda images, theta: layer([images, theta]), inputs)

@@ -30,6 +30,13 @@ of_every_family = pytest.mark.parametrize("name", FAMILIES)
 for_both_alignments = pytest.mark.parametrize("align_corners", [False, True])
 
 
+@pytest.fixture
+def plain(request):
+    """Runs operation by operation, but on JAX, which would compile each of these operations."""
+    if keras.backend.backend() != "jax":
+        request.getfixturevalue("uncompiled")
+
+
 def of_volumes(name, **settings):
     return transforms.TRANSFORMS[name](axes=3, **settings)
 
@@ -143,15 +150,11 @@ def test_a_volume_that_is_no_cube_rotates_rather_than_shears(rng, name, align_co
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect", "wrap"])
 @for_both_alignments
-def test_the_identity_returns_its_input_bit_for_bit(
-    rng, uncompiled, align_corners, fill_mode, policy
-):
+def test_the_identity_returns_its_input_bit_for_bit(rng, plain, align_corners, fill_mode, policy):
     for name, size, data_format, interpolation in [
         ("affine", (7, 5, 13), "channels_last", "bilinear"),
         ("rigid", (3, 11, 2), "channels_first", "bilinear"),
         ("similarity", (1, 4, 1), "channels_last", "nearest"),
-        ("attention", (2, 1, 37), "channels_first", "nearest"),
-        ("translation", (4, 4, 4), "channels_last", "bilinear"),
     ]:
         layer = SpatialTransformer(
             transform=of_volumes(name),
@@ -172,7 +175,7 @@ def test_the_identity_returns_its_input_bit_for_bit(
 @pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect", "wrap"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 @for_both_alignments
-def test_a_warp_is_the_definition(rng, uncompiled, align_corners, interpolation, fill_mode):
+def test_a_warp_is_the_definition(rng, plain, align_corners, interpolation, fill_mode):
     options = {
         "fill_mode": fill_mode,
         "fill_value": -2.0,
@@ -194,7 +197,7 @@ MODES = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}
 
 @pytest.mark.parametrize("fill_mode", MODES)
 @for_both_alignments
-def test_a_warp_and_its_gradients_are_pytorch_s(rng, uncompiled, align_corners, fill_mode):
+def test_a_warp_and_its_gradients_are_pytorch_s(rng, plain, align_corners, fill_mode):
     torch = pytest.importorskip("torch")
     theta = random_theta(rng, of_volumes("affine")).reshape(2, 3, 4)
     volumes, upstream = random_volumes(rng), rng.normal(size=(2, 3, 6, 4, 2))
@@ -231,7 +234,7 @@ def test_a_warp_and_its_gradients_are_pytorch_s(rng, uncompiled, align_corners, 
     ],
 )
 @pytest.mark.parametrize("order, interpolation", [(0, "nearest"), (1, "bilinear")])
-def test_a_warp_is_scipy_s(rng, uncompiled, order, interpolation, align_corners, fill_mode, mode):
+def test_a_warp_is_scipy_s(rng, plain, order, interpolation, align_corners, fill_mode, mode):
     ndimage = pytest.importorskip("scipy.ndimage")
     volumes, out = random_volumes(rng, batch=1, channels=1), np.array([3, 7, 4])
     theta = random_theta(rng, of_volumes("affine"), batch=1)
@@ -256,7 +259,7 @@ def test_a_warp_is_scipy_s(rng, uncompiled, order, interpolation, align_corners,
 
 
 @of_every_family
-def test_gradients_of_theta_are_finite_differences(rng, uncompiled, name):
+def test_gradients_of_theta_are_finite_differences(rng, plain, name):
     transform, size = of_volumes(name), (2, 3, 4)
     start = random_theta(rng, transform, 1, spread=0.2)
     upstream = rng.normal(size=(1, *size, 3))
@@ -270,15 +273,31 @@ def test_gradients_of_theta_are_finite_differences(rng, uncompiled, name):
             assert_allclose(float64(found)[0, k], wanted, tolerance, tolerance)
 
 
-def test_gradients_through_iterations_and_antialias_are_finite_differences(rng, uncompiled):
-    """With respect to the head's bias."""
-    transform, volumes = of_volumes("similarity"), random_volumes(rng, batch=1)
-    features = keras.layers.GlobalAveragePooling3D(dtype="float64")
-    head = keras.layers.Dense(
-        7, kernel_initializer=keras.initializers.RandomNormal(0, 0.05), dtype="float64"
-    )
+class Linear(keras.Layer):
+    """Averages regressed to theta; Keras's `mean` and `Dense` round float64 on some backends."""
+
+    def __init__(self, transform):
+        super().__init__(dtype="float64")
+        self.transform = transform
+
+    def build(self, input_shape):
+        shape = input_shape[-1], self.transform.num_parameters
+        self.kernel = self.add_weight(shape=shape, initializer="zeros")
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.transform.num_parameters)
+
+    def call(self, volumes):
+        features = ops.sum(volumes, axis=(1, 2, 3)) / 10
+        theta = ops.sum(features[:, :, None] * self.kernel, axis=1)
+        return theta + ops.cast(self.transform.identity, "float64")
+
+
+def test_gradients_through_iterations_and_antialias_are_finite_differences(rng, plain):
+    transform, volumes = of_volumes("attention"), random_volumes(rng, batch=1)
+    network = Linear(transform)
     layer = SpatialTransformer(
-        keras.Sequential([features, head]),
+        network,
         transform=transform,
         iterations=2,
         antialias=2,
@@ -286,20 +305,25 @@ def test_gradients_through_iterations_and_antialias_are_finite_differences(rng, 
         dtype="float64",
     )
     layer.build(volumes.shape)
-    kernel = float64(head.kernel)
-    bias = transform.identity + rng.uniform(-0.1, 0.1, 7)
     upstream = rng.normal(size=(1, 2, 3, 2, 2))
 
-    def warp(bias):
-        with keras.StatelessScope([(head.bias, bias), (head.kernel, ops.cast(kernel, "float64"))]):
+    def warp(volumes, kernel):
+        with keras.StatelessScope([(network.kernel, kernel)]):
             return layer(volumes)
 
-    (found,) = gradients(warp, [bias], upstream)
-    h, tolerance = (1e-3, 2e-2) if FLOAT32_ANGLES else (1e-7, 1e-5)
-    for k, step in enumerate(h * np.eye(7)):
-        ahead, behind = (float64(warp(ops.cast(bias + s, "float64"))) for s in (step, -step))
-        wanted = np.sum(upstream * (ahead - behind)) / (2 * h)
-        assert_allclose(float64(found)[k], wanted, tolerance, tolerance)
+    at = [volumes, rng.uniform(-0.3, 0.3, (2, 4))]
+    found = gradients(warp, at, upstream)
+    for _ in range(3):
+        along = [rng.normal(size=x.shape) for x in at]
+        slope = sum(np.sum(float64(gradient) * a) for gradient, a in zip(found, along))
+        ahead, behind = (
+            np.sum(
+                upstream
+                * float64(warp(*(ops.cast(x + h * a, "float64") for x, a in zip(at, along))))
+            )
+            for h in (1e-7, -1e-7)
+        )
+        assert_allclose(slope, (ahead - behind) / 2e-7, rtol=1e-5, atol=1e-5)
 
 
 @of_every_family
@@ -320,7 +344,7 @@ def localize(transform):
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
-def test_a_network_s_theta_warps_what_it_sees(rng, uncompiled, tmp_path, iterations):
+def test_a_network_s_theta_warps_what_it_sees(rng, plain, tmp_path, iterations):
     transform, volumes = (
         of_volumes("rigid", max_rotation=1.0),
         random_volumes(rng).astype("float32"),
@@ -344,7 +368,7 @@ def test_a_network_s_theta_warps_what_it_sees(rng, uncompiled, tmp_path, iterati
     assert_array_equal(float64(loaded(volumes)), float64(model(volumes)))
 
 
-def test_antialias_averages_a_finer_warp(rng, uncompiled):
+def test_antialias_averages_a_finer_warp(rng, plain):
     transform, volumes = of_volumes("similarity"), random_volumes(rng)
     theta, out = random_theta(rng, transform), (2, 3, 2)
     layer = SpatialTransformer(
@@ -362,7 +386,7 @@ def test_antialias_averages_a_finer_warp(rng, uncompiled):
     assert layer.compute_output_shape([(None, 2, *SIZE), (None, 7)]) == (None, 2, *out)
 
 
-def test_gradient_scale(rng, uncompiled):
+def test_gradient_scale(rng, plain):
     transform, volumes = of_volumes("rigid"), random_volumes(rng)
     theta, upstream = random_theta(rng, transform), rng.normal(size=volumes.shape)
     found = []
