@@ -14,9 +14,7 @@ from stn_keras.serving import predict, saved
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "saved_models"
-MODELS = ["cifar10/best", "mnist_rts/last"]
-if (FOLDER / "mnist_rts" / "plain.keras").exists():
-    MODELS.append("mnist_rts/plain")
+MODELS = ["cifar10/best", "mnist_rts/last", "mnist_rts/plain"]
 
 
 def settings_of(name):
