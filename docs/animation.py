@@ -1,4 +1,4 @@
-"""The page of `python -m stn_keras demo`, filmed: `python -m docs.animation` draws a digit's turn.
+"""The page of `python -m stn_keras demo`, filmed: `python -m docs.animation` moves a digit about.
 
 It needs the extra `demo`, Playwright and the system's Chromium, as `docs.screenshot` does.
 """
@@ -18,9 +18,7 @@ from docs import screenshot
 
 ROOT = pathlib.Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "demo.gif"
-DIGIT = 0  # of the shipped test images
-FRAMES, MILLISECONDS = 24, 120
-COLOURS = 64
+FRAMES, MILLISECONDS, COLOURS = 24, 150, 64
 
 
 @contextlib.contextmanager
@@ -58,13 +56,20 @@ def frame(page):
 
 
 def main():
-    with serving() as address, screenshot.browsing(width=960, height=700) as page:
+    with serving() as address, screenshot.browsing(width=960, height=770) as page:
         page.goto(address)
         page.locator("#result svg").first.wait_for()
-        slide(page, "Number of the test image", DIGIT)
-        frames = []
-        for angle in np.linspace(0, 2 * np.pi, FRAMES, endpoint=False):
-            slide(page, "Rotation (°)", round(75 * np.sin(angle)))
+        frames, before = [], {}
+        for turn in np.linspace(0, 2 * np.pi, FRAMES, endpoint=False):
+            amounts = {
+                "Scale": round(0.8 + 0.2 * np.cos(turn), 2),
+                "Shift right (%)": round(22 * np.sin(turn)),
+                "Shift down (%)": round(-11 * np.sin(2 * turn)),
+            }
+            for label, amount in amounts.items():
+                if amount != before.get(label, 1 if label == "Scale" else 0):
+                    slide(page, label, amount)
+            before = amounts
             frames.append(frame(page))
     frames[0].save(PICTURE, save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0)
 

@@ -51,16 +51,13 @@ def ship_mnist(run, plain_run, folder):
     _, (images, labels) = mnist.load()
     distorted = distortions.fixed(images, "RTS", TEST_SEED)
     settings = ship(run, "last.keras", folder / "last.keras", distorted, labels)
-    runs = {"with transformer": run}
-    if plain_run:
-        plain = folder / "plain.keras"
-        settings["plain"] = ship(plain_run, "last.keras", plain, distorted, labels)
-        runs["without"] = plain_run
-        shutil.copy(plain_run / "history.csv", folder / "plain_history.csv")
+    settings["plain"] = ship(plain_run, "last.keras", folder / "plain.keras", distorted, labels)
     arrays = {"images": images, "distorted": distorted, "labels": labels}
     write(folder, settings, **{name: array[:SHIPPED] for name, array in arrays.items()})
     for name in ("history.csv", "warps.png"):
         shutil.copy(run / name, folder)
+    shutil.copy(plain_run / "history.csv", folder / "plain_history.csv")
+    runs = {"with transformer": run, "without": plain_run}
     histories = {name: history.read(run / "history.csv") for name, run in runs.items()}
     plots.save(plots.curves(histories), folder / "curves.png")
 

@@ -33,9 +33,9 @@ def pose(images, canvas=None, *, angle=0.0, scale=1.0, shift=(0.0, 0.0), tilt=0.
     images = tf.cast(images, "float32")
     canvas = tuple(canvas or images.shape[1:3])
     unit = canvas[0] / images.shape[1]
-    turned, moved = placement(
-        unit, canvas, *(tf.constant([x], "float32") for x in (-angle, scale, shift))
-    )
+    angle, scale = (tf.reshape(tf.cast(x, "float32"), [1]) for x in (angle, scale))
+    shift = tf.reshape(tf.cast(shift, "float32"), [1, 2])
+    turned, moved = placement(unit, canvas, -angle, scale, shift)
     tilted = transforms.Projective().matrix([[1, 0, 0, 0, 1, 0, tilt, 0]])
     matrix = geometry.compose(geometry.compose(turned, tilted), moved)
     projective = transforms.Projective()

@@ -134,7 +134,8 @@ class Handlers:
     def __init__(self, showcases):
         paths = [showcase.path for showcase in showcases]
         names = [path.resolve().parent.name for path in paths]
-        names = names if len({*names}) == len(names) else map(str, paths)
+        if len({*names}) < len(names):
+            names = [str(path) for path in paths]
         self.showcases = dict(zip(names, showcases, strict=False))
         self.lock = threading.Lock()  # for the time of a look, the model is changed
 

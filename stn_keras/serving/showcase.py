@@ -6,6 +6,7 @@ import pathlib
 import zipfile
 
 import numpy as np
+import tensorflow as tf
 
 from stn_keras import observe
 from stn_keras.data import distortions, pictures, poses
@@ -105,6 +106,7 @@ class Showcase:
         self.images, self.labels = images_of(path.with_name("test_images.npz"), self.channels)
         size = inputs.size_of(self.shape)
         self.canvas = None if None in size else size
+        self.pose = tf.function(poses.pose)  # ten times as fast as operation by operation
 
     @property
     def picture_size(self):
@@ -126,14 +128,14 @@ class Showcase:
         """A distorted picture on the model's canvas, uint8 `(height, width, channels)`."""
         canvas = self.canvas or picture.shape[:2]
         shift = (distortion.shift_x * canvas[1] / 100, distortion.shift_y * canvas[0] / 100)
-        posed = poses.pose(
-            picture[np.newaxis],
-            canvas,
-            angle=math.radians(distortion.rotation),
-            scale=distortion.scale,
-            shift=shift,
-            tilt=distortion.perspective,
-        )
+        amounts = {
+            "angle": math.radians(distortion.rotation),
+            "scale": distortion.scale,
+            "shift": shift,
+            "tilt": distortion.perspective,
+        }
+        amounts = {name: tf.constant(amount, "float32") for name, amount in amounts.items()}
+        posed = self.pose(tf.constant(picture[np.newaxis]), canvas, **amounts)
         if distortion.clutter:
             others = self.images[:16] if len(self.images) else picture[np.newaxis]
             sources = np.concatenate([picture[np.newaxis], others]).astype("float32")

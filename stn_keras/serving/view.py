@@ -33,7 +33,8 @@ STYLE = """
 .look tr, .look td, .look th { border: 0 !important; }
 .look td, .look th { padding: .1rem .2rem; font-weight: 400; text-align: left; }
 .look th { white-space: nowrap; width: 1%; }
-.look .share { text-align: right; width: 4.2rem; font-variant-numeric: tabular-nums; }
+.look .share { text-align: right; width: 4.2rem; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
 .look .bar { height: .8rem; border-radius: 3px; min-width: 1px; background: #8fa3b8; }
 .look .first th, .look .first td { font-weight: 700; }
 .look .first .bar { background: #0072b2; }
