@@ -2,15 +2,15 @@
 
 From the repository's root:
 
-    python -m benchmarks.sampler                        # both tables, ours on TensorFlow
+    python -m benchmarks.sampler                        # all tables, ours on TensorFlow
     python -m benchmarks.sampler --backend jax --table warps
     python -m benchmarks.sampler --cells "grid_sample*" --way default
 
-Two tables: `affine`, the affine layer on five shapes of images, and `warps`, eleven others; see
-`warps.py`. With `--peers` kornia and Keras's own functions do the affine warps too. All contenders
-do the same work in float32, each in its native layout of images; before any is timed their values
-and gradients must agree. Each has a process of its own and as many threads as there are cores. All
-take turns, round by round.
+Three tables: `affine`, the affine layer on five shapes of images, `warps`, eleven others, and
+`dense`, warps by a displacement per pixel; see `warps.py`. With `--peers` kornia and Keras's own
+functions do the affine warps too. All contenders do the same work in float32, each in its native
+layout of images; before any is timed their values and gradients must agree. Each has a process of
+its own and as many threads as there are cores. All take turns, round by round.
 
 Run it on a machine that does nothing else.
 """
@@ -125,7 +125,7 @@ def parse():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--backend", choices=FRAMEWORKS, default="tensorflow", help="of Keras")
-    parser.add_argument("--table", choices=["affine", "warps", "all"], default="all")
+    parser.add_argument("--table", choices=["affine", "warps", "dense", "all"], default="all")
     parser.add_argument("--cells", default="*", metavar="PATTERN", help="of the warps' names")
     parser.add_argument(
         "--way", choices=["compiled", "default"], help="of calling ours; else all that there are"

@@ -37,6 +37,17 @@ def layer(**options):
     return lambda images, theta: transformer(**options)([images, theta])
 
 
+def dense_warp(images, displacement):
+    return dense_layer()([images, displacement])
+
+
+@functools.cache
+def dense_layer():
+    import stn_keras
+
+    return stn_keras.DenseWarp()
+
+
 def sampler(**options):
     def warp(images, grid):
         import stn_keras
@@ -67,6 +78,21 @@ def torch_affine(**options):
         return sample(images, affine_grid(theta, images.shape, align_corners=False))
 
     return warp
+
+
+def torch_displaced(images, displacement):
+    size = tuple(images.shape[2:])
+    points, steps = output_grid(size, images.device)
+    return torch_sampler()(images, points + displacement * steps)
+
+
+@functools.cache
+def output_grid(size, device):
+    """Normalized output pixels, and a pixel in these units."""
+    import torch
+
+    points, steps = np.stack(pixel_centres(size), axis=-1), [2 / length for length in size[::-1]]
+    return [torch.tensor(np.float32(values), device=device) for values in (points, steps)]
 
 
 def torch_projective(images, theta):
@@ -149,6 +175,13 @@ def wavy_grid(rng, shape):
     return (moved + waves).reshape(*shape[:-1], -1)
 
 
+def displacement(rng, shape):
+    """A smooth one of up to three pixels, as in registration."""
+    points = np.stack(pixel_centres(shape[1:-1]), axis=-1)
+    phases = rng.uniform(0, 6, (shape[0], *[1] * len(points.shape)))
+    return 3 * np.sin(phases + 4 * points[..., ::-1])
+
+
 def arrays(cell, shape):
     """Images, coordinates near the identity, and a random upstream gradient, in float32."""
     rng = np.random.default_rng(0)
@@ -199,4 +232,10 @@ CELLS = {
     ),
     "volumes": other(wavy_grid, sampler(), torch_sampler(), volume),
     "one image": other(affine_theta, layer(), torch_affine(), image),
+    **{
+        f"displacement {name}": Cell(
+            "dense", tuple(map(int, name.split("x"))), displacement, dense_warp, torch_displaced
+        )
+        for name in ("8x256x256x1", "2x64x64x64x1")
+    },
 }

@@ -140,6 +140,8 @@ def spread(upstream, coordinates, corners, size):
 def by_coordinate(upstream, rows, coordinates, corners):
     """The upstream times the derivative of the samples along each axis, summed over channels."""
     indices, _, slopes = corners(coordinates)
+    if rows.shape[-1] == 1:  # no sum, by which compilers would end a loop
+        return [(upstream * weighted(rows, indices, axis))[..., 0] for axis in slopes]
     if rows.shape[-1] <= len(indices):
         return backend.channel_sums([upstream * weighted(rows, indices, axis) for axis in slopes])
     # With many channels, multiplying by the pixels first takes fewer products.

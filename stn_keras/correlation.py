@@ -36,16 +36,17 @@ def centred(images):
 
 def window_sum(images, window):
     """Sums over the pixels in a window around each pixel, of `(batch, *size, channels)`."""
-    axes = images.ndim - 2
 
     def forward(images):
-        for axis in range(axes):
-            ends, sides = [(0, 0)] * images.ndim, [1] * axes
-            ends[axis + 1], sides[axis] = (window // 2, window // 2), window
-            padded = ops.pad(images, ends)
-            images = window * ops.average_pool(
-                padded, tuple(sides), strides=1, padding="valid", data_format="channels_last"
+        shape = ops.shape(images)
+        for axis in range(1, images.ndim - 1):
+            # In two dimensions, as TensorFlow's pooling of volumes has no float64.
+            rows = ops.reshape(images, (-1, shape[axis], 1, math.prod(shape[axis + 1 :])))
+            rows = ops.pad(rows, [(0, 0), (window // 2, window // 2), (0, 0), (0, 0)])
+            sums = window * ops.average_pool(
+                rows, (window, 1), strides=1, padding="valid", data_format="channels_last"
             )
+            images = ops.reshape(sums, shape)
         return images
 
     # Its own adjoint, and several times faster than the gradient of pooling.

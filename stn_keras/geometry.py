@@ -185,15 +185,26 @@ def plane(coefficients, output_size):
 def to_pixels(grid, size, align_corners):
     """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
     coordinates = []
-    for axis, length in enumerate(reversed(size)):
+    for coordinate, length in zip(by_axis(grid), reversed(size)):
         half = as_float(extent(length, align_corners), grid.dtype) / 2
-        coordinates.append(grid[..., axis] * half + middle(length, grid.dtype))
+        coordinates.append(coordinate * half + middle(length, grid.dtype))
     return coordinates
 
 
 def by_axis(points):
     """`(..., 2)` → x and y, each `(...)`; in volumes z too."""
-    return [points[..., axis] for axis in range(points.shape[-1])]
+    return [component(points, axis) for axis in range(points.shape[-1])]
+
+
+def component(points, axis):
+    """`points[..., axis]`, with a gradient that compilers vectorize: of a slice it is a padding,
+    which XLA computes with a branch per number."""
+
+    def backward(wanted, upstream, points):
+        here = ops.arange(points.shape[-1]) == axis
+        return [ops.where(here, ops.expand_dims(upstream, -1), 0)]
+
+    return backend.with_gradient(lambda points: points[..., axis], backward)(points)
 
 
 def displaced(displacement, size, align_corners):

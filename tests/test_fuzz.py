@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 from keras import ops
 
 from stn_keras import (
+    DenseWarp,
     SpatialTransformer,
+    VelocityIntegration,
     affine_grid,
+    geometry,
     grid_sample,
     localization,
+    losses,
     metrics,
     regularizers,
     transforms,
@@ -212,3 +216,72 @@ def test_regularizers(kind, theta, **arguments):
 def test_localization(build, **arguments):
     network = works_or_is_refused(build, arguments)
     assert network is None or isinstance(network, keras.Layer)
+
+
+def fields():
+    return mostly(arrays(st.one_of(shape(2, None, None, 2), shape(2, None, None, None, 3))))
+
+
+@examples
+@given(st.data())
+def test_dense_warp(data):
+    arguments = {
+        "units": data.draw(mostly(st.sampled_from(["pixels", "normalized"]))),
+        "interpolation": data.draw(mostly(st.sampled_from(["nearest", "bilinear", "bicubic"]))),
+        "fill_mode": data.draw(mostly(st.sampled_from(["constant", "nearest", "reflect", "wrap"]))),
+        "fill_value": data.draw(mostly(FINITE)),
+        "align_corners": data.draw(st.booleans()),
+        "data_format": data.draw(mostly(st.sampled_from(["channels_last", None]))),
+    }
+    layer = works_or_is_refused(DenseWarp, arguments)
+    if layer is None:
+        return
+    images = data.draw(arrays(st.one_of(shape(2, None, None, 1), shape(2, None, None, None, 1))))
+    inputs = {"images": images, "displacement": data.draw(fields())}
+
+    def call(images, displacement, **options):
+        return layer([images, displacement])
+
+    result = works_or_is_refused(call, inputs | arguments | {"inputs": None})
+    if np.all(np.isfinite(arguments["fill_value"])):
+        finite(result, images)
+
+
+@examples
+@given(data=st.data(), velocity=fields())
+def test_displacements(data, velocity):
+    arguments = {"steps": data.draw(mostly(st.integers(0, 1)))}
+    layer = works_or_is_refused(VelocityIntegration, arguments)
+    if layer is not None:
+        result = works_or_is_refused(lambda velocity: layer(velocity), {"velocity": velocity})
+        finite(result, velocity)
+    other = data.draw(st.one_of(st.just(velocity), fields()))
+    size = data.draw(mostly(st.one_of(SIZE, st.tuples(*[st.integers(1, 5)] * 3))))
+    function, arguments = data.draw(
+        st.sampled_from(
+            [
+                (geometry.compose_displacements, {"first": velocity, "second": other}),
+                (geometry.resize_displacement, {"displacement": velocity, "size": size}),
+                (geometry.jacobian_determinant, {"displacement": velocity}),
+            ]
+        )
+    )
+    works_or_is_refused(function, arguments)
+
+
+@examples
+@given(
+    norm=mostly(st.sampled_from(["l1", "l2"])),
+    window=mostly(st.sampled_from([1, 3, 9])),
+    y_true=arrays(shape(2, None, None, 2)),
+    y_pred=arrays(shape(2, None, None, 2)),
+)
+def test_losses(norm, window, **images):
+    for make, arguments in (
+        (losses.DisplacementGradient, {"norm": norm}),
+        (losses.BendingEnergy, {}),
+        (losses.LocalCrossCorrelation, {"window": window}),
+    ):
+        loss = works_or_is_refused(make, arguments)
+        if loss is not None:
+            finite(works_or_is_refused(loss, images), *images.values())
