@@ -49,7 +49,7 @@ def table(runs, data):
     rows = [
         [
             field,
-            len(rows),
+            str(len(rows)),
             *(spread([float(row[name]) for row in rows]) for name in MEASURES[data].values()),
             " and ".join(
                 f"{statistics.mean(float(row[name]) for row in rows) / 60:.1f}"
