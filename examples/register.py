@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import os
 import pathlib
-import shlex
 import sys
 import time
 
@@ -51,7 +50,7 @@ class Recipe:
 
 RECIPES = {
     "mnist": Recipe((1,), 16, keras.losses.MeanSquaredError(), 0.002, 0.002, 64, 10, 150),
-    "mni152": Recipe((2, 1), 24, losses.LocalCrossCorrelation(5), 0.01, 0.001, 4, 12, 100),
+    "mni152": Recipe((2, 1), 24, losses.LocalCrossCorrelation(5), 0.1, 0.001, 2, 20, 100),
 }
 # Of the velocities that warp the brains, in voxels of 2 mm.
 SPREAD, SPEED = 12.0, 2.75
@@ -97,11 +96,18 @@ def train(args):
     run.finish()
 
 
+def command(args):
+    """The command line of a run, without its folders."""
+    words = ["python -m examples.register --data", args.data, "--seed", args.seed]
+    words += ["--epochs", args.epochs] if args.epochs else []
+    return " ".join(map(str, words + ([] if args.integration else ["--no-integration"])))
+
+
 def describe(args, recipe, epochs):
     """The settings of a run."""
     values = dataclasses.asdict(recipe) | {"similarity": recipe.similarity.name, "epochs": epochs}
     return {
-        "command": shlex.join(["python", "-m", "examples.register", *args.command]),
+        "command": command(args),
         "recipe": args.data,
         "seed": args.seed,
         "epochs": epochs,
@@ -199,9 +205,7 @@ def parse(arguments):
     parser.add_argument("--output-dir", type=pathlib.Path, default="saved_models")
     parser.add_argument("--log-dir", type=pathlib.Path, default="logs")
     parser.add_argument("--results-dir", type=pathlib.Path, default=RESULTS)
-    args = parser.parse_args(arguments)
-    args.command = sys.argv[1:] if arguments is None else arguments
-    return args
+    return parser.parse_args(arguments)
 
 
 def main(arguments=None):

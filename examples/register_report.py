@@ -83,8 +83,8 @@ def predict(model, moving, fixed, batch_size=1):
 
 def folded_share(displacement):
     metric = metrics.FoldedShare()
-    for one in displacement:
-        metric.update_state(None, one[np.newaxis])
+    for start in range(0, len(displacement), 100):
+        metric.update_state(None, displacement[start : start + 100])
     return float(metric.result())
 
 
