@@ -157,10 +157,8 @@ def _see(layer, received, warped):
     images, theta = received if layer.localization is None else (received, layer.theta(received))
     both = images_of(images), warped
     images, warped = (to_channels_last(x, layer.data_format) for x in both)
-    size = tuple(warped.shape[1:-1])
-    grid = layer.grid(theta, size)
-    identity = layer.grid(ops.cast(layer.warped_by.identity[None], grid.dtype), size)
-    shifts = corner_shifts(grid, identity, tuple(images.shape[1:-1]), layer.align_corners)
+    grid = layer.grid(theta, tuple(warped.shape[1:-1]))
+    shifts = corner_shifts(grid, tuple(images.shape[1:-1]), layer.align_corners)
     matrix = None
     if hasattr(layer.warped_by, "matrix"):
         matrix = layer.warped_by.matrix(theta, tuple(images.shape[1:-1]))[:, :-1]

@@ -1,8 +1,10 @@
 """How far warps differ from image to image, in pixels at the corners of the output."""
 
+import itertools
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from stn_keras import transforms
@@ -50,25 +52,29 @@ def theta_shifts(theta, transform, size, align_corners=False):
     transform = transforms.get(transform)
     size = size_for(transform, size)
     grid = transform.grid(theta, size, align_corners=align_corners)
-    identity = ops.cast(transform.identity[None], grid.dtype)
-    identity = transform.grid(identity, size, align_corners=align_corners)
-    return corner_shifts(grid, identity, size, align_corners)
+    return corner_shifts(grid, size, align_corners)
 
 
-def corner_shifts(grid, identity, size, align_corners=False):
+def corner_shifts(grid, size, align_corners=False):
     """Displacement of the corner samples from those of the identity, in pixels of the input.
 
-    `grid` is a normalised sampling grid `(batch, ..., axes)`, `identity` that of the identity,
-    and `size` the input's, in the order of the grid's axes: `(batch, corners, axes)`.
+    `grid` is a normalised sampling grid `(batch, ..., axes)` and `size` the input's, in the order
+    of the grid's axes: `(batch, corners, axes)`.
     """
     pixels = [(n - 1 if align_corners else n) / 2 for n in size[::-1]]  # x is the last axis
-    return (_corners(grid) - _corners(identity)) * ops.cast(pixels, grid.dtype)
-
-
-def _corners(grid):
+    at_rest = identity_corners(grid.shape[1:-1], align_corners)
+    corners = grid
     for axis in range(1, len(grid.shape) - 1):
-        grid = ops.take(grid, [0, grid.shape[axis] - 1], axis=axis)
-    return ops.reshape(grid, (-1, math.prod(grid.shape[1:-1]), grid.shape[-1]))
+        corners = ops.take(corners, [0, grid.shape[axis] - 1], axis=axis)
+    corners = ops.reshape(corners, (-1, *at_rest.shape))
+    return (corners - ops.cast(at_rest, grid.dtype)) * ops.cast(pixels, grid.dtype)
+
+
+def identity_corners(size, align_corners):
+    """The corner samples of the identity's grid of a size, normalised `(corners, axes)`."""
+    firsts = [1 / n - 1 if not align_corners else -1 if n > 1 else 0 for n in size]
+    ends = [(first, -first) for first in firsts]
+    return np.array(list(itertools.product(*ends)))[:, ::-1]
 
 
 def spread_of(shifts):

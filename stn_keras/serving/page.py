@@ -46,8 +46,11 @@ HEAD = """<style>
   #seen { position: sticky; top: 0; z-index: 100; background: var(--body-background-fill); }
 }
 </style>"""
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # no downloads
-THEME = gr.themes.Default(primary_hue="blue", **FONTS)
+THEME = gr.themes.Default(
+    primary_hue="blue",
+    font=["system-ui", "sans-serif"],  # no downloads
+    font_mono=["monospace"],
+)
 
 
 class Visit:

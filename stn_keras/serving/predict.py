@@ -62,14 +62,15 @@ class Classifier:
 
     def probabilities(self, images):
         """Probabilities `(batch, classes)`, float32, of images in the format of `read`."""
-        return self._shares(self.model(images, training=False))
+        return self.shares(self.model(images, training=False))
 
     def look(self, images):
         """`probabilities`, and what `observe.observe` returns, from one call of the model."""
         outputs, seen = observe.watch(self.model, images)
-        return self._shares(outputs), seen
+        return self.shares(outputs), seen
 
-    def _shares(self, outputs):
+    def shares(self, outputs):
+        """`probabilities` of the model's outputs."""
         outputs = ops.convert_to_numpy(ops.cast(outputs, "float32"))
         if np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
             return outputs

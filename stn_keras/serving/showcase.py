@@ -101,6 +101,8 @@ class Showcase:
             )
         beside = path.with_name("plain.keras")
         self.plain = classifier_of(beside) if beside.exists() and beside != path else None
+        if self.plain is not None:
+            self.call_plain = tf.function(self.plain.model)
         self.shape = tuple(self.classifier.model.inputs[0].shape)
         self.channels = self.shape[inputs.channel_axis(self.shape)]
         self.images, self.labels = images_of(path.with_name("test_images.npz"), self.channels)
@@ -149,7 +151,7 @@ class Showcase:
         pixels = self.distort(picture, distortion)[np.newaxis]
         batch = np.moveaxis(pixels.astype("float32"), -1, inputs.channel_axis(self.shape))
         probabilities, seen = self.classifier.look(batch)
-        plain = None if self.plain is None else self.plain.probabilities(batch)[0]
+        plain = None if self.plain is None else self.plain.shares(self.call_plain(batch))[0]
         warps = {
             name: (sight, image[0], warped[0])
             for name, (sight, image, warped) in observe.pictures(seen, pixels).items()
