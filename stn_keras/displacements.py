@@ -11,13 +11,7 @@ These functions are also those of `stn_keras.geometry`; the sampler stands on th
 import keras
 from keras import ops
 
-from stn_keras.arguments import (
-    Size,
-    as_coordinates,
-    as_size,
-    is_symbolic,
-    wide_dtype,
-)
+from stn_keras.arguments import Size, as_coordinates, as_size, is_symbolic, wide_dtype
 from stn_keras.axes import extent
 from stn_keras.geometry import by_axis
 from stn_keras.images import as_data_format, from_channels_last, to_channels_last
@@ -187,6 +181,10 @@ def check_field(shape, name, data_format):
         raise ValueError(
             f"`{name}` must have shape {wanted} with data_format={data_format!r}. "
             f"Received: {name}.shape={shape}"
+        )
+    if 0 in (shape[1:-1] if data_format == "channels_last" else shape[2:]):
+        raise ValueError(
+            f"`{name}` must have sides of at least one pixel. Received: {name}.shape={shape}"
         )
 
 

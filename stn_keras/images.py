@@ -75,22 +75,22 @@ def check_option(name, value, known):
         raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
 
 
-def check_images(shape, fill_value, data_format, ranks=(4, 5)):
+def check_images(shape, fill_value, data_format, ranks=(4, 5), name="images"):
     """Raises a ValueError if a shape is not that of images, or does not match `fill_value`."""
     if len(shape) not in ranks:
-        raise ValueError(f"`images` must have {LAYOUTS[ranks]} Received: shape={shape}")
+        raise ValueError(f"`{name}` must have {LAYOUTS[ranks]} Received: shape={shape}")
     last = data_format == "channels_last"
     channels = shape[-1 if last else 1]
     if 0 in (shape[1:-1] if last else shape[2:]):
-        raise ValueError(f"`images` must have sides of at least one pixel. Received: shape={shape}")
+        raise ValueError(f"`{name}` must have sides of at least one pixel. Received: shape={shape}")
     if channels is None:
         raise ValueError(
-            f"`images` must have a known number of channels. Received: shape={shape}, "
+            f"`{name}` must have a known number of channels. Received: shape={shape}, "
             f"data_format={data_format!r}"
         )
     if len(fill_value) not in (1, channels):
         raise ValueError(
-            "`fill_value` must be one number or one per channel of `images`. "
+            f"`fill_value` must be one number or one per channel of `{name}`. "
             f"Received: fill_value={fill_value} for {channels} channels"
         )
 

@@ -209,9 +209,10 @@ class LocalCrossCorrelation(FieldLoss):
             raise ValueError(f"`window` must be odd. Received: window={window!r}")
 
     def call(self, y_true, y_pred):
-        for images in (y_true, y_pred):
-            check_images(tuple(images.shape), (0.0,), self.data_format, ranks=(4, 5))
-        if tuple(y_true.shape[1:]) != tuple(y_pred.shape[1:]):
+        for name, images in {"y_true": y_true, "y_pred": y_pred}.items():
+            check_images(tuple(images.shape), (0.0,), self.data_format, name=name)
+        batch = {y_true.shape[0], y_pred.shape[0]} - {None}
+        if len(batch) > 1 or tuple(y_true.shape[1:]) != tuple(y_pred.shape[1:]):
             raise ValueError(
                 "`y_true` and `y_pred` must have the same shape. Received: "
                 f"y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"

@@ -124,39 +124,47 @@ def watch(model, images):
             stacklevel=2,
         )
     seen: dict[str, Sight] = {}
-    for name, layer, received, warped in calls:
-        seen[_unique(name, seen)] = _see(layer, received, warped)
+    for name, *call in calls:
+        seen[_unique(name, seen)] = _see(*call)
     return output, seen
 
 
 @contextlib.contextmanager
 def _recording(layers):
-    """Yields a list to which each call of the layers adds `(name, layer, inputs, output)`."""
-    calls = []
+    """Yields a list to which each call of a layer adds `(name, layer, images, theta, output)`."""
+    calls: list[tuple] = []
+    thetas: list = []
 
     def listener(name, layer, call):
         def listen(inputs, *args, **kwargs):
+            thetas.clear()
             output = call(inputs, *args, **kwargs)
             with contextlib.suppress(TypeError, RuntimeError):  # a tracer: it has no numbers
                 ops.convert_to_numpy(output)
-                calls.append((name, layer, inputs, output))
+                theta = inputs[1] if layer.localization is None else thetas[-1]
+                calls.append((name, layer, images_of(inputs), theta, output))
             return output
 
         return listen
 
+    def keeping(regress):
+        def keep(inputs):
+            thetas.append(regress(inputs))
+            return thetas[-1]
+
+        return keep
+
     for name, layer in layers.items():
-        layer.call = listener(name, layer, layer.call)
+        layer.call, layer.theta = listener(name, layer, layer.call), keeping(layer.theta)
     try:
         yield calls
     finally:
         for layer in layers.values():
-            del layer.call
+            del layer.call, layer.theta
 
 
-def _see(layer, received, warped):
-    images, theta = received if layer.localization is None else (received, layer.theta(received))
-    both = images_of(images), warped
-    images, warped = (to_channels_last(x, layer.data_format) for x in both)
+def _see(layer, images, theta, warped):
+    images, warped = (to_channels_last(x, layer.data_format) for x in (images, warped))
     grid = layer.grid(theta, tuple(warped.shape[1:-1]))
     shifts = corner_shifts(grid, tuple(images.shape[1:-1]), layer.align_corners)
     matrix = None

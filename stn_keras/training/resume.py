@@ -85,9 +85,9 @@ def restore(path, model):
             epochs, arrays = _read(file)
     except FileNotFoundError:
         raise
-    except OSError as error:
-        raise BackupError(explain(error)) from error
     except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
+        if isinstance(error, OSError) and error.filename:
+            raise BackupError(explain(error)) from error
         cause = str(error).partition("\n")[0][:100]
         raise BackupError(f"{path} is damaged ({cause}); {_REMEDY}") from error
     variables = state(model)
