@@ -35,6 +35,9 @@ def serving(*models):
             yield said.split()[0]
         finally:
             server.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(20)
+            server.kill()  # where Ctrl-C is ignored, as in the background
 
 
 def slide(page, label, value):
