@@ -16,6 +16,8 @@ from stn_keras.images import (
     check_images,
     check_option,
     from_channels_last,
+    resized,
+    size_of,
 )
 from stn_keras.sampling import sampled
 
@@ -105,8 +107,7 @@ class DenseWarp(keras.Layer):
         return sampled(images, displacement, "displacement", **self.options)
 
     def _in_pixels(self, displacement, images):
-        axes = slice(1, -1) if self.options["data_format"] == "channels_last" else slice(2, None)
-        size, dtype = ops.shape(images)[axes], displacement.dtype
+        size, dtype = size_of(ops.shape(images), self.options["data_format"]), displacement.dtype
         extents = [extent(length, self.options["align_corners"]) for length in reversed(size)]
         return displacement * (ops.stack([as_float(n, dtype) for n in extents]) / 2)
 
@@ -119,16 +120,15 @@ class DenseWarp(keras.Layer):
             )
         images, displacement = map(tuple, input_shape)
         data_format = self.options["data_format"]
-        check_images(images, self.options["fill_value"], data_format, ranks=(4, 5))
+        check_images(images, self.options["fill_value"], data_format)
         check_field(displacement, "displacement", data_format)
         return images, displacement
 
     def compute_output_shape(self, input_shape):
         images, displacement = self._check(input_shape)
         batch = images[0] if displacement[0] == 1 else displacement[0]
-        if self.options["data_format"] == "channels_last":
-            return (batch, *displacement[1:-1], images[-1])
-        return (batch, images[1], *displacement[2:])
+        data_format = self.options["data_format"]
+        return resized((batch, *images[1:]), size_of(displacement, data_format), data_format)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, **self.options}
@@ -140,8 +140,8 @@ class VelocityIntegration(keras.Layer):
 
     Scaling and squaring, [Arsigny et al., 2006](https://doi.org/10.1007/11866565_113): the field
     divided by `2**steps` is composed with itself `steps` times. The displacement of a smooth field
-    does not fold, and that of the negated field is its inverse. Beyond its edges the field goes on
-    with their values.
+    does not fold. The negated field gives the inverse displacement. Beyond the edges, the value at
+    the edge is repeated.
 
     Example:
 

@@ -14,7 +14,14 @@ from keras import ops
 from stn_keras.arguments import Size, as_coordinates, as_size, is_symbolic, wide_dtype
 from stn_keras.axes import extent
 from stn_keras.geometry import by_axis
-from stn_keras.images import as_data_format, from_channels_last, to_channels_last
+from stn_keras.images import (
+    as_data_format,
+    check_sides,
+    from_channels_last,
+    resized,
+    size_of,
+    to_channels_last,
+)
 from stn_keras.sampling import sampled
 
 __all__ = ["compose_displacements", "jacobian_determinant", "resize_displacement"]
@@ -99,13 +106,13 @@ def resize_displacement(
     field = as_field(displacement, "displacement", data_format)
     size = as_size(size, "size", axes=(field.shape[-1],))
     here = ops.zeros((1, *size, len(size)), field.dtype)
-    resized = sampled(field, here, "displacement", align_corners=align_corners, **EDGES)
+    resampled = sampled(field, here, "displacement", align_corners=align_corners, **EDGES)
     factors = [
         ops.cast(extent(new, align_corners), field.dtype)
         / ops.cast(ops.maximum(extent(old, align_corners), 1), field.dtype)
         for new, old in zip(size[::-1], ops.shape(field)[-2:0:-1])
     ]
-    return from_channels_last(resized * ops.stack(factors), data_format)
+    return from_channels_last(resampled * ops.stack(factors), data_format)
 
 
 def jacobian_determinant(displacement, *, data_format: str | None = None):
@@ -182,10 +189,7 @@ def check_field(shape, name, data_format):
             f"`{name}` must have shape {wanted} with data_format={data_format!r}. "
             f"Received: {name}.shape={shape}"
         )
-    if 0 in (shape[1:-1] if data_format == "channels_last" else shape[2:]):
-        raise ValueError(
-            f"`{name}` must have sides of at least one pixel. Received: {name}.shape={shape}"
-        )
+    check_sides(shape, data_format, name)
 
 
 def check_same_size(first, second):
@@ -228,9 +232,7 @@ class ResizeDisplacement(keras.Operation):
         shape = tuple(displacement.shape)
         check_field(shape, "displacement", data_format)
         size = as_size(size, "size", axes=(len(shape) - 2,))
-        last = data_format == "channels_last"
-        shape = (shape[0], *size, shape[-1]) if last else (*shape[:2], *size)
-        return keras.KerasTensor(shape, wide_dtype(displacement))
+        return keras.KerasTensor(resized(shape, size, data_format), wide_dtype(displacement))
 
 
 @register
@@ -243,5 +245,5 @@ class JacobianDeterminant(keras.Operation):
     def compute_output_spec(self, displacement, data_format):
         shape = tuple(displacement.shape)
         check_field(shape, "displacement", data_format)
-        shape = shape[:-1] if data_format == "channels_last" else (shape[0], *shape[2:])
+        shape = (shape[0], *size_of(shape, data_format))
         return keras.KerasTensor(shape, wide_dtype(displacement))

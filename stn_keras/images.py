@@ -79,10 +79,8 @@ def check_images(shape, fill_value, data_format, ranks=(4, 5), name="images"):
     """Raises a ValueError if a shape is not that of images, or does not match `fill_value`."""
     if len(shape) not in ranks:
         raise ValueError(f"`{name}` must have {LAYOUTS[ranks]} Received: shape={shape}")
-    last = data_format == "channels_last"
-    channels = shape[-1 if last else 1]
-    if 0 in (shape[1:-1] if last else shape[2:]):
-        raise ValueError(f"`{name}` must have sides of at least one pixel. Received: shape={shape}")
+    check_sides(shape, data_format, name)
+    channels = shape[-1 if data_format == "channels_last" else 1]
     if channels is None:
         raise ValueError(
             f"`{name}` must have a known number of channels. Received: shape={shape}, "
@@ -93,6 +91,12 @@ def check_images(shape, fill_value, data_format, ranks=(4, 5), name="images"):
             f"`fill_value` must be one number or one per channel of `{name}`. "
             f"Received: fill_value={fill_value} for {channels} channels"
         )
+
+
+def check_sides(shape, data_format, name):
+    """Raises a ValueError if images, volumes or a field have no pixels along an axis."""
+    if 0 in size_of(shape, data_format):
+        raise ValueError(f"`{name}` must have sides of at least one pixel. Received: shape={shape}")
 
 
 def check_points(images, name, points, interpolation):

@@ -51,7 +51,7 @@ def images_of(inputs):
 
 
 def check_theta(shape, transform):
-    """Raises a ValueError if a shape is not that of the parameters of a transform."""
+    """Raises a ValueError if a shape does not hold the parameters of a transform."""
     if None in shape[1:] or math.prod(shape[1:]) != transform.num_parameters:
         raise ValueError(
             f"`theta` must hold {transform.num_parameters} numbers per image for "

@@ -129,7 +129,7 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
     """The common part of the functions and of `DenseWarp`; `name` is that of their argument
     `points`."""
     images, points = as_numbers(images, "images"), as_coordinates(points, name)
-    check_images(tuple(images.shape), fill_value, data_format, ranks=(4, 5))
+    check_images(tuple(images.shape), fill_value, data_format)
     check_points(images, name, points, options["interpolation"])
     images, points = same_batch(to_channels_last(images, data_format), points, name)
     floats = as_floats(images)
@@ -184,7 +184,7 @@ class GridSample(keras.Operation):
     name_of_points = "grid"
 
     def compute_output_spec(self, images, points, **options):
-        check_images(images.shape, options["fill_value"], options["data_format"], ranks=(4, 5))
+        check_images(images.shape, options["fill_value"], options["data_format"])
         check_points(images, self.name_of_points, points, options["interpolation"])
         channels_first = options["data_format"] == "channels_first"
         channels = images.shape[1 if channels_first else -1]

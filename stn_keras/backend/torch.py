@@ -69,13 +69,20 @@ def affine_grid(matrix, size, align_corners):
     like = {"dtype": matrix.dtype, "device": matrix.device}
     points = matrix[:, None, :, axes]  # (batch, positions · axes)
     for axis, length in enumerate(reversed(size)):
-        first = (0 if length == 1 else -1.0) if align_corners else 1 / length - 1
+        first = first_position(length, align_corners)
         along = torch.linspace(first, -first, length, **like)
         along = torch.stack([along, torch.ones_like(along)], dim=1)
         points = points.reshape(batch, 1, -1)
         slope = matrix[:, None, :, axis].repeat(1, 1, points.shape[2] // axes)
         points = along.expand(batch, -1, -1) @ torch.cat([slope, points], dim=1)
     return points.reshape(batch, *size, axes)
+
+
+def first_position(length, align_corners):
+    """The normalised coordinate of the first pixel along an axis."""
+    if align_corners:
+        return 0.0 if length == 1 else -1.0
+    return 1 / length - 1
 
 
 def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, align_corners, **_):
@@ -106,7 +113,7 @@ def finite(grid, size, fill_mode, align_corners, far=2.0**20):
             return grid
     if fill_mode != "reflect":
         return grid.clamp(-far, far).nan_to_num(-far)
-    first = [-1.0 if align_corners else 1 / length - 1 for length in reversed(size)]
+    first = [first_position(length, align_corners) for length in reversed(size)]
     return torch.where(grid.abs() < far, grid, grid.new_tensor(first))
 
 
