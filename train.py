@@ -81,7 +81,7 @@ def train(flags):
     messages.print_start(flags, settings, model, epochs_done)
 
     # Fit, and evaluate after every epoch.
-    with resume.finishing_epochs() as interruption:
+    with resume.finishing_epochs(again=signal.SIG_DFL) as interruption:
         model.fit(
             pipeline.training_batches(
                 *data.training,

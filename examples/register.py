@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -132,7 +133,7 @@ def fit(model, run, recipe, training, validation, epochs, done, seed):
     shown = validation(np.random.default_rng(VALIDATION_SEED), 4)
     held_out = batches(validation, VALIDATION_BATCHES, VALIDATION_SEED)
     held_out.on_epoch_end = lambda: None  # the same in every epoch
-    with resume.finishing_epochs() as interruption:
+    with resume.finishing_epochs(again=signal.SIG_DFL) as interruption:
         model.fit(
             batches(training, recipe.steps, seed, done),
             epochs=epochs,

@@ -137,12 +137,17 @@ def state(model):
 
 
 @contextlib.contextmanager
-def finishing_epochs():
+def finishing_epochs(again=None):
     """Context manager in which Ctrl-C stops training after the current epoch.
 
     A second Ctrl-C stops it at once; a message says what that would lose. The block handles SIGINT,
     so use it in the main thread. If the epoch is the last one, training is complete and nothing is
     raised.
+
+    Args:
+        again: Handler of a second Ctrl-C, as in `signal.signal`. `None` restores the handler from
+            before, which usually raises `KeyboardInterrupt` once the current operation ends.
+            `signal.SIG_DFL` ends the process without waiting, even while TensorFlow compiles.
 
     Example:
         >>> with finishing_epochs() as interruption:
@@ -158,7 +163,7 @@ def finishing_epochs():
     interruption = _Interruption()
 
     def stop_after_epoch(number, frame):
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before if again is None else again)
         interruption.requested = True
         print(
             f"\nStopping after epoch {interruption.epoch}. Ctrl-C again stops now and loses what "
