@@ -27,8 +27,7 @@ class Batches(keras.utils.PyDataset):
     """Training batches of `pairs(rng, batch_size)`, which returns the moving and fixed images."""
 
     def __init__(self, pairs, levels, *, batch_size, steps, seed, first_epoch=0):
-        # With one worker, a thread of tf.data delays the end of an epoch by up to a minute.
-        super().__init__(workers=2)
+        super().__init__()
         self.pairs, self.levels = pairs, levels
         self.batch_size, self.steps, self.seed, self.epoch = batch_size, steps, seed, first_epoch
 
