@@ -107,31 +107,44 @@ def observe(model, images):
         Dict from the names of `transformers` to a `Sight` for each call, in the order of the calls;
         the second call of a transformer is named `"transformer.2"`.
     """
-    return watch(model, images)[1]
+    _, calls = record(model, images)
+    return sights((name, layer, measure(layer, *seen)) for name, layer, *seen in calls)
 
 
-def watch(model, images):
-    """The output of a model, and what `observe` returns, from one call."""
+def record(model, images):
+    """The output of a model, and its transformers' calls `(name, layer, images, theta, output)`.
+
+    In a `tf.function` the tensors are symbolic.
+    """
     if not model.built:
         model(images, training=False)  # PyTorch runs the layers once more to build them
     layers = transformers(model)
-    with _recording(layers) as calls:
+    with _recording(layers, _graph(images)) as calls:
         output = model(images, training=False)
     if layers and not calls:
         warnings.warn(
             f"The model calls its spatial transformers {list(layers)} in a compiled loop or not at "
             "all: there is nothing to see of them",
-            stacklevel=2,
+            stacklevel=3,
         )
+    return output, calls
+
+
+def sights(measured):
+    """Dict of each `Sight` by its unique name, from `(name, layer, measure(...))` of all calls."""
     seen: dict[str, Sight] = {}
-    for name, *call in calls:
-        seen[_unique(name, seen)] = _see(*call)
-    return output, seen
+    for name, layer, tensors in measured:
+        arrays = {key: ops.convert_to_numpy(x) for key, x in tensors.items()}
+        seen[_unique(name, seen)] = Sight(layer, **{"matrix": None, **arrays})
+    return seen
 
 
 @contextlib.contextmanager
-def _recording(layers):
-    """Yields a list to which each call of a layer adds `(name, layer, images, theta, output)`."""
+def _recording(layers, graph):
+    """Yields a list to which each call of a layer adds `(name, layer, images, theta, output)`.
+
+    Tensors of a compiled loop inside the model are left out, as they have no value outside it.
+    """
     calls: list[tuple] = []
     thetas: list = []
 
@@ -139,8 +152,11 @@ def _recording(layers):
         def listen(inputs, *args, **kwargs):
             thetas.clear()
             output = call(inputs, *args, **kwargs)
-            with contextlib.suppress(TypeError, RuntimeError):  # a tracer: it has no numbers
-                ops.convert_to_numpy(output)
+            with contextlib.suppress(TypeError, RuntimeError):
+                if graph is None:
+                    ops.convert_to_numpy(output)  # raises an error for a tracer
+                elif _graph(output) is not graph:
+                    return output
                 theta = inputs[1] if layer.localization is None else thetas[-1]
                 calls.append((name, layer, images_of(inputs), theta, output))
             return output
@@ -163,24 +179,28 @@ def _recording(layers):
             del layer.call, layer.theta
 
 
-def _see(layer, images, theta, warped):
+def _graph(tensor):
+    """The `tf.Graph` that a symbolic tensor of TensorFlow belongs to; `None` for others."""
+    return getattr(tensor, "graph", None)
+
+
+def measure(layer, images, theta, warped):
+    """The fields of a `Sight`, as tensors."""
     images, warped = (to_channels_last(x, layer.data_format) for x in (images, warped))
+    size = tuple(images.shape[1:-1])
     grid = layer.grid(theta, tuple(warped.shape[1:-1]))
-    shifts = corner_shifts(grid, tuple(images.shape[1:-1]), layer.align_corners)
-    matrix = None
+    found = {
+        "images": ops.cast(images[:SHOWN], "float32"),
+        "warped": ops.cast(warped[:SHOWN], "float32"),
+        "theta": theta[:SHOWN],
+        "grid": grid[:SHOWN],
+        "outside": share_outside(grid),
+        "nonfinite": nonfinite_share(theta),
+        "shifts": corner_shifts(grid, size, layer.align_corners),
+    }
     if hasattr(layer.warped_by, "matrix"):
-        matrix = layer.warped_by.matrix(theta, tuple(images.shape[1:-1]))[:, :-1]
-    return Sight(
-        layer,
-        images=ops.convert_to_numpy(ops.cast(images[:SHOWN], "float32")),
-        warped=ops.convert_to_numpy(ops.cast(warped[:SHOWN], "float32")),
-        theta=ops.convert_to_numpy(theta[:SHOWN]),
-        grid=ops.convert_to_numpy(grid[:SHOWN]),
-        outside=ops.convert_to_numpy(share_outside(grid)),
-        nonfinite=ops.convert_to_numpy(nonfinite_share(theta)),
-        matrix=None if matrix is None else ops.convert_to_numpy(matrix),
-        shifts=ops.convert_to_numpy(shifts),
-    )
+        found["matrix"] = layer.warped_by.matrix(theta, size)[:, :-1]
+    return found
 
 
 def draw(model, images):

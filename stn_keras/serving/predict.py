@@ -64,11 +64,6 @@ class Classifier:
         """Probabilities `(batch, classes)`, float32, of images in the format of `read`."""
         return self.shares(self.model(images, training=False))
 
-    def look(self, images):
-        """`probabilities`, and what `observe.observe` returns, from one call of the model."""
-        outputs, seen = observe.watch(self.model, images)
-        return self.shares(outputs), seen
-
     def shares(self, outputs):
         """`probabilities` of the model's outputs."""
         outputs = ops.convert_to_numpy(ops.cast(outputs, "float32"))
