@@ -166,6 +166,18 @@ def test_augmented_images_are_distorted_too(rng, name):
     assert images.shape == distort(blots(rng, 4), name, (0, 0)).shape
 
 
+@pytest.mark.parametrize("name", ["R", "RTS"])
+def test_an_image_is_flipped_independently_of_its_angle(name):
+    ramp = np.tile(8 * np.arange(28, dtype="uint8")[:, None], (1000, 28, 1, 1))  # bright at right
+    batches = training_batches(ramp, np.zeros(1000), name, batch_size=1000, seed=0, flip=True)
+    middle = middles(next(iter(batches))[0])[..., 0].astype(float)
+    across = middle[:, :, -1].mean(axis=1) - middle[:, :, 0].mean(axis=1)
+    down = middle[:, -1].mean(axis=1) - middle[:, 0].mean(axis=1)
+    flipped, clockwise = across < 0, across * down > 0
+    for share in flipped.mean(), clockwise.mean(), (flipped == clockwise).mean():
+        assert 0.4 < share < 0.6
+
+
 @pytest.mark.parametrize("deviation", [0.5, 1.0])
 def test_elastic_images_bend_afresh_by_so_many_pixels(deviation, monkeypatch):
     monkeypatch.setitem(distortions.DISTORTIONS, "R", lambda images, seed: images)

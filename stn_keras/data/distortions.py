@@ -73,7 +73,8 @@ def training_batches(images, labels, name, *, batch_size, seed, elastic=0.0, **a
 
     def distorted(step, batch):
         images, labels = batch
-        drawn = tf.stack([seed, step])
+        # Not the numbers that `pipeline.training_batches` flips and crops by.
+        drawn = tf.random.experimental.stateless_fold_in(tf.stack([seed, step]), 2)
         if elastic:
             grid = spline(images, tf.random.experimental.stateless_fold_in(drawn, 1), elastic)
             images = to_uint8(grid_sample(tf.cast(images, "float32"), grid))
