@@ -9,11 +9,13 @@ if sys.argv[:1] != ["-m"] or f"-m {__name__}" not in " ".join(sys.orig_argv):
     from stn_keras.dense_warp import DenseWarp, VelocityIntegration
     from stn_keras.geometry import affine_grid
     from stn_keras.layers import SpatialTransformer
+    from stn_keras.orientation import Orientation
     from stn_keras.sampling import grid_sample, pixel_sample
     from stn_keras.training import optimizers
 
 __all__ = [
     "DenseWarp",
+    "Orientation",
     "SpatialTransformer",
     "VelocityIntegration",
     "affine_grid",

@@ -25,6 +25,7 @@ MODULES = (
     "displacements",
     "losses",
     "localization",
+    "orientation",
     "models",
     "metrics",
     "regularizers",

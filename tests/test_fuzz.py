@@ -1,5 +1,7 @@
 """Any argument either works or is refused by a ValueError or TypeError that names it."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from keras import ops
 
 from stn_keras import (
     DenseWarp,
+    Orientation,
     SpatialTransformer,
     VelocityIntegration,
     affine_grid,
@@ -220,6 +223,24 @@ def test_regularizers(kind, theta, **arguments):
 def test_localization(build, **arguments):
     network = works_or_is_refused(build, arguments)
     assert network is None or isinstance(network, keras.Layer)
+
+
+@examples
+@given(st.data())
+def test_orientation(data):
+    arguments = {
+        "network": data.draw(mostly(st.just(keras.layers.Flatten()))),
+        "max_rotation": data.draw(mostly(st.floats(0.1, 3))),
+        "weight": data.draw(mostly(st.floats(0, 2))),
+        "bins": data.draw(mostly(st.integers(1, 4))),
+        "data_format": data.draw(mostly(st.sampled_from(["channels_last", None]))),
+        "seed": data.draw(mostly(st.one_of(st.none(), st.integers(0, 9)))),
+    }
+    layer = works_or_is_refused(Orientation, arguments)
+    if layer is not None:
+        images = data.draw(arrays(shape(2, None, None, 1)))
+        call = functools.partial(layer, training=True)
+        works_or_is_refused(lambda images, **options: call(images), arguments | {"images": images})
 
 
 def fields():

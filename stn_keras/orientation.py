@@ -1,0 +1,156 @@
+"""A localization network that learns, without labels, by what angle images are turned."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from stn_keras import networks, transforms
+from stn_keras.arguments import as_count, as_number
+from stn_keras.images import as_data_format, check_images, size_of
+from stn_keras.sampling import grid_sample
+
+__all__ = ["Orientation"]
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class Orientation(keras.Layer):
+    """Regresses the rotation that turns each image upright, and learns it from turned copies.
+
+    The classification loss alone hardly teaches a transformer to turn natural images upright. This
+    layer has a loss of its own, which needs no labels, only `max_rotation`: images are turned by
+    unknown angles between `-max_rotation` and `max_rotation`. In training it turns a copy of each
+    image by a known random angle φ. Then the copy's own angle must lie within `max_rotation` of φ,
+    and the loss is minus the logarithm of the probability that the network gives to these angles.
+    As φ takes all values, only the true angle satisfies all copies.
+
+    The network gives probabilities of `bins` angles. At an image it is their mean over the angles
+    up to `max_rotation`. It sees the disc inside the image alone, as the corners of a turned copy
+    would tell by what angle it was turned.
+
+    Example:
+
+    >>> features = keras.Sequential([keras.layers.Conv2D(8, 3, 2), keras.layers.Flatten()])
+    >>> orientation = Orientation(features, max_rotation=np.pi / 2)
+    >>> upright = stn_keras.SpatialTransformer(orientation, transform="rigid")
+    >>> upright(np.zeros((2, 32, 32, 3), "float32")).shape == (2, 32, 32, 3)
+    True
+
+    Args:
+        network: Keras layer or model from images to features `(batch, features)`.
+        max_rotation: Greatest angle in radians by which images are turned, above 0 and below π.
+        weight: Factor on the loss, which is added to the model's.
+        bins: Number of angles, evenly spaced around the circle.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+        seed: Integer seed of the angles of the copies; `None` for one of Keras's. Do not pass the
+            seed by which a data pipeline turns the images: both may draw the same numbers.
+
+    Call arguments:
+        inputs: Images `(batch, height, width, channels)`, `data_format` permitting.
+        training: Whether to turn copies and to add the loss.
+
+    Returns:
+        `theta` of `transforms.Rigid`, `(batch, 3)`, float32: the angle in radians, and zeros.
+
+    Raises:
+        ValueError: if an argument is out of range, or `network` does not give `(batch, features)`.
+    """
+
+    def __init__(
+        self,
+        network: keras.Layer,
+        max_rotation: float,
+        *,
+        weight: float = 1.0,
+        bins: int = 36,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(network, keras.Layer):
+            raise ValueError(f"`network` must be a Keras layer. Received: network={network!r}")
+        self.network = network
+        self.max_rotation = as_number(max_rotation, "max_rotation")
+        if not 0 < self.max_rotation < math.pi:
+            raise ValueError(
+                "`max_rotation` must be an angle in radians above 0 and below π. "
+                f"Received: max_rotation={max_rotation}"
+            )
+        self.weight = as_number(weight, "weight")
+        self.bins = as_count(bins, "bins")
+        self.data_format = as_data_format(data_format)
+        self.seed = seed
+        self.random = keras.random.SeedGenerator(seed)
+        self.head = keras.layers.Dense(self.bins, dtype="float32", name="angles")
+        self.angles = (2 * np.arange(self.bins) + 1 - self.bins) * (math.pi / self.bins)
+
+    def build(self, input_shape):
+        check_images(tuple(input_shape), (0.0,), self.data_format, ranks=(4,))
+        shape = networks.built_for(tuple(input_shape), self.network)
+        if len(shape) != 2:
+            raise ValueError(
+                "`network` must give features of shape (batch, features). "
+                f"Received: shape={tuple(shape)} of network={self.network}"
+            )
+        self.head.build(shape)
+
+    def call(self, images, training=False):
+        seen = images
+        if training:
+            turns = keras.random.uniform(
+                ops.shape(images)[:1], -math.pi, math.pi, "float32", self.random
+            )
+            seen = ops.concatenate([images, self._turned(images, turns)])
+        logits = self.head(self.network(self._disc(seen)))
+        if training:
+            logits, of_copies = ops.split(logits, 2)
+            self.add_loss(self.weight * self._loss(of_copies, turns))
+        probabilities = ops.softmax(self._within(logits, np.abs(self.angles)))
+        angle = ops.matmul(probabilities, self.angles.astype("float32")[:, None])
+        return ops.pad(angle, [[0, 0], [0, 2]])
+
+    def _loss(self, logits, turns):
+        """Minus the mean log probability that a copy's angle is within `max_rotation` of `-turns`,
+        which undoes the turn."""
+        away = ops.cast(self.angles, "float32") + turns[:, None]
+        away = ops.abs(ops.mod(away + math.pi, 2 * math.pi) - math.pi)
+        inside = ops.logsumexp(self._within(logits, away), axis=-1)
+        return ops.mean(ops.logsumexp(logits, axis=-1) - inside)
+
+    def _within(self, logits, away):
+        return ops.where(away <= self.max_rotation, logits, -1e9)
+
+    def _turned(self, images, turns):
+        rest = ops.zeros_like(turns)
+        theta = ops.stack([turns, rest, rest], axis=1)
+        grid = transforms.Rigid().grid(theta, size_of(ops.shape(images), self.data_format))
+        return grid_sample(images, grid, fill_mode="nearest", data_format=self.data_format)
+
+    def _disc(self, images):
+        """Images, black outside the greatest circle on which turned pixels are all the image's."""
+        height, width = size_of(ops.shape(images), self.data_format)
+        y, x = (2 * ops.arange(n) + 1 - n for n in (height, width))  # in halves of a pixel
+        inside = y[:, None] ** 2 + x**2 <= (ops.minimum(height, width) - 2) ** 2
+        axis = -1 if self.data_format == "channels_last" else 0
+        return images * ops.cast(ops.expand_dims(inside, axis), images.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], 3
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "max_rotation": self.max_rotation,
+            "weight": self.weight,
+            "bins": self.bins,
+            "data_format": self.data_format,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**{**config, "network": network})
