@@ -26,8 +26,8 @@ class Orientation(keras.Layer):
     As φ takes all values, only the true angle satisfies all copies.
 
     The network gives probabilities of `bins` angles. At an image it is their mean over the angles
-    up to `max_rotation`. It sees the disc inside the image alone, as the corners of a turned copy
-    would tell by what angle it was turned.
+    up to `max_rotation`. By default it sees the disc inside the image alone, as the corners of a
+    turned copy may tell by what angle the copy was turned.
 
     Example:
 
@@ -41,6 +41,8 @@ class Orientation(keras.Layer):
         network: Keras layer or model from images to features `(batch, features)`.
         max_rotation: Greatest angle in radians by which images are turned, above 0 and below π.
         weight: Factor on the loss, which is added to the model's.
+        disc: Whether the network sees nothing outside the disc. `False` is better where the images
+            themselves have borders that turned with them, such as black corners.
         bins: Number of angles, evenly spaced around the circle.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
         seed: Integer seed of the angles of the copies; `None` for one of Keras's. Do not pass the
@@ -63,6 +65,7 @@ class Orientation(keras.Layer):
         max_rotation: float,
         *,
         weight: float = 1.0,
+        disc: bool = True,
         bins: int = 36,
         data_format: str | None = None,
         seed: int | None = None,
@@ -79,6 +82,7 @@ class Orientation(keras.Layer):
                 f"Received: max_rotation={max_rotation}"
             )
         self.weight = as_number(weight, "weight")
+        self.disc = bool(disc)
         self.bins = as_count(bins, "bins")
         self.data_format = as_data_format(data_format)
         self.seed = seed
@@ -103,7 +107,7 @@ class Orientation(keras.Layer):
                 ops.shape(images)[:1], -math.pi, math.pi, "float32", self.random
             )
             seen = ops.concatenate([images, self._turned(images, turns)])
-        logits = self.head(self.network(self._disc(seen)))
+        logits = self.head(self.network(self._within_disc(seen) if self.disc else seen))
         if training:
             logits, of_copies = ops.split(logits, 2)
             self.add_loss(self.weight * self._loss(of_copies, turns))
@@ -128,7 +132,7 @@ class Orientation(keras.Layer):
         grid = transforms.Rigid().grid(theta, size_of(ops.shape(images), self.data_format))
         return grid_sample(images, grid, fill_mode="nearest", data_format=self.data_format)
 
-    def _disc(self, images):
+    def _within_disc(self, images):
         """Images, black outside the greatest circle on which turned pixels are all the image's."""
         height, width = size_of(ops.shape(images), self.data_format)
         y, x = (2 * ops.arange(n) + 1 - n for n in (height, width))  # in halves of a pixel
@@ -145,6 +149,7 @@ class Orientation(keras.Layer):
             "network": keras.saving.serialize_keras_object(self.network),
             "max_rotation": self.max_rotation,
             "weight": self.weight,
+            "disc": self.disc,
             "bins": self.bins,
             "data_format": self.data_format,
             "seed": self.seed,

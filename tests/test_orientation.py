@@ -101,13 +101,14 @@ def test_angles_beyond_the_greatest_do_not_count(rng):
     np.testing.assert_allclose(call(layer, images), expected, atol=1e-6)
 
 
-def test_corners_do_not_count(rng):
-    layer = orientation()
+@pytest.mark.parametrize("disc", [True, False])
+def test_corners_do_not_count_outside_the_disc(rng, disc):
+    layer = orientation(disc=disc)
     images = rng.normal(size=(3, SIDE, SIDE, 1)).astype("float32")
     found = call(layer, images)
     for row in (0, 1, -1, -2):
         images[:, row, [0, 1, -1, -2]] = 100
-    np.testing.assert_array_equal(call(layer, images), found)
+    assert np.array_equal(call(layer, images), found) == disc
 
 
 def test_channels_first_and_oblong_images(rng):
