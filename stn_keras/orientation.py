@@ -43,7 +43,7 @@ class Orientation(keras.Layer):
         weight: Factor on the loss, which is added to the model's.
         disc: Whether the network sees nothing outside the disc. `False` is better where the images
             themselves have borders that turned with them, such as black corners.
-        bins: Number of angles, evenly spaced around the circle.
+        bins: Number of angles, evenly spaced around the circle; at least π / `max_rotation`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
         seed: Integer seed of the angles of the copies; `None` for one of Keras's. Do not pass the
             seed by which a data pipeline turns the images: both may draw the same numbers.
@@ -84,6 +84,12 @@ class Orientation(keras.Layer):
         self.weight = as_number(weight, "weight")
         self.disc = bool(disc)
         self.bins = as_count(bins, "bins")
+        if self.bins * self.max_rotation < math.pi:
+            raise ValueError(
+                f"`bins` must be at least {math.ceil(math.pi / self.max_rotation)} for this "
+                f"`max_rotation`, so that one of the angles is within it. Received: bins={bins}, "
+                f"max_rotation={max_rotation}"
+            )
         self.data_format = as_data_format(data_format)
         self.seed = seed
         self.random = keras.random.SeedGenerator(seed)

@@ -233,7 +233,7 @@ def test_orientation(data):
         "max_rotation": data.draw(mostly(st.floats(0.1, 3))),
         "weight": data.draw(mostly(st.floats(0, 2))),
         "disc": data.draw(st.booleans()),
-        "bins": data.draw(mostly(st.integers(1, 4))),
+        "bins": data.draw(mostly(st.integers(2, 40))),
         "data_format": data.draw(mostly(st.sampled_from(["channels_last", None]))),
         "seed": data.draw(mostly(st.one_of(st.none(), st.integers(0, 9)))),
     }
