@@ -11,7 +11,7 @@ from keras import ops
 Size = tuple[int, int] | tuple[int, int, int]
 
 
-def as_affine(theta, axes=2):
+def as_affine(theta, axes):
     """`theta` as a `(batch, axes, axes + 1)` tensor of coordinates' dtype."""
     theta = as_coordinates(theta)
     check_affine(theta, axes)

@@ -191,7 +191,7 @@ class Affine(ImageOrVolume):
         return ops.concatenate([theta, last_row], axis=1)
 
     def affine(self, theta, input_size, align_corners):
-        return as_affine(theta)
+        return as_affine(theta, self.axes)
 
     def from_matrix(self, matrix):
         """The `theta` of `(batch, 3, 3)` matrices, of volumes `(batch, 4, 4)`."""
