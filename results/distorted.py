@@ -31,6 +31,8 @@ VARIANTS = {
     "frozen": "transformer frozen at the identity",
     "features": "transformer on the feature maps",
     "images": "transformer on the images",
+    "wide": "no transformer, 16 and 32 filters",
+    "orientation": "the same behind `Orientation`",
 }
 # Models whose errors are compared, each with its baseline.
 MNIST_PAIRS = (("st-cnn-affine", "cnn"), ("st-cnn-thin_plate_spline", "cnn"))
@@ -39,6 +41,7 @@ CIFAR10_PAIRS = (
     ("images", "cnn"),
     ("features", "cnn"),
     ("features", "images"),
+    ("orientation", "wide"),
 )
 IMAGES = {"warps": ("images", "warped"), "means": ("mean_images", "mean_warped")}
 

@@ -10,7 +10,8 @@ import pytest
 
 from examples import cells, distorted_cifar10, distorted_mnist
 from results import distorted
-from stn_keras.data import cifar10, mnist
+from stn_keras import grid_sample, transforms
+from stn_keras.data import cifar10, distortions, mnist
 from stn_keras.training import history
 
 pytestmark = pytest.mark.slow
@@ -139,9 +140,33 @@ def test_variants_of_the_cifar10_network_have_as_many_parameters():
     assert len(models["frozen"].trainable_weights) == len(models["cnn"].trainable_weights)
     shape = models["features"].get_layer("transformer").output.shape
     assert tuple(shape[1:]) == (14, 14, 8)
+    orientation = (
+        distorted_cifar10.build("orientation", "RTS").get_layer("transformer").localization
+    )
+    assert orientation.max_rotation == np.pi / 4
+
+
+@pytest.mark.parametrize("distortion, greatest", [("R", 90), ("RTS", 45)])
+def test_angles_are_read_off_ramps(distortion, greatest):
+    angles = np.degrees(distorted_cifar10.true_angles(600, distortion, seed=3))
+    assert greatest - 2 < np.abs(angles).max() < greatest + 1
+    assert abs(np.abs(angles).mean() - greatest / 2) < greatest / 15
+    images = distortions.fixed(bars(3, 32)()[0][0], "R", seed=3)
+    theta = np.zeros((48, 3), "float32")
+    theta[:, 0] = distorted_cifar10.true_angles(48, "R", seed=3)
+    grid = transforms.Rigid().grid(theta, (32, 32))
+    upright = np.asarray(grid_sample(images.astype("float32"), grid))[:, 8:24, 8:24]
+    halves = np.stack([upright[:, :, :8], upright[:, :, 8:]]).mean(axis=(2, 3, 4))
+    np.testing.assert_array_equal(halves.argmax(axis=0), np.arange(48) % 2)
 
 
 def test_a_cifar10_cell(tiny, tmp_path):
     rows = run(distorted_cifar10, tmp_path, "images-RTS-0")
     assert rows["images-RTS-0"]["parameters"] == "473120"
     assert np.load(tmp_path / "images-RTS-0.npz")["warped"].shape == (8, 32, 32, 3)
+
+
+def test_a_cell_that_learns_orientation(tiny, tmp_path):
+    row = run(distorted_cifar10, tmp_path, "orientation-R-0")["orientation-R-0"]
+    assert -1 <= float(row["angle_correlation"]) <= 1 and 0 < float(row["angle_deviation"]) < 90
+    assert np.load(tmp_path / "orientation-R-0.npz")["warped"].shape == (8, 32, 32, 3)
