@@ -118,8 +118,7 @@ class Orientation(keras.Layer):
             logits, of_copies = ops.split(logits, 2)
             self.add_loss(self.weight * self._loss(of_copies, turns))
         probabilities = ops.softmax(self._within(logits, np.abs(self.angles)))
-        angle = ops.matmul(probabilities, self.angles.astype("float32")[:, None])
-        return ops.pad(angle, [[0, 0], [0, 2]])
+        return rotation(ops.matmul(probabilities, self.angles.astype("float32")))
 
     def _loss(self, logits, turns):
         """Minus the mean log probability that a copy's angle is within `max_rotation` of `-turns`,
@@ -133,9 +132,8 @@ class Orientation(keras.Layer):
         return ops.where(away <= self.max_rotation, logits, -1e9)
 
     def _turned(self, images, turns):
-        rest = ops.zeros_like(turns)
-        theta = ops.stack([turns, rest, rest], axis=1)
-        grid = transforms.Rigid().grid(theta, size_of(ops.shape(images), self.data_format))
+        size = size_of(ops.shape(images), self.data_format)
+        grid = transforms.Rigid().grid(rotation(turns), size)
         return grid_sample(images, grid, fill_mode="nearest", data_format=self.data_format)
 
     def _within_disc(self, images):
@@ -165,3 +163,8 @@ class Orientation(keras.Layer):
     def from_config(cls, config):
         network = keras.saving.deserialize_keras_object(config["network"])
         return cls(**{**config, "network": network})
+
+
+def rotation(angles):
+    """The `theta` of `Rigid` that rotates by `(batch,)` angles and does not translate."""
+    return ops.pad(angles[:, None], [[0, 0], [0, 2]])

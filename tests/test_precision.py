@@ -14,8 +14,7 @@ vmx flags\t: vnmi
 bugs\t\t: avx512_bf16
 
 processor\t: 1
-vendor_id\t: {vendor}
-flags\t\t: fpu sse2 {flags}
+flags\t\t: fpu sse2
 """
 
 

@@ -50,7 +50,13 @@ def cpu_has_fast_bfloat16(cpuinfo=pathlib.Path("/proc/cpuinfo")):
     """
     if not cpuinfo.exists():
         return False
-    found = dict(re.findall(r"^(flags|vendor_id)\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE))
-    flags = found.get("flags", "").split()
-    amd = found.get("vendor_id", "").strip() == "AuthenticAMD"
+    text = cpuinfo.read_text()
+    flags = words_of("flags", text)
+    amd = words_of("vendor_id", text) == ["AuthenticAMD"]
     return "amx_bf16" in flags or (amd and "avx512_bf16" in flags)
+
+
+def words_of(field, cpuinfo):
+    """The words of a field of the first processor."""
+    found = re.search(rf"^{field}\s*:(.*)$", cpuinfo, re.MULTILINE)
+    return found[1].split() if found else []
