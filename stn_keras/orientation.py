@@ -45,7 +45,7 @@ class Orientation(keras.Layer):
             themselves have borders that turned with them, such as black corners.
         bins: Number of angles, evenly spaced around the circle; at least π / `max_rotation`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
-        seed: Integer seed of the angles of the copies; `None` for one of Keras's. Do not pass the
+        seed: Seed of the angles of the copies, an integer of at least 0; `None` for one of Keras's. Do not pass the
             seed by which a data pipeline turns the images: both may draw the same numbers.
 
     Call arguments:
@@ -91,8 +91,8 @@ class Orientation(keras.Layer):
                 f"max_rotation={max_rotation}"
             )
         self.data_format = as_data_format(data_format)
-        self.seed = seed
-        self.random = keras.random.SeedGenerator(seed)
+        self.seed = None if seed is None else as_count(seed, "seed", least=0)
+        self.random = keras.random.SeedGenerator(self.seed)
         self.head = keras.layers.Dense(self.bins, dtype="float32", name="angles")
         self.angles = (2 * np.arange(self.bins) + 1 - self.bins) * (math.pi / self.bins)
 

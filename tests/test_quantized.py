@@ -1,5 +1,7 @@
 """LiteRT files in int8, run by LiteRT, against Keras."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -134,11 +136,12 @@ def test_models_in_which_nothing_is_left_to_quantize(rng, tmp_path, uncompiled):
     check(model, path, **{"images": waves(rng), "theta": thetas, "a-grid": grids})
 
 
-def test_a_classifier_is_a_third_of_the_size(rng, tmp_path, uncompiled):
-    model = stn_keras.models.cifar10_stn()
-    for weight in model.trainable_weights:
-        weight.assign_add(rng.normal(0, 0.02, weight.shape))
-    images = rng.uniform(0, 255, (40, 32, 32, 3)).astype("float32")
+def test_a_trained_classifier_is_a_third_of_the_size(rng, tmp_path, uncompiled):
+    """The errors of one with random weights depend on how sensitive these happen to make it."""
+    folder = pathlib.Path(__file__).parents[1] / "saved_models" / "cifar10"
+    model = keras.models.load_model(folder / "best.keras")
+    with np.load(folder / "test_images.npz") as file:
+        images = rng.permutation(file["images"])[:40].astype("float32")
     check(model, tmp_path / "model.tflite", images=images)
     export.save(model, tmp_path / "float.tflite", "litert")
     sizes = [(tmp_path / f"{name}.tflite").stat().st_size for name in ("model", "float")]
