@@ -175,8 +175,8 @@ def save_run(folder, model, history, images):
         plots.save(figure, folder / "warps.png")
 
 
-def save_pictures(path, model, images, labels):
-    """Saves eight images and the mean of each class, before and after the warp, for figures."""
+def save_pictures(path, model, images, labels, **arrays):
+    """Saves eight images and the mean of each class, before and after the warp, and `arrays`."""
     transformer = model.get_layer("transformer")
     both = keras.Model(model.inputs, [transformer.input, transformer.output])
     seen, warped = (x.astype("float32") for x in both.predict(images, 500, verbose=0))
@@ -197,6 +197,7 @@ def save_pictures(path, model, images, labels):
             warped=pixels(warped[:8]),
             mean_images=pixels(means(seen)),
             mean_warped=pixels(means(warped)),
+            **arrays,
         )
 
 

@@ -12,12 +12,16 @@ three seeds each. Four are variants of `models.cifar10_stn`:
 - `frozen`: the transformer stays at the identity;
 - `cnn`: no transformer, and correspondingly more parameters in the dense layer.
 
-Two have as many parameters, but 16 and 32 filters and a smaller dense layer:
+Four have as many parameters, but 16 and 32 filters and a smaller dense layer:
 
 - `wide`: no transformer;
-- `orientation`: the transformer turns the images by an `Orientation`, which learns without labels.
-  Their files also have the correlation of the angles found with the true ones, and the standard
-  deviation of those found, in degrees.
+- `orientation`: the transformer turns the images by an `Orientation`, which learns without labels;
+- `supervised`: the same localization network, but it learns the true angles, as labels;
+- `given`: the transformer turns the images by the true angles, in training and in tests.
+
+The last two bound what a transformer that only turns images could gain. The files of `orientation`
+and `supervised` also have the correlation of the angles found with the true ones, and the standard
+deviation of those found, in degrees.
 
 Each cell, `<variant>-<distortion>-<seed>`, becomes one file of `results/distorted_cifar10/`;
 `examples/distorted_mnist.py` says more. The recipe is `train.py`'s `tuned`, without its crops;
@@ -30,11 +34,12 @@ import pathlib
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from examples import cells
 from stn_keras import Orientation, SpatialTransformer, models
 from stn_keras.data import cifar10, distortions
+from stn_keras.orientation import rotation
 from stn_keras.training.recipes import RECIPES
 
 FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_cifar10"
@@ -48,7 +53,10 @@ VARIANTS = {
     "features": {"warped": "features"},
     "wide": {},
     "orientation": {},
+    "supervised": {},
+    "given": {},
 }
+CEILINGS = "supervised", "given"
 FILTERS, PARAMETERS = (16, 32), 473_100  # of the wide classifier
 MAX_ROTATION = {"R": math.pi / 2, "RTS": math.pi / 4}
 
@@ -66,10 +74,10 @@ def table():
 
 
 def build(variant, distortion="R"):
-    if variant == "wide":
-        return wide()
-    if variant == "orientation":
-        return wide(MAX_ROTATION[distortion])
+    if variant in ("wide", "orientation"):
+        return wide(MAX_ROTATION[distortion] if variant == "orientation" else None)
+    if variant in CEILINGS:
+        return ceiling(supervised=variant == "supervised")
     model = RECIPE.model(**VARIANTS[variant])
     if variant == "frozen":
         model.get_layer("transformer").trainable = False
@@ -81,11 +89,32 @@ def wide(max_rotation=None):
     images = models.square_images(32, channels=3)
     x = models.normalization()(images)
     if max_rotation is not None:
-        orientation = Orientation(features(), max_rotation, disc=False)
-        scale = RECIPE.gradient_scale
-        x = SpatialTransformer(
-            orientation, transform="rigid", gradient_scale=scale, name="transformer"
-        )(x)
+        x = transformer(Orientation(features(), max_rotation, disc=False))(x)
+    return classifier(images, x)
+
+
+def ceiling(supervised):
+    """The wide classifier behind a transformer that has the true angle, or learns it as a label.
+
+    The model's images have a fourth channel, a ramp.
+    """
+    images = models.square_images(32, channels=4)
+    x = models.normalization()(images[..., :3])
+    theta = TrueRotation()(images[..., 3:])
+    if supervised:
+        found = layers.Dense(2, dtype="float32")(features()(x))
+        theta = Supervised()([found, theta])
+    return classifier(images, transformer()([x, theta]))
+
+
+def transformer(localization=None):
+    scale = RECIPE.gradient_scale
+    return SpatialTransformer(
+        localization, transform="rigid", gradient_scale=scale, name="transformer"
+    )
+
+
+def classifier(images, x):
     for filters in FILTERS:
         x = layers.Conv2D(filters, 5)(x)
         x = layers.MaxPooling2D(2)(x)
@@ -98,7 +127,7 @@ def wide(max_rotation=None):
 
 
 def features():
-    """What `Orientation` sees of an image: three convolutions of the image at half its size."""
+    """What a localization network sees: three convolutions of the image at half its size."""
     network = keras.Sequential([layers.AveragePooling2D(2)])
     for filters, strides in ((16, 1), (32, 2), (32, 1)):
         network.add(layers.Conv2D(filters, 3, strides, padding="same", use_bias=False))
@@ -108,29 +137,70 @@ def features():
     return network
 
 
+@keras.saving.register_keras_serializable("examples")
+class Supervised(keras.Layer):
+    """The rotation by an angle with a given cosine and sine, learned from the true rotation."""
+
+    def call(self, inputs, training=False):
+        found, true = inputs
+        if training:
+            wanted = ops.stack([ops.cos(true[:, 0]), ops.sin(true[:, 0])], axis=1)
+            self.add_loss(ops.mean(ops.sum((found - wanted) ** 2, axis=1)))
+        return rotation(ops.arctan2(found[:, 1], found[:, 0]))
+
+
+@keras.saving.register_keras_serializable("examples")
+class TrueRotation(keras.Layer):
+    """The rotation that turns images back, read off distorted ramps, which get brighter downwards.
+
+    A horizontal flip before the distortion leaves a ramp as it is.
+    """
+
+    def call(self, ramps):
+        middle = ramps[:, 13:19, 13:19, 0]
+        across, down = (ops.mean(ops.diff(middle, axis=axis), axis=(1, 2)) for axis in (2, 1))
+        return rotation(-ops.arctan2(across, down))
+
+
+def ramps(count):
+    return np.tile(8 * np.arange(32, dtype="uint8")[:, None, None], (count, 1, 32, 1))
+
+
 def true_angles(count, distortion, seed):
-    """The angles in radians that turn `distortions.fixed` images back, read off ramps."""
-    ramps = np.tile(8 * np.arange(32, dtype="uint8")[:, None], (count, 32, 1, 1))
-    middle = distortions.fixed(ramps, distortion, seed)[:, 13:19, 13:19, 0].astype("float32")
-    across, down = (np.diff(middle, axis=axis).mean(axis=(1, 2)) for axis in (2, 1))
-    return np.arctan2(down, across)
+    """The angles in radians that turn `distortions.fixed` images back."""
+    distorted = distortions.fixed(ramps(count), distortion, seed).astype("float32")
+    return ops.convert_to_numpy(TrueRotation()(distorted))[:, 0]
 
 
 def angles(model, images, distortion):
-    """How the angles found in test images agree with the true ones."""
+    """The angles in radians found in test images, and the true ones."""
     transformer = model.get_layer("transformer")
-    theta = keras.Model(model.inputs, transformer.localization(transformer.input))
-    found = theta.predict(images, 500, verbose=0)[:, 0]
-    true = true_angles(len(images), distortion, cells.TEST_SEED)
+    localization = transformer.localization
+    theta = localization(transformer.input) if localization else transformer.input[1]
+    found = keras.Model(model.inputs, theta).predict(images, 500, verbose=0)[:, 0]
+    return {"found": found, "true": true_angles(len(images), distortion, cells.TEST_SEED)}
+
+
+def agreement(found, true):
     return {
         "angle_correlation": round(np.corrcoef(found, true)[0, 1], 4),
         "angle_deviation": round(math.degrees(found.std()), 2),
     }
 
 
+def load(variant):
+    """CIFAR-10; for a ceiling, with ramps as a fourth channel."""
+    data = cifar10.load()
+    if variant not in CEILINGS:
+        return data
+    return [
+        (np.concatenate([images, ramps(len(images))], axis=-1), labels) for images, labels in data
+    ]
+
+
 def train(cell, path, epochs, folder):
     """Trains one cell's network; returns its errors in % and what it was trained with."""
-    data = cells.split(cifar10.load(), HELD_OUT, cell["distortion"])
+    data = cells.split(load(cell["model"]), HELD_OUT, cell["distortion"])
     model = build(cell["model"], cell["distortion"])
     results = cells.train(
         model,
@@ -143,10 +213,12 @@ def train(cell, path, epochs, folder):
         seed=cell["seed"],
         flip=RECIPE.flip,
     )
-    if cell["model"] == "orientation":
-        results |= angles(model, data[2][0], cell["distortion"])
+    found = {}
+    if cell["model"] in ("orientation", "supervised"):
+        found = angles(model, data[2][0], cell["distortion"])
+        results |= agreement(**found)
     if cell["model"] in ("images", "orientation") and cell["seed"] == 0:
-        cells.save_pictures(path.with_suffix(".npz"), model, *data[2])
+        cells.save_pictures(path.with_suffix(".npz"), model, *data[2], **found)
     return {**results, "recipe": "tuned", "peak": RECIPE.peak}
 
 

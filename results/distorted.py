@@ -33,6 +33,8 @@ VARIANTS = {
     "images": "transformer on the images",
     "wide": "no transformer, 16 and 32 filters",
     "orientation": "the same behind `Orientation`",
+    "supervised": "the same, the true angles as labels",
+    "given": "the same, the true angles given",
 }
 # Models whose errors are compared, each with its baseline.
 MNIST_PAIRS = (("st-cnn-affine", "cnn"), ("st-cnn-thin_plate_spline", "cnn"))
@@ -42,6 +44,8 @@ CIFAR10_PAIRS = (
     ("features", "cnn"),
     ("features", "images"),
     ("orientation", "wide"),
+    ("supervised", "wide"),
+    ("given", "wide"),
 )
 IMAGES = {"warps": ("images", "warped"), "means": ("mean_images", "mean_warped")}
 
@@ -152,7 +156,11 @@ def cifar10_section():
         tables.effects(cells, CIFAR10_PAIRS, VARIANTS, distortions),
         tables.recipes(cells, distortions, CIFAR10_RECIPE),
         tables.settings(cells),
-        "![Test images, each above its warp](distorted_cifar10/warps.png)",
+        "![Test images, each above its warp by the transformer on the images]"
+        "(distorted_cifar10/warps.png)",
+        "![The same behind `Orientation`](distorted_cifar10/warps-orientation.png)",
+        "![Angles found in test images against the true ones]"
+        "(distorted_cifar10/angles-orientation.png)",
     )
 
 
@@ -161,14 +169,23 @@ def sections():
     return "\n\n".join([*mnist_section(), *cifar10_section()])
 
 
+def draw(folder, model, distortions, suffix=""):
+    """Saves the figures of a model's test images; `suffix` ends the names of the files."""
+    saved = figures.read_images(folder, model, distortions)
+    if not saved:
+        return
+    for name, arrays in IMAGES.items():
+        plots.save(figures.rows_of_images(saved, *arrays), folder / f"{name}{suffix}.png")
+    if all("found" in arrays for arrays in saved.values()):
+        plots.save(figures.angles(saved), folder / f"angles{suffix}.png")
+
+
 def main():
     paper = read_paper()
     plots.save(figures.error_bars(tables.errors_of(read(MNIST)), paper), MNIST / "errors.png")
-    for folder, model in ((MNIST, "st-cnn-affine"), (CIFAR10, "images")):
-        saved = figures.read_images(folder, model, figures.axes(paper)[1])
-        if saved:
-            for name, arrays in IMAGES.items():
-                plots.save(figures.rows_of_images(saved, *arrays), folder / f"{name}.png")
+    draw(MNIST, "st-cnn-affine", figures.axes(paper)[1])
+    draw(CIFAR10, "images", ("R", "RTS"))
+    draw(CIFAR10, "orientation", ("R", "RTS"), "-orientation")
     report.write("results.distorted", sections())
 
 

@@ -1,4 +1,4 @@
-"""Figures of the distorted images: test errors beside the paper's, and images before and after."""
+"""Figures of the distorted images: test errors beside the paper's, warps, and the angles found."""
 
 import statistics
 
@@ -65,4 +65,21 @@ def rows_of_images(saved, before, after):
             panel.imshow(image, cmap="gray", vmin=0, vmax=brightest)
             panel.set(xticks=[], yticks=[])
         panels[0, 0].set_ylabel(name, fontsize=12)
+    return figure
+
+
+def angles(saved):
+    """A panel for each distortion: how many test images have a true and a found angle."""
+    figure = Figure(figsize=(4.4 * len(saved) + 0.6, 4.2), dpi=100, layout="constrained")
+    panels = figure.subplots(1, len(saved), squeeze=False)[0]
+    for panel, (name, arrays) in zip(panels, saved.items()):
+        true, found = (np.degrees(arrays[key]) for key in ("true", "found"))
+        limit = np.ceil(np.abs(true).max())
+        counts = panel.hist2d(true, found, 60, range=[[-limit, limit]] * 2, cmap="magma_r", cmin=1)[
+            -1
+        ]
+        figure.colorbar(counts, ax=panel, label="test images", shrink=0.8)
+        panel.plot([-limit, limit], [-limit, limit], color="black", linewidth=0.6)
+        panel.set(title=name, xlabel="true angle, degrees", ylabel="angle found, degrees")
+        panel.set_aspect("equal")
     return figure

@@ -152,11 +152,10 @@ def by_coordinate(upstream, rows, coordinates, corners):
     indices, _, slopes = corners(coordinates)
     if len(indices) == 1:  # the nearest pixel, and only that, whatever the coordinate
         return [total(axis) for axis in slopes]
-    if rows.shape[-1] == 1:  # no sum, by which compilers would end a loop
-        return [(upstream * weighted(rows, indices, axis))[..., 0] for axis in slopes]
-    if rows.shape[-1] <= FEW:
+    if 1 < rows.shape[-1] <= FEW:
         return backend.channel_sums([upstream * weighted(rows, indices, axis) for axis in slopes])
-    # With many channels, multiplying by the pixels first takes fewer products.
+    # With many channels, multiplying by the pixels first takes fewer products; with one, it takes
+    # no more.
     pixels = [ops.cast(tap, upstream.dtype) for tap in backend.gather(rows, indices)]
     by_tap = backend.channel_sums([upstream * tap for tap in pixels])
     return [

@@ -71,7 +71,8 @@ class SpatialTransformer(keras.Layer):
             [Lin & Lucey, 2017](https://arxiv.org/abs/1612.03897); for matrix transforms.
         gradient_scale: Factor on the gradient that reaches `theta`. Below 1 the localization
             network learns more slowly than the rest under plain gradient descent, which keeps
-            training from lurching; it changes nothing under Adam, which divides it out again.
+            training from lurching; it changes nothing under Adam, which divides it out again. At 0
+            only losses of the network's own teach it, and no gradient is computed.
 
     Call arguments:
         inputs: Images `(batch, height, width, channels)`, or volumes `(batch, depth, height,

@@ -64,7 +64,7 @@ def scale_gradient(tensor, scale):
     if scale == 1:
         return tensor
     constant = ops.stop_gradient(tensor)
-    return constant + scale * (tensor - constant)
+    return constant + scale * (tensor - constant) if scale else constant
 
 
 def built_for(shape, network):

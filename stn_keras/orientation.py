@@ -45,8 +45,9 @@ class Orientation(keras.Layer):
             themselves have borders that turned with them, such as black corners.
         bins: Number of angles, evenly spaced around the circle; at least π / `max_rotation`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
-        seed: Seed of the angles of the copies, an integer of at least 0; `None` for one of Keras's. Do not pass the
-            seed by which a data pipeline turns the images: both may draw the same numbers.
+        seed: Seed of the angles of the copies, an integer of at least 0; `None` for one of
+            Keras's. Do not pass the seed by which a data pipeline turns the images: both may draw
+            the same numbers.
 
     Call arguments:
         inputs: Images `(batch, height, width, channels)`, `data_format` permitting.
@@ -107,18 +108,17 @@ class Orientation(keras.Layer):
         self.head.build(shape)
 
     def call(self, images, training=False):
-        seen = images
         if training:
             turns = keras.random.uniform(
                 ops.shape(images)[:1], -math.pi, math.pi, "float32", self.random
             )
-            seen = ops.concatenate([images, self._turned(images, turns)])
-        logits = self.head(self.network(self._within_disc(seen) if self.disc else seen))
-        if training:
-            logits, of_copies = ops.split(logits, 2)
-            self.add_loss(self.weight * self._loss(of_copies, turns))
-        probabilities = ops.softmax(self._within(logits, np.abs(self.angles)))
-        return rotation(ops.matmul(probabilities, self.angles.astype("float32")))
+            copies = self._turned(images, turns)
+            self.add_loss(self.weight * self._loss(self._logits(copies), turns))
+        logits = self._within(self._logits(images), np.abs(self.angles))
+        return rotation(ops.matmul(ops.softmax(logits), self.angles.astype("float32")))
+
+    def _logits(self, images):
+        return self.head(self.network(self._within_disc(images) if self.disc else images))
 
     def _loss(self, logits, turns):
         """Minus the mean log probability that a copy's angle is within `max_rotation` of `-turns`,

@@ -155,9 +155,14 @@ def test_angles_are_read_off_ramps(distortion, greatest):
     theta = np.zeros((48, 3), "float32")
     theta[:, 0] = distorted_cifar10.true_angles(48, "R", seed=3)
     grid = transforms.Rigid().grid(theta, (32, 32))
-    upright = np.asarray(grid_sample(images.astype("float32"), grid))[:, 8:24, 8:24]
-    halves = np.stack([upright[:, :, :8], upright[:, :, 8:]]).mean(axis=(2, 3, 4))
-    np.testing.assert_array_equal(halves.argmax(axis=0), np.arange(48) % 2)
+    assert lit_halves(grid_sample(images.astype("float32"), grid)) == [0, 1] * 24
+
+
+def lit_halves(images):
+    """Which half of the middle of each image is brighter, 0 or 1."""
+    middle = np.asarray(images)[:, 8:24, 8:24]
+    left, right = (half.mean(axis=(1, 2, 3)) for half in (middle[:, :, :8], middle[:, :, 8:]))
+    return (right > left).astype(int).tolist()
 
 
 def test_a_cifar10_cell(tiny, tmp_path):
@@ -166,7 +171,20 @@ def test_a_cifar10_cell(tiny, tmp_path):
     assert np.load(tmp_path / "images-RTS-0.npz")["warped"].shape == (8, 32, 32, 3)
 
 
-def test_a_cell_that_learns_orientation(tiny, tmp_path):
-    row = run(distorted_cifar10, tmp_path, "orientation-R-0")["orientation-R-0"]
-    assert -1 <= float(row["angle_correlation"]) <= 1 and 0 < float(row["angle_deviation"]) < 90
-    assert np.load(tmp_path / "orientation-R-0.npz")["warped"].shape == (8, 32, 32, 3)
+@pytest.mark.parametrize("variant", ["orientation", "supervised"])
+def test_a_cell_that_learns_angles(tiny, tmp_path, variant):
+    row = run(distorted_cifar10, tmp_path, f"{variant}-R-0")[f"{variant}-R-0"]
+    assert -1 <= float(row["angle_correlation"]) <= 1 and 0 < float(row["angle_deviation"]) < 180
+    assert 472_000 < int(row["parameters"]) < 474_000
+    if variant == "orientation":
+        arrays = np.load(tmp_path / "orientation-R-0.npz")
+        assert arrays["warped"].shape == (8, 32, 32, 3)
+        assert arrays["found"].shape == arrays["true"].shape == (16,)
+
+
+def test_the_ceiling_turns_images_by_the_true_angles():
+    images = np.concatenate([bars(3, 32)()[0][0], distorted_cifar10.ramps(48)], axis=-1)
+    model = distorted_cifar10.build("given")
+    warp = keras.Model(model.inputs, model.get_layer("transformer").output)
+    upright = warp.predict(distortions.fixed(images, "R", seed=3), verbose=0)
+    assert lit_halves(upright) == [0, 1] * 24

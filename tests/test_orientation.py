@@ -62,6 +62,19 @@ def test_it_learns_the_angle_from_turned_images_alone(rng):
     assert (above > 0.25).all()
 
 
+@pytest.mark.parametrize("gradient_scale", [0.0, 0.5])
+def test_it_can_learn_from_its_own_loss_alone(rng, gradient_scale):
+    layer = orientation(weight=0.0)
+    upright = SpatialTransformer(layer, transform="rigid", gradient_scale=gradient_scale)
+    inputs = keras.Input((SIDE, SIDE, 1))
+    model = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(upright(inputs))))
+    before = layer.get_weights()
+    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    model.fit(landscapes(rng, 16), np.ones(16), epochs=1, verbose=0)
+    same = [np.array_equal(a, b) for a, b in zip(before[:-1], layer.get_weights()[:-1])]
+    assert all(same) == (gradient_scale == 0)
+
+
 def test_the_loss_is_the_definition(rng):
     layer = orientation(max_rotation=1.0, weight=0.5, bins=20, seed=3)
     images = rng.normal(size=(6, SIDE, SIDE, 1)).astype("float32")

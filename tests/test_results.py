@@ -44,6 +44,12 @@ def results(tmp_path, monkeypatch):
         **{name: np.full((8, 9, 9, 1), 200) for name in ("images", "warped")},
         **{f"mean_{name}": np.full((10, 9, 9, 1), 200) for name in ("images", "warped")},
     )
+    np.savez(
+        tmp_path / "cifar10" / "orientation-R-0.npz",
+        **np.load(tmp_path / "mnist" / "st-cnn-affine-R-0.npz"),
+        found=np.linspace(-1, 1, 50),
+        true=np.linspace(-1.5, 1.5, 50),
+    )
     (tmp_path / "README.md").write_text("# Results\n\nFirst.\n")
     monkeypatch.setattr(report, "README", tmp_path / "README.md")
     for name in ("MNIST", "CIFAR10"):
@@ -89,7 +95,9 @@ def test_writing_again_replaces_what_was_written_and_nothing_else(results):
     readme = results / "README.md"
     assert readme.read_text().startswith("# Results\n\nFirst.\n")
     names = {path.name for path in results.glob("*/*.png")}
-    assert names == {"errors.png", "warps.png", "means.png"}
+    assert names == {"errors.png", "warps.png", "means.png"} | {
+        f"{name}-orientation.png" for name in ("warps", "means", "angles")
+    }
     report.write("results.cifar10", "A table.")
     readme.write_text(readme.read_text() + "\nLast.\n")
     before = readme.read_text()

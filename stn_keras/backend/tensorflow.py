@@ -216,6 +216,10 @@ def scatter(upstream, indices, weights, count):
 
 def channel_sums(tensors):
     """Sums of equally many tensors over their channels."""
+    if tensors[0].shape[-1] == 1:
+        sums = [tf.squeeze(tensor, -1) for tensor in tensors]
+        # Written down: XLA would gather the pixels again for each coordinate.
+        return barrier(sums) if _fusing else sums
     return fused_sums(tensors) if _fusing else [tf.reduce_sum(x, -1) for x in tensors]
 
 
