@@ -404,3 +404,17 @@ def test_graph_of_operations_and_of_layers(tmp_path):
     assert len(boxes) > 2 and not any(model.name in box for box in boxes)
     fit(model, [keras.callbacks.TensorBoard(tmp_path)])
     assert "keras" in events(tmp_path / "train").Tags()["tensors"]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph is TensorFlow's")
+@pytest.mark.parametrize("structure", [dict, list, "sequential"])
+def test_graph_of_models_with_other_inputs(tmp_path, structure):
+    inputs = {name: keras.Input((3,), name=name) for name in ("a", "b")}
+    output = keras.layers.Dense(2)(inputs["a"] + inputs["b"])
+    model = {
+        dict: keras.Model(inputs, output),
+        list: keras.Model([*inputs.values()], output),
+        "sequential": keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]),
+    }[structure]
+    write_graph(tmp_path, model)
+    assert "MatMul" in {node.op for node in events(tmp_path).Graph().node}

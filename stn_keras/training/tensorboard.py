@@ -136,9 +136,10 @@ def write_graph(log_dir, model):
     if not getattr(model, "inputs", None):
         raise ValueError(f"`model` must be a functional or sequential model. Received: {model!r}")
     tf = tensorflow()
-    signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    signature = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), inputs)
     # `model(...)` instead of `call` would put one box around all layers.
     forward = tf.function(lambda inputs: model.call(inputs, training=False))
-    graph = forward.get_concrete_function(signature[0] if len(signature) == 1 else signature).graph
+    graph = forward.get_concrete_function(signature).graph
     with tf.summary.create_file_writer(str(log_dir)).as_default():
         tf.summary.graph(graph)
