@@ -8,6 +8,7 @@ figures beside the CSV files.
 
 import collections
 import csv
+import functools
 import pathlib
 import statistics
 
@@ -31,7 +32,7 @@ VARIANTS = {
     "frozen": "transformer frozen at the identity",
     "features": "transformer on the feature maps",
     "images": "transformer on the images",
-    "wide": "no transformer, 16 and 32 filters",
+    "wide": "no transformer, 16 and 32 filters, dropout 0.1",
     "orientation": "the same behind `Orientation`",
     "supervised": "the same, the true angles as labels",
     "given": "the same, the true angles given",
@@ -47,7 +48,11 @@ CIFAR10_PAIRS = (
     ("supervised", "wide"),
     ("given", "wide"),
 )
-IMAGES = {"warps": ("images", "warped"), "means": ("mean_images", "mean_warped")}
+FIGURES = {
+    "warps": functools.partial(figures.rows_of_images, before="images", after="warped"),
+    "means": functools.partial(figures.rows_of_images, before="mean_images", after="mean_warped"),
+    "angles": figures.angles,
+}
 
 
 def read(folder):
@@ -169,23 +174,23 @@ def sections():
     return "\n\n".join([*mnist_section(), *cifar10_section()])
 
 
-def draw(folder, model, distortions, suffix=""):
-    """Saves the figures of a model's test images; `suffix` ends the names of the files."""
+def draw(folder, model, distortions, **names):
+    """Saves figures of a model's test images, `names` of `FIGURES` with names of files."""
     saved = figures.read_images(folder, model, distortions)
-    if not saved:
-        return
-    for name, arrays in IMAGES.items():
-        plots.save(figures.rows_of_images(saved, *arrays), folder / f"{name}{suffix}.png")
-    if all("found" in arrays for arrays in saved.values()):
-        plots.save(figures.angles(saved), folder / f"angles{suffix}.png")
+    if saved:
+        for figure, name in names.items():
+            plots.save(FIGURES[figure](saved), folder / name)
 
 
 def main():
     paper = read_paper()
     plots.save(figures.error_bars(tables.errors_of(read(MNIST)), paper), MNIST / "errors.png")
-    draw(MNIST, "st-cnn-affine", figures.axes(paper)[1])
-    draw(CIFAR10, "images", ("R", "RTS"))
-    draw(CIFAR10, "orientation", ("R", "RTS"), "-orientation")
+    distortions = figures.axes(paper)[1]
+    draw(MNIST, "st-cnn-affine", distortions, warps="warps.png", means="means.png")
+    distortions = figures.axes(read(CIFAR10))[1]
+    draw(CIFAR10, "images", distortions, warps="warps.png")
+    names = {"warps": "warps-orientation.png", "angles": "angles-orientation.png"}
+    draw(CIFAR10, "orientation", distortions, **names)
     report.write("results.distorted", sections())
 
 
