@@ -45,8 +45,6 @@ CIFAR10_PAIRS = (
     ("features", "cnn"),
     ("features", "images"),
     ("orientation", "wide"),
-    ("supervised", "wide"),
-    ("given", "wide"),
 )
 FIGURES = {
     "warps": functools.partial(figures.rows_of_images, before="images", after="warped"),
