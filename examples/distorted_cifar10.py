@@ -20,8 +20,8 @@ Four have as many parameters, but 16 and 32 filters, a smaller dense layer and l
 - `given`: the transformer turns the images by the true angles, in training and in tests.
 
 In the last three, no gradient of the classification loss reaches the localization network. The last
-two bound what a transformer that only turns images could gain. The files of `orientation`
-and `supervised` also have the correlation of the angles found with the true ones, and the standard
+two show what a transformer that only turns images could gain. The files of `orientation` and
+`supervised` also have the correlation of the angles found with the true ones, and the standard
 deviation of those found, in degrees.
 
 Each cell, `<variant>-<distortion>-<seed>`, becomes one file of `results/distorted_cifar10/`;
@@ -75,8 +75,10 @@ def table():
 
 
 def build(variant, distortion="R"):
-    if variant in ("wide", "orientation"):
-        return wide(MAX_ROTATION[distortion] if variant == "orientation" else None)
+    if variant == "wide":
+        return wide()
+    if variant == "orientation":
+        return wide(MAX_ROTATION[distortion])
     if variant in CEILINGS:
         return ceiling(supervised=variant == "supervised")
     model = RECIPE.model(**VARIANTS[variant])

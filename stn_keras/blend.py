@@ -154,8 +154,7 @@ def by_coordinate(upstream, rows, coordinates, corners):
         return [total(axis) for axis in slopes]
     if 1 < rows.shape[-1] <= FEW:
         return backend.channel_sums([upstream * weighted(rows, indices, axis) for axis in slopes])
-    # With many channels, multiplying by the pixels first takes fewer products; with one, it takes
-    # no more.
+    # With one channel, or many, multiplying by the pixels first takes no more products.
     pixels = [ops.cast(tap, upstream.dtype) for tap in backend.gather(rows, indices)]
     by_tap = backend.channel_sums([upstream * tap for tap in pixels])
     return [
