@@ -75,9 +75,9 @@ def angles(saved):
     for panel, (name, arrays) in zip(panels, saved.items()):
         true, found = (np.degrees(arrays[key]) for key in ("true", "found"))
         limit = np.ceil(np.abs(true).max())
-        counts = panel.hist2d(true, found, 60, range=[[-limit, limit]] * 2, cmap="magma_r", cmin=1)[
-            -1
-        ]
+        *_, counts = panel.hist2d(
+            true, found, 60, range=[[-limit, limit]] * 2, cmap="magma_r", cmin=1
+        )
         figure.colorbar(counts, ax=panel, label="test images", shrink=0.8)
         panel.plot([-limit, limit], [-limit, limit], color="black", linewidth=0.6)
         panel.set(title=name, xlabel="true angle, degrees", ylabel="angle found, degrees")
