@@ -10,7 +10,8 @@ def extent(length, align_corners):
 
 def positive_extent(length, align_corners, dtype):
     """`extent` as a float to divide by: 1 where it is 0, on an axis of one aligned pixel."""
-    return ops.maximum(as_float(extent(length, align_corners), dtype), 1)
+    found = extent(length, align_corners)
+    return as_float(max(found, 1) if isinstance(found, int) else ops.maximum(found, 1), dtype)
 
 
 def from_middle(length, dtype):
@@ -24,5 +25,5 @@ def middle(length, dtype):
 
 
 def as_float(number, dtype):
-    """A size, static or a tensor, as a floating-point scalar."""
-    return ops.cast(ops.convert_to_tensor(number), dtype)
+    """A size as a float, or where it is a tensor as one of a dtype."""
+    return float(number) if isinstance(number, (int, float)) else ops.cast(number, dtype)

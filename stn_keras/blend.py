@@ -42,7 +42,7 @@ def sample(
     """
     if images.shape[-1] == 0:
         return empty(images, coordinates)
-    size = ops.shape(images)[1:-1]
+    size = backend.shape(images)[1:-1]
     dtype = wide_dtype(images, coordinates[0])
     options = {
         "interpolation": interpolation,
@@ -68,8 +68,8 @@ def empty(images, coordinates):
 
 
 def combined(coordinates, *, size, dtype, redirect=False, **options):
-    """All combinations of the axes' taps: a list of indices, of weights, and for each coordinate of
-    slopes.
+    """All combinations of the axes' taps: a list of indices, and one of weights; and a function
+    that lists the slopes for each coordinate, which only gradients need.
 
     With `redirect`, taps of weight 0 read a pixel that another one reads.
     """
@@ -79,19 +79,25 @@ def combined(coordinates, *, size, dtype, redirect=False, **options):
     ]
     if redirect:
         axes = [redirected(axis) for axis in axes]
-    indices, weights = [], []
-    slopes: list[list] = [[] for _ in axes]
-    for combination in itertools.product(*axes):
-        index, *positions = (position for position, _, _ in combination)
+    combinations = list(itertools.product(*axes))
+
+    def index(combination):
+        found, *positions = (position for position, _, _ in combination)
         for position, length in zip(positions, size[1:]):
-            index = index * length + position
-        shares = [weight for _, weight, _ in combination]
-        indices.append(index)
-        weights.append(ops.cast(product(shares), dtype))
-        for axis, (_, _, slope) in enumerate(combination):
-            others = product(shares[:axis] + shares[axis + 1 :])
-            slopes[axis].append(ops.cast(slope * others, dtype))
-    return indices, weights, slopes[::-1]
+            found = found * length + position
+        return found
+
+    def weight(combination, axis=None):
+        """The product of the weights; along `axis` of the slope."""
+        factors = [slope if k == axis else share for k, (_, share, slope) in enumerate(combination)]
+        return ops.cast(product(factors), dtype)
+
+    def slopes():
+        return [
+            [weight(these, axis) for these in combinations] for axis in reversed(range(len(axes)))
+        ]
+
+    return [*map(index, combinations)], [*map(weight, combinations)], slopes
 
 
 def missing_weight(coordinates, size, interpolation, dtype):
@@ -108,6 +114,8 @@ def mix(rows, coordinates, corners, size, matrix=None):
     bicubic = corners.keywords["interpolation"] == "bicubic"
 
     def forward(rows, *inputs):
+        if backend.is_unread():
+            return unread(inputs[0], rows.shape[-1], corners.keywords["dtype"])
         if bicubic and backend.is_fused():
             indices, weights, _ = corners(inputs[:axes], redirect=True)
             return blended(rows, indices, weights)
@@ -121,7 +129,7 @@ def mix(rows, coordinates, corners, size, matrix=None):
             return spread(upstream, coordinates, corners, size)
 
         to_rows, to_coordinates = None, [None] * axes
-        if wanted[0] and rest and backend.is_fused():
+        if wanted[0] and rest:
             to_rows = gathered(upstream, scatter, matrix=rest[0], size=size)
         elif wanted[0]:
             to_rows = scatter(upstream)
@@ -131,6 +139,11 @@ def mix(rows, coordinates, corners, size, matrix=None):
 
     inputs = [rows, *coordinates] + ([] if matrix is None else [matrix])
     return backend.with_gradient(forward, backward)(*inputs)
+
+
+def unread(coordinate, channels, dtype):
+    """Numbers in the place of samples, of which only the gradients are of interest."""
+    return ops.cast(ops.expand_dims(coordinate, -1), dtype) + ops.zeros((channels,), dtype)
 
 
 def spread(upstream, coordinates, corners, size):
@@ -150,6 +163,7 @@ def spread(upstream, coordinates, corners, size):
 def by_coordinate(upstream, rows, coordinates, corners):
     """The upstream times the derivative of the samples along each axis, summed over channels."""
     indices, _, slopes = corners(coordinates)
+    slopes = slopes()
     if len(indices) == 1:  # the nearest pixel, and only that, whatever the coordinate
         return [total(axis) for axis in slopes]
     if 1 < rows.shape[-1] <= FEW:
@@ -169,7 +183,7 @@ def weighted(rows, indices, weights):
         (pixels,), (weight,) = backend.gather(rows, indices), weights
         return backend.keep(ops.cast(pixels, weight.dtype), weight)
     return total(
-        ops.expand_dims(weight, -1) * backend.keep(ops.cast(pixels, weight.dtype), weight)
+        backend.weigh(ops.cast(pixels, weight.dtype), weight)
         for pixels, weight in zip(backend.gather(rows, indices), weights)
     )
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from stn_keras import networks
 from stn_keras.arguments import as_count, wide_dtype
-from stn_keras.axes import as_float, extent
+from stn_keras.axes import extent
 from stn_keras.displacements import as_field, check_field, compose_displacements
 from stn_keras.images import (
     as_data_format,
@@ -109,7 +109,7 @@ class DenseWarp(keras.Layer):
     def _in_pixels(self, displacement, images):
         size, dtype = size_of(ops.shape(images), self.options["data_format"]), displacement.dtype
         extents = [extent(length, self.options["align_corners"]) for length in reversed(size)]
-        return displacement * (ops.stack([as_float(n, dtype) for n in extents]) / 2)
+        return displacement * (ops.cast(ops.stack(extents), dtype) / 2)
 
     def _check(self, input_shape):
         """The images' and the field's shape."""

@@ -118,19 +118,20 @@ def affine_map(theta, units, output_size, align_corners):
     `units`, in the order of sizes, are how many of the units asked for lie between −1 and 1.
     """
     rows = affine_rows(theta, units, output_size, align_corners)
-    return [plane(row, output_size) for row in rows]
+    positions = [from_middle(length, theta.dtype) for length in output_size]
+    return [plane(row, output_size, positions) for row in rows]
 
 
 def affine_rows(theta, units, output_size, align_corners):
     """The rows of `theta`, axes + 1 tensors `(batch,)` each, from output pixels to `units`."""
     steps = [positive_extent(length, align_corners, theta.dtype) for length in output_size]
     rows = []
-    for row, unit in enumerate(reversed(units)):
+    for row, unit in zip(ops.unstack(theta, axis=1), reversed(units)):
         unit = as_float(unit, theta.dtype)
-        slopes = [theta[:, row, k] * (unit / step) for k, step in enumerate(reversed(steps))]
-        origin = theta[:, row, len(steps)] * (unit / 2)
+        *slopes, origin = ops.unstack(row, axis=1)
+        slopes = [slope * (unit / step) for slope, step in zip(slopes, reversed(steps))]
         # Not stacked: what is stacked shares the eight bits of an int8 model in LiteRT.
-        rows.append([*slopes, origin])
+        rows.append([*slopes, origin * (unit / 2)])
     return rows
 
 
@@ -149,8 +150,8 @@ def projective_pixels(matrix, input_size, output_size, align_corners):
     ]
 
 
-def plane(coefficients, output_size):
-    """`a·u + b·v + c` at every output pixel, `u`, `v` counted from the middle.
+def plane(coefficients, output_size, positions):
+    """`a·u + b·v + c` at every output pixel; `positions` are those along `v` and `u`.
 
     With three axes `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
 
@@ -159,27 +160,26 @@ def plane(coefficients, output_size):
     """
     axes = len(output_size)
 
-    def forward(*coefficients):
-        dtype = coefficients[0].dtype
-        positions = [from_middle(length, dtype) for length in reversed(output_size)]
+    def forward(*tensors):
+        coefficients, positions = tensors[: axes + 1], tensors[axes + 1 :]
         *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
-        for k, (slope, position) in enumerate(zip(slopes, positions)):
+        for k, (slope, position) in enumerate(zip(slopes, reversed(positions))):
             along = (1,) * (axes - k) + (-1,) + (1,) * k
             value = value + slope * ops.reshape(position, along)
         return value
 
-    def backward(wanted, upstream, *coefficients):
+    def backward(wanted, upstream, *tensors):
+        positions = tensors[axes + 1 :]
         sums, found = upstream, []
-        for k, length in enumerate(reversed(output_size), 1):
-            position = from_middle(length, upstream.dtype)
+        for k, position in enumerate(reversed(positions), 1):
             # Not ops.matmul: Keras rounds its float64 to float32 on JAX and PyTorch.
             moments = sums @ ops.stack([position, ops.ones_like(position)], axis=-1)
+            by_position, sums = ops.unstack(moments, axis=-1)
             rest = math.prod(output_size[: axes - k])
-            found.append(ops.sum(ops.reshape(moments[..., 0], (-1, rest)), axis=1))
-            sums = moments[..., 1]
-        return *found, sums
+            found.append(ops.sum(ops.reshape(by_position, (-1, rest)), axis=1))
+        return *found, sums, *(None for _ in positions)
 
-    return backend.with_gradient(forward, backward)(*coefficients)
+    return backend.with_gradient(forward, backward)(*coefficients, *positions)
 
 
 def to_pixels(grid, size, align_corners):
@@ -210,7 +210,7 @@ def component(points, axis):
 def displaced(displacement, size, align_corners):
     """Pixel coordinates `(x, y)` in images of `size`, each `(batch, *output_size)`, of output
     pixels that the identity maps there and `displacement` moves on."""
-    output_size, coordinates = ops.shape(displacement)[1:-1], []
+    output_size, coordinates = backend.shape(displacement)[1:-1], []
     lengths = list(zip(size, output_size))[::-1]
     for axis, (shift, (length, count)) in enumerate(zip(by_axis(displacement), lengths)):
         dtype = displacement.dtype

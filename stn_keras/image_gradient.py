@@ -50,7 +50,7 @@ def gathered(upstream, scatter, *, matrix, size):
 
 def window_sum(upstream, matrix, size):
     """`gathered` from the 3×3 samples that may have seen each pixel: `(batch, *size, channels)`."""
-    _, height, width, channels = ops.shape(upstream)
+    _, height, width, channels = backend.shape(upstream)
     (a, b, x), (c, d, y) = elements(matrix)
     x = ops.reshape(from_middle(size[1], matrix.dtype), (1, 1, -1)) - x
     y = ops.reshape(from_middle(size[0], matrix.dtype), (1, -1, 1)) - y

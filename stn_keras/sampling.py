@@ -151,7 +151,7 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
 
 @backend.compiled
 def at_points(images, points, fill, *, name, align_corners, **options):
-    coordinates = in_pixels(points, name, ops.shape(images)[1:-1], align_corners)
+    coordinates = in_pixels(points, name, backend.shape(images)[1:-1], align_corners)
     return sample(images, coordinates, fill, align_corners=align_corners, **options)
 
 

@@ -28,7 +28,8 @@ def taps(coordinate, length, interpolation, fill_mode, align_corners):
     else:
         coordinate, direction = extended(coordinate, length, fill_mode, align_corners)
         found = linear(coordinate) if interpolation == "bilinear" else closest(coordinate)
-        found = [(position, weight, slope * direction) for position, weight, slope in found]
+        if direction is not None:
+            found = [(position, weight, slope * direction) for position, weight, slope in found]
         fold = wrap if fill_mode == "wrap" else clamp
     constant = fill_mode == "constant"
     return [
@@ -98,15 +99,15 @@ def cubic(coordinate, a=-0.75):
 
 
 def extended(coordinate, length, fill_mode, align_corners):
-    """A coordinate inside the image that stands for one outside, and its derivative."""
-    last = ops.cast(length - 1, coordinate.dtype)
+    """A coordinate inside the image that stands for one outside, and its derivative; None for 1."""
     if fill_mode == "constant":
-        return bounded(coordinate, length), 1
+        return bounded(coordinate, length), None
     if fill_mode == "wrap":
-        return bounded(coordinate - periods(coordinate, length), length), 1
+        return bounded(coordinate - periods(coordinate, length), length), None
     direction = 1
     if fill_mode == "reflect":
         coordinate, direction = mirrored(coordinate, length, align_corners)
+    last = ops.cast(length - 1, coordinate.dtype)
     inside = ops.logical_and(coordinate > 0, coordinate < last)
     return between(coordinate, 0, last), direction * ops.cast(inside, coordinate.dtype)
 
@@ -143,7 +144,7 @@ def periods(coordinate, length):
 
 def bounded(coordinate, length, reach=3):
     """Finite coordinates, clipped to where every tap is outside the axis."""
-    return between(coordinate, -reach, ops.cast(length - 1 + reach, coordinate.dtype))
+    return between(coordinate, -reach, ops.cast(length + (reach - 1), coordinate.dtype))
 
 
 def between(coordinate, low, high):

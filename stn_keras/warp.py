@@ -27,7 +27,7 @@ def warp(images, theta, fill, *, transform, output_size, antialias, **options):
     Returns:
         `(batch, *output_size, channels)`, in the dtype of `images`.
     """
-    input_size = ops.shape(images)[1:-1]
+    input_size = backend.shape(images)[1:-1]
     fine_size = [length * antialias for length in output_size or input_size]
     where = theta, input_size, fine_size, options["align_corners"]
     samples = None
@@ -46,9 +46,9 @@ def in_pixels(images, fill, transform, where, options):
     if not backend.is_fixed(transform):  # then this is not compiled, but the sampling can be
         points = ops.stack(coordinates, -1)
         return sampling.at_points(images, points, fill, name="coordinates", **options)
-    # For the images' gradient, which in volumes is cheaper scattered.
+    # For the images' gradient, which in volumes, or not compiled, is cheaper scattered.
     matrix = None
-    if transform.axes == 2:
+    if transform.axes == 2 and backend.is_fused():
         matrix = transform.affine(theta, input_size, align_corners)
     if matrix is not None:
         matrix = between_pixels(matrix, input_size, size, align_corners)
@@ -92,7 +92,7 @@ def mean_of_blocks(images, side):
     """Averages each block of `side` pixels along every axis of `(batch, *size, channels)`."""
     if side == 1:
         return images
-    _, *depth, height, width, channels = ops.shape(images)
+    _, *depth, height, width, channels = backend.shape(images)
     if depth:  # apart: TensorFlow has no broadcasts of so many axes, which the gradient needs
         slices = ops.reshape(images, (-1, side, height * width * channels))
         images = ops.reshape(ops.sum(slices, axis=1) / side, (-1, height, width, channels))

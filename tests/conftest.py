@@ -1,7 +1,10 @@
 """Fresh random inputs, and settings of Keras and its backend that end with their test."""
 
+import collections
 import contextlib
+import math
 import os
+import random
 import zlib
 
 import keras
@@ -49,11 +52,24 @@ if BACKEND == "jax":
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, help="repeat the random inputs of an earlier run")
+    parser.addoption("--share", type=int, default=1, help="run one in so many of a test's cases")
 
 
 def pytest_configure(config):
     if config.option.seed is None:
         config.option.seed = int.from_bytes(os.urandom(4), "little")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keeps one in `--share` of each test's cases, and at least one, others in another run."""
+    tests = collections.defaultdict(list)
+    for item in items:
+        tests[item.nodeid.partition("[")[0]].append(item)
+    rng, kept = random.Random(config.option.seed), set()
+    for cases in tests.values():
+        kept.update(rng.sample(cases, math.ceil(len(cases) / config.option.share)))
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 def pytest_report_header(config):

@@ -7,6 +7,7 @@ a few settings, which share their compiled functions, show that both ways give t
 import os
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -608,3 +609,17 @@ def test_an_unknown_number_of_channels_is_refused():
 
     with pytest.raises(ValueError, match=r"known number of channels.*shape=\(None, 5, 7, None\)"):
         traced(IMAGES)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow traces for XLA or without it")
+def test_a_thread_that_traces_for_xla_leaves_other_threads_alone(rng):
+    from stn_keras.backend import tensorflow
+
+    images, grid = rng.random((1, 4, 4, 2), "float32"), rng.uniform(-1, 1, (1, 3, 3, 2))
+    expected = np.array(grid_sample(images, grid))
+    found = []
+    with tensorflow.tracing(fused=True):
+        thread = threading.Thread(target=lambda: found.append(grid_sample(images, grid)))
+        thread.start()
+        thread.join()
+    assert_array_equal(found[0], expected)

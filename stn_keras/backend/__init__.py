@@ -6,11 +6,14 @@ A backend's file has
 - `with_gradient(forward, backward)`: a function of tensors whose gradients are written by hand;
 - `gather(rows, indices)`, at a list of indices, and its adjoint
   `scatter(upstream, indices, weights, count)`;
-- `keep(samples, weight)`: samples, and 0 where their weight is;
+- `weigh(samples, weight)`: samples times their weight, and 0 where that is 0, even for NaN;
+- `keep(samples, weight)`: the same with any other weight taken for 1, where all `is_fused`;
 - `channel_sums(tensors)`: sums over the last axis, in one pass over what they share;
 - `is_fused()`: whether what runs or is traced now is compiled as one piece;
+- `is_unread()`: whether samples are traced for their gradients alone, which do not need them;
 - `has_native(...)`: whether the backend has an `affine_grid` and a sampler, `native`, that do the
   same or give None;
+- `shape(tensor)`, a tuple of integers and, where TensorFlow does not know them yet, of tensors;
 - `floor`, which Keras's own rounds to float32 on JAX and PyTorch, and `convolve(images, kernel)`,
   a convolution behind a warp.
 
@@ -37,9 +40,12 @@ floor = _active.floor
 gather = _active.gather
 has_native = _active.has_native
 is_fused = _active.is_fused
+is_unread = _active.is_unread
 keep = _active.keep
 native = _active.native
 scatter = _active.scatter
+shape = _active.shape
+weigh = _active.weigh
 with_gradient = _active.with_gradient
 
 

@@ -14,6 +14,10 @@ def is_fused():
     return True
 
 
+def is_unread():
+    return False
+
+
 def has_native(*args, **options):
     return False
 
@@ -41,6 +45,10 @@ def with_gradient(forward, backward):
     return function
 
 
+def shape(tensor):
+    return tensor.shape
+
+
 @jax.vmap
 def gather(rows, indices):
     """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
@@ -62,6 +70,11 @@ def keep_tangent(primals, tangents):
     samples, weight = primals
     tangent = jnp.where(weight[..., None] != 0, tangents[0], 0)
     return keep(samples, weight), tangent
+
+
+def weigh(samples, weight):
+    """The samples times their weight, and 0 where it is 0, even for NaN."""
+    return weight[..., None] * keep(samples, weight)
 
 
 def scatter(upstream, indices, weights, count):

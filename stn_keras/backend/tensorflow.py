@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import threading
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
@@ -14,7 +15,15 @@ floor = tf.floor
 # Output positions times batch from which XLA is worth its compilation, a tenth of a second or
 # more for each new size. Less than that takes a millisecond or two without it.
 LARGE = 2**14
-_fusing = False
+
+
+class State(threading.local):
+    """Whether a thread traces for XLA, and whether for gradients alone."""
+
+    fused = unread = False
+
+
+_state = State()
 
 
 def compile(function):
@@ -32,7 +41,7 @@ def compile(function):
 
     def gradient(wanted, upstream, *tensors):
         asked = [tensor for tensor, needed in zip(tensors, wanted) if needed]
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, tracing(unread=True):
             tape.watch(asked)
             output = function(*tensors)
         return tape.gradient(output, asked, upstream, tf.UnconnectedGradients.ZERO)
@@ -68,7 +77,7 @@ def traced(function):
         specs = [
             tf.TensorSpec([None] * (rank - 1) + [last], dtype) for rank, last, dtype in signature
         ]
-        with fusing(fused):
+        with tracing(fused=fused, unread=False):
             graph = tf.function(function, specs, autograph=False, jit_compile=fused or None)
             return graph.get_concrete_function()
 
@@ -100,18 +109,23 @@ def is_large(tensors):
 
 
 @contextlib.contextmanager
-def fusing(fused):
-    """Inside, functions are traced for XLA, or for TensorFlow's own operations."""
-    global _fusing
-    before, _fusing = _fusing, fused
+def tracing(**state):
+    """Inside, functions are traced for XLA if `fused`, for their gradients alone if `unread`."""
+    before = dict(vars(_state))
+    vars(_state).update(state)
     try:
         yield
     finally:
-        _fusing = before
+        vars(_state).clear()
+        vars(_state).update(before)
 
 
 def is_fused():
-    return _fusing
+    return _state.fused
+
+
+def is_unread():
+    return _state.unread
 
 
 def has_native(*args, **options):
@@ -140,7 +154,7 @@ def with_gradient(forward, backward):
 
         def gradients(upstream):
             # Without the barrier XLA would share pixels with the forward pass and write them down.
-            inputs = barrier([upstream, *tensors]) if _fusing else (upstream, *tensors)
+            inputs = barrier([upstream, *tensors]) if is_fused() else (upstream, *tensors)
             return [
                 tf.cast(gradient, tensor.dtype) if gradient is not None else None
                 for gradient, tensor in zip(backward(wanted, *inputs), tensors, strict=True)
@@ -169,6 +183,15 @@ def barrier(tensors):
     return xla.optimization_barrier(*tensors), lambda *upstream: upstream
 
 
+def shape(tensor):
+    """The lengths of all axes: tensors of those that are open, cut from one."""
+    known = tensor.shape.as_list()
+    if None not in known:
+        return tuple(known)
+    found = tf.unstack(tf.shape(tensor))
+    return tuple(found[k] if length is None else length for k, length in enumerate(known))
+
+
 def gather(rows, indices):
     """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
     flat = tf.reshape(rows, (-1, rows.shape[-1]))
@@ -176,22 +199,28 @@ def gather(rows, indices):
     return [tf.gather_nd(flat, tf.expand_dims(index, -1)) for index in indices]
 
 
-def keep(samples, weight):
-    """The samples where their weight is not 0, and 0 where it is, even for NaN."""
-    return masked(samples, weight) if _fusing else chosen(samples, weight)
-
-
-def chosen(samples, weight):
-    return tf.where(tf.expand_dims(weight != 0, -1), samples, 0)
+def weigh(samples, weight):
+    """The samples times their weight, and 0 where it is 0, even for NaN."""
+    factor = tf.expand_dims(weight, -1)
+    if is_fused():
+        return factor * keep(samples, weight)
+    if samples.shape.rank > 4:  # LiteRT's `multiply_no_nan` broadcasts no more axes
+        return factor * tf.where(factor != 0, samples, 0)
+    return tf.math.multiply_no_nan(samples, factor)
 
 
 @tf.custom_gradient
-def masked(samples, weight):
+def keep(samples, weight):
+    """The samples where their weight is not 0, and 0 where it is, even for NaN."""
     # A mask of bits: LLVM would turn a choice into a branch, and no longer vectorize.
     integer = {4: tf.int32, 8: tf.int64}[samples.dtype.size]
     mask = -tf.cast(tf.minimum(tf.math.ceil(tf.abs(weight)), 1), integer)
     bits = tf.bitwise.bitwise_and(tf.bitcast(samples, integer), tf.expand_dims(mask, -1))
-    return tf.bitcast(bits, samples.dtype), lambda upstream: (chosen(upstream, weight), None)
+
+    def gradient(upstream):
+        return tf.where(tf.expand_dims(weight != 0, -1), upstream, 0), None
+
+    return tf.bitcast(bits, samples.dtype), gradient
 
 
 def in_batch(indices, count):
@@ -209,7 +238,7 @@ def scatter(upstream, indices, weights, count):
     weights = [tf.reshape(weight, (-1, 1)) for weight in weights]
     total = tf.zeros((tf.shape(upstream)[0] * count, channels), upstream.dtype)
     for index, weight in zip(indices, weights):
-        share = tf.where(weight != 0, weight * samples, 0)
+        share = tf.math.multiply_no_nan(samples, weight)
         total = tf.tensor_scatter_nd_add(total, index, share)
     return tf.reshape(total, (-1, count, channels))
 
@@ -219,8 +248,8 @@ def channel_sums(tensors):
     if tensors[0].shape[-1] == 1:
         sums = [tf.squeeze(tensor, -1) for tensor in tensors]
         # Written down: XLA would gather the pixels again for each coordinate.
-        return barrier(sums) if _fusing else sums
-    return fused_sums(tensors) if _fusing else [tf.reduce_sum(x, -1) for x in tensors]
+        return barrier(sums) if is_fused() else sums
+    return fused_sums(tensors) if is_fused() else [tf.reduce_sum(x, -1) for x in tensors]
 
 
 @tf.custom_gradient

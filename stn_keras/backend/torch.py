@@ -26,6 +26,10 @@ def with_gradient(forward, backward):
     return forward
 
 
+def shape(tensor):
+    return tuple(tensor.shape)
+
+
 def gather(rows, indices):
     """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
     batch, count, channels = rows.shape
@@ -36,17 +40,22 @@ def gather(rows, indices):
     return [picked.reshape(*indices[0].shape, channels) for picked in found]
 
 
-def keep(samples, weight):
-    """The samples, and 0 for those of weight 0 that are not finite."""
-    # The others PyTorch needs: they are the derivatives by their weights.
-    return torch.where((weight[..., None] != 0) | samples.isfinite(), samples, 0)
+def weigh(samples, weight):
+    """The samples times their weight, and 0 where it is 0, even for NaN."""
+    weight = weight[..., None]
+    # The finite ones of weight 0 PyTorch needs: they are the derivatives by their weights.
+    return weight * torch.where((weight != 0) | samples.isfinite(), samples, 0)
 
 
 def scatter(*args):
     raise NotImplementedError("PyTorch differentiates `gather` by itself.")
 
 
-channel_sums = scatter
+channel_sums = keep = scatter
+
+
+def is_unread():
+    return False
 
 
 def has_native(images, size, *, interpolation, fill_mode, filled, align_corners):
