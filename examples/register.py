@@ -51,10 +51,10 @@ class Recipe:
 
 RECIPES = {
     "mnist": Recipe((1,), 16, keras.losses.MeanSquaredError(), 0.002, 0.002, 64, 10, 150),
-    "mni152": Recipe((2, 1), 24, losses.LocalCrossCorrelation(5), 0.1, 0.001, 2, 20, 100),
+    "mni152": Recipe((2, 1), 24, losses.LocalCrossCorrelation(5), 0.1, 0.001, 2, 24, 100),
 }
 # Of the velocities that warp the brains, in voxels of 2 mm.
-SPREAD, SPEED = 12.0, 2.75
+SPREAD, SPEED = 12.0, 2.85
 
 
 def load(data):
