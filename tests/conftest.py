@@ -52,22 +52,32 @@ if BACKEND == "jax":
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, help="repeat the random inputs of an earlier run")
-    parser.addoption("--share", type=int, default=1, help="run one in so many of a test's cases")
+    parser.addoption("--share", type=int, default=3, help="run one in so many of a test's cases")
 
 
 def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        config.option.seed = config.workerinput["seed"]
     if config.option.seed is None:
         config.option.seed = int.from_bytes(os.urandom(4), "little")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Gives the processes of pytest-xdist one seed."""
+    node.workerinput["seed"] = node.config.option.seed
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Keeps one in `--share` of each test's cases, and at least one, others in another run."""
+    """Keeps one in `--share` of each test's cases, at least one; other seeds keep others."""
     tests = collections.defaultdict(list)
     for item in items:
         tests[item.nodeid.partition("[")[0]].append(item)
-    rng, kept = random.Random(config.option.seed), set()
-    for cases in tests.values():
-        kept.update(rng.sample(cases, math.ceil(len(cases) / config.option.share)))
+    kept = set()
+    for name, cases in tests.items():
+        drawn = random.Random(f"{config.option.seed} {name}")
+        kept.update(drawn.sample(cases, math.ceil(len(cases) / config.option.share)))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 
@@ -121,6 +131,13 @@ def uncompiled(monkeypatch):
     monkeypatch.setattr("stn_keras.sampling.at_points", sampling.at_points.__wrapped__)
     with jax.disable_jit() if BACKEND == "jax" else contextlib.nullcontext():
         yield
+
+
+@pytest.fixture
+def quick(request):
+    """Spares a test the tracing of its warps; JAX compiles a whole warp sooner than its steps."""
+    if BACKEND != "jax":
+        request.getfixturevalue("uncompiled")
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def shared_network():
 @pytest.mark.parametrize(
     "policy, format", [*(("float32", format) for format in OUTPUTS), ("mixed_float16", "onnx")]
 )
-def test_a_shared_network_is_exported_once(rng, tmp_path, uncompiled, set_policy, policy, format):
+def test_a_shared_network_is_exported_once(rng, tmp_path, quick, set_policy, policy, format):
     set_policy(policy)
     model = shared_network()
     for weight in model.weights:
@@ -157,7 +157,7 @@ def test_keras_s_own_export_of_a_shared_network(rng, tmp_path):
     assert_allclose(found, model(images["images"]), rtol=0, atol=1e-5)
 
 
-def test_onnx_carries_a_network_of_several_inputs(rng, tmp_path, uncompiled):
+def test_onnx_carries_a_network_of_several_inputs(rng, tmp_path, quick):
     x = {name: keras.Input(SIZE, name=name) for name in ("moving", "fixed")}
     inputs = [keras.Input(SIZE), keras.Input(SIZE)]
     features = keras.layers.Flatten()(keras.layers.Concatenate()(inputs))
@@ -170,7 +170,7 @@ def test_onnx_carries_a_network_of_several_inputs(rng, tmp_path, uncompiled):
 
 
 @pytest.mark.parametrize("transform", transforms.TRANSFORMS)
-def test_onnx_carries_every_transform(rng, tmp_path, uncompiled, transform):
+def test_onnx_carries_every_transform(rng, tmp_path, quick, transform):
     agree(*warp_and_inputs(rng, transform), tmp_path / "warp.onnx", "onnx")
     found = operations(tmp_path / "warp.onnx")
     affine = transform not in ("projective", "thin_plate_spline")
@@ -182,9 +182,7 @@ def test_onnx_carries_every_transform(rng, tmp_path, uncompiled, transform):
     "interpolation, fill_mode",
     [*itertools.product(taps.INTERPOLATIONS, onnx.PADDING_MODES)],
 )
-def test_onnx_carries_every_sampler(
-    rng, tmp_path, uncompiled, interpolation, fill_mode, align_corners
-):
+def test_onnx_carries_every_sampler(rng, tmp_path, quick, interpolation, fill_mode, align_corners):
     model, inputs = warp_and_inputs(
         rng,
         interpolation=interpolation,
@@ -204,11 +202,11 @@ def test_onnx_carries_every_sampler(
     ],
     ids=["antialias", "one row", "channels first"],
 )
-def test_onnx_carries_every_size_and_layout(rng, tmp_path, uncompiled, options):
+def test_onnx_carries_every_size_and_layout(rng, tmp_path, quick, options):
     agree(*warp_and_inputs(rng, **options), tmp_path / "warp.onnx", "onnx")
 
 
-def test_litert_carries_other_options(rng, tmp_path, uncompiled):
+def test_litert_carries_other_options(rng, tmp_path, quick):
     options = {"interpolation": "nearest", "fill_mode": "reflect"}
     agree(*warp_and_inputs(rng, "projective", **options), tmp_path / "warp.tflite", "litert")
 
@@ -219,7 +217,7 @@ class Sample(keras.Layer):
 
 
 @pytest.mark.parametrize("size", [(9, 7), (3, 9, 7)], ids=["images", "volumes"])
-def test_onnx_carries_grid_sample_in_a_layer_of_ones_own(rng, tmp_path, uncompiled, size):
+def test_onnx_carries_grid_sample_in_a_layer_of_ones_own(rng, tmp_path, quick, size):
     images = keras.Input((*size, 2), name="images")
     grid = keras.Input((*(4,) * len(size), len(size)), name="grid")
     model = keras.Model({"images": images, "grid": grid}, Sample()(images, grid))
@@ -233,7 +231,7 @@ def test_onnx_carries_grid_sample_in_a_layer_of_ones_own(rng, tmp_path, uncompil
 
 @pytest.mark.parametrize("format", OUTPUTS)
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
-def test_volumes_are_exported(rng, tmp_path, uncompiled, format, interpolation):
+def test_volumes_are_exported(rng, tmp_path, quick, format, interpolation):
     rigid = transforms.Rigid(axes=3)
     x = {
         "images": keras.Input((3, 5, 4, 2), name="images"),
@@ -254,7 +252,7 @@ def test_volumes_are_exported(rng, tmp_path, uncompiled, format, interpolation):
         assert found["AffineGrid"] == found["GridSample"] == 1 and not found["GatherND"]
 
 
-def test_images_of_any_size(rng, tmp_path, uncompiled):
+def test_images_of_any_size(rng, tmp_path, quick):
     model, inputs = warp_and_inputs(rng, "similarity", shape=(None, None, 2))
     agree(model, inputs, tmp_path / "warp.onnx", "onnx")
 

@@ -55,9 +55,7 @@ def assert_same(ours, theirs, tolerance):
 @for_both_alignments
 @for_all_fill_modes
 @for_all_interpolations
-def test_grid_sample_is_what_pytorch_gave(
-    uncompiled, kind, interpolation, fill_mode, align_corners
-):
+def test_grid_sample_is_what_pytorch_gave(quick, kind, interpolation, fill_mode, align_corners):
     ours = sampled(
         **recorded(f"grid_sample/{kind}"),
         interpolation=interpolation,
@@ -92,7 +90,7 @@ def pytorch():
 @for_all_interpolations
 def test_grid_sample_is_what_pytorch_gives(
     rng,
-    uncompiled,
+    quick,
     pytorch,
     smooth_grid,
     kind,

@@ -67,7 +67,7 @@ def check_identity(rng, policy, size, network=None, **options):
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
-def test_a_fresh_layer_returns_its_input_under_every_interpolation(rng, uncompiled, interpolation):
+def test_a_fresh_layer_returns_its_input_under_every_interpolation(rng, quick, interpolation):
     check_identity(rng, "float32", (11, 17), interpolation=interpolation)
 
 
@@ -76,7 +76,7 @@ def test_a_fresh_layer_returns_its_input_under_every_interpolation(rng, uncompil
 )
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
-def test_a_fresh_layer_returns_its_input(rng, uncompiled, fill_mode, align_corners, policy):
+def test_a_fresh_layer_returns_its_input(rng, quick, fill_mode, align_corners, policy):
     for size in [(37, 53), (1, 5), (100, 3)]:
         check_identity(rng, policy, size, fill_mode=fill_mode, align_corners=align_corners)
 
@@ -100,7 +100,7 @@ def test_a_fresh_compiled_layer_returns_its_input(rng, policy, fill_mode, align_
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("output_size", first_fast((4, 12), None, (1, 1)))
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
-def test_a_warp_is_the_reference(rng, uncompiled, fill_mode, output_size, align_corners):
+def test_a_warp_is_the_reference(rng, quick, fill_mode, output_size, align_corners):
     images, theta = random_images(rng), random_theta(rng)
     options = {"fill_mode": fill_mode, "fill_value": -2.0, "align_corners": align_corners}
     warped = SpatialTransformer(output_size=output_size, **options)([images, theta])
@@ -126,7 +126,7 @@ def test_a_warp_is_grid_sample_of_affine_grid(rng, request, data_format, mode):
     assert_allclose(float64(warped), float64(wanted), atol=1e-5)
 
 
-def test_a_network_sees_the_images_and_its_theta_warps_them(rng, uncompiled):
+def test_a_network_sees_the_images_and_its_theta_warps_them(rng, quick):
     layer = SpatialTransformer(localize(), data_format="channels_last")
     images = random_images(rng)
     layer(images)
@@ -137,7 +137,7 @@ def test_a_network_sees_the_images_and_its_theta_warps_them(rng, uncompiled):
     assert_array_equal(float64(layer(images)), float64(SpatialTransformer()([images, theta])))
 
 
-def test_channels_first_with_a_network(rng, uncompiled):
+def test_channels_first_with_a_network(rng, quick):
     images = random_images(rng)
     first = SpatialTransformer(
         localize(THETA, data_format="channels_first"), data_format="channels_first"
@@ -176,7 +176,7 @@ class Pooled(keras.layers.GlobalAveragePooling2D):
         Pooled(data_format="channels_last"),
     ],
 )
-def test_a_network_that_may_move_the_channels_is_taken(rng, uncompiled, first):
+def test_a_network_that_may_move_the_channels_is_taken(rng, quick, first):
     rest = []
     if isinstance(first, (keras.layers.Permute, keras.layers.Lambda)):
         rest = [keras.layers.AveragePooling2D(3, data_format="channels_last")]
@@ -186,7 +186,7 @@ def test_a_network_that_may_move_the_channels_is_taken(rng, uncompiled, first):
     assert_array_equal(float64(layer(images)), images)
 
 
-def test_a_functional_network_that_moves_the_channels_is_taken(rng, uncompiled):
+def test_a_functional_network_that_moves_the_channels_is_taken(rng, quick):
     x = keras.Input((3, 6, 9))
     maps = keras.layers.AveragePooling2D(3, data_format="channels_last")(ops.moveaxis(x, 1, -1))
     network = keras.Model(x, localization.head()(keras.layers.Flatten()(maps)))
@@ -196,7 +196,7 @@ def test_a_functional_network_that_moves_the_channels_is_taken(rng, uncompiled):
 
 
 @pytest.mark.parametrize("policy", first_fast("mixed_bfloat16", "mixed_float16"))
-def test_theta_keeps_float32_under_mixed_precision(rng, uncompiled, set_policy, policy):
+def test_theta_keeps_float32_under_mixed_precision(rng, quick, set_policy, policy):
     set_policy(policy)
     # A ramp of one per pixel: the warped values are coordinates, as far as the dtype shows them.
     columns = np.arange(16, dtype="float32")
@@ -226,7 +226,7 @@ def weighted_sum(layer, upstream):
     return loss, [ops.convert_to_numpy(weight) for weight in layer.trainable_variables]
 
 
-def test_gradients_reach_the_network_and_the_images(rng, uncompiled):
+def test_gradients_reach_the_network_and_the_images(rng, quick):
     layer = SpatialTransformer(localize())
     images = random_images(rng)
     layer(images)
@@ -238,7 +238,7 @@ def test_gradients_reach_the_network_and_the_images(rng, uncompiled):
         assert np.abs(float64(gradient)).max() > 0
 
 
-def test_gradient_with_respect_to_theta_is_finite_differences(rng, uncompiled):
+def test_gradient_with_respect_to_theta_is_finite_differences(rng, quick):
     layer = SpatialTransformer(dtype="float64", fill_mode="nearest")
     images = random_images(rng, (4, 5)).astype("float64")
     theta = random_theta(rng).astype("float64")
@@ -254,7 +254,7 @@ def test_gradient_with_respect_to_theta_is_finite_differences(rng, uncompiled):
         assert_allclose(float64(gradient)[:, n], wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_gradient_scale_scales_theta_s_gradient_alone(rng, uncompiled):
+def test_gradient_scale_scales_theta_s_gradient_alone(rng, quick):
     inputs = random_images(rng), random_theta(rng)
     results = []
     for layer in (SpatialTransformer(), SpatialTransformer(gradient_scale=0.3)):
@@ -275,7 +275,7 @@ def mean_of_blocks(images, side):
 
 @pytest.mark.parametrize("antialias", first_fast(2, 1, 3))
 @pytest.mark.parametrize("output_size", first_fast((2, 5), None))
-def test_antialias_averages_a_finer_warp(rng, uncompiled, output_size, antialias):
+def test_antialias_averages_a_finer_warp(rng, quick, output_size, antialias):
     images, theta = random_images(rng), random_theta(rng).astype("float64")
     height, width = output_size or (6, 9)
     fine_size = (antialias * height, antialias * width)
@@ -288,7 +288,7 @@ def test_antialias_averages_a_finer_warp(rng, uncompiled, output_size, antialias
 
 
 @pytest.mark.slow
-def test_antialias_of_channels_first_and_of_every_transform(rng, uncompiled):
+def test_antialias_of_channels_first_and_of_every_transform(rng, quick):
     images = random_images(rng)
     for transform in (transforms.Similarity(), transforms.ThinPlateSpline((2, 3))):
         theta = rng.uniform(-0.3, 0.3, (2, transform.num_parameters)) + transform.identity
@@ -306,7 +306,7 @@ def test_antialias_of_channels_first_and_of_every_transform(rng, uncompiled):
 
 
 @pytest.mark.slow
-def test_the_mean_of_antialias_is_taken_wide(uncompiled):
+def test_the_mean_of_antialias_is_taken_wide(quick):
     columns = np.array([256.0, 258.0, 258.0] * 4, "float32")
     images = np.broadcast_to(columns[:, None], (1, 12, 12, 1)).copy()
     half_a_pixel = np.array([[1, 0, 1 / 12, 0, 1, 0]], "float32")
@@ -329,7 +329,7 @@ def shrunk(image, shift, antialias, zoom=1.0):
 
 
 @pytest.mark.slow
-def test_antialias_keeps_fine_stripes_from_flickering_as_they_move(uncompiled):
+def test_antialias_keeps_fine_stripes_from_flickering_as_they_move(quick):
     stripes = np.tile([0, 1], (64, 32)).astype("float32")
     shifts = np.arange(0, 2, 0.25)
     plain, averaged = (
@@ -341,7 +341,7 @@ def test_antialias_keeps_fine_stripes_from_flickering_as_they_move(uncompiled):
 
 
 @pytest.mark.slow
-def test_antialias_keeps_moire_from_a_fine_pattern(uncompiled):
+def test_antialias_keeps_moire_from_a_fine_pattern(quick):
     rows, columns = np.mgrid[:96, :96]
     checkers = ((rows + columns) % 2).astype("float32")
     fringes = shrunk(checkers, 0.3, antialias=1, zoom=0.93)
@@ -350,7 +350,7 @@ def test_antialias_keeps_moire_from_a_fine_pattern(uncompiled):
     assert_allclose(shrunk(checkers, 0.3, antialias=8, zoom=0.93), 0.5, atol=0.05)
 
 
-def test_gradients_through_antialias_are_finite_differences(rng, uncompiled):
+def test_gradients_through_antialias_are_finite_differences(rng, quick):
     layer = SpatialTransformer(dtype="float64", output_size=(2, 3), antialias=2)
     images = random_images(rng, (4, 5)).astype("float64")
     theta = random_theta(rng).astype("float64")
@@ -378,7 +378,7 @@ MATRIX_TRANSFORMS = ["attention", "rigid", "similarity", "affine", "projective"]
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("name", MATRIX_TRANSFORMS)
 def test_a_fresh_layer_of_several_iterations_returns_its_input(
-    rng, uncompiled, name, align_corners, policy
+    rng, quick, name, align_corners, policy
 ):
     options = {"transform": name, "iterations": 3, "align_corners": align_corners}
     for size in [(11, 37), (1, 5), (4, 1)]:
@@ -395,7 +395,7 @@ def matrix_grid(matrix, size, align_corners):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("name", first_fast("projective", *MATRIX_TRANSFORMS[:-1]))
-def test_iterations_look_again_at_what_became_of_the_images(rng, uncompiled, name, align_corners):
+def test_iterations_look_again_at_what_became_of_the_images(rng, quick, name, align_corners):
     images, size = random_images(rng), (6, 9)
     options = {"transform": name, "align_corners": align_corners, "fill_mode": "nearest"}
     layer = SpatialTransformer(
@@ -425,9 +425,7 @@ def test_iterations_look_again_at_what_became_of_the_images(rng, uncompiled, nam
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MATRIX_TRANSFORMS)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_theta_and_grid_of_several_iterations_say_what_the_warp_does(
-    rng, uncompiled, data_format, name
-):
+def test_theta_and_grid_of_several_iterations_say_what_the_warp_does(rng, quick, data_format, name):
     images = random_images(rng)
     images = images.transpose(0, 3, 1, 2) if data_format == "channels_first" else images
     options = {"data_format": data_format, "output_size": (7, 4)}
@@ -447,13 +445,13 @@ def test_theta_and_grid_of_several_iterations_say_what_the_warp_does(
     assert_allclose(warped, float64(given), atol=1e-5)
 
 
-def test_one_iteration_keeps_the_transform_s_own_parameters(rng, uncompiled):
+def test_one_iteration_keeps_the_transform_s_own_parameters(rng, quick):
     layer = SpatialTransformer(localize(transform="similarity"), transform="similarity")
     assert layer.warped_by == transforms.Similarity()
     assert layer.theta(random_images(rng)).shape == (2, 4)
 
 
-def test_antialias_and_iterations_go_together(rng, uncompiled):
+def test_antialias_and_iterations_go_together(rng, quick):
     images = random_images(rng)
     layer = SpatialTransformer(localize(), output_size=(3, 4), antialias=2, iterations=2)
     layer(images)
@@ -513,7 +511,7 @@ def pair_of(rng, network):
 
 @every_pair
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_a_network_of_several_inputs_sees_them_all(rng, uncompiled, network, iterations):
+def test_a_network_of_several_inputs_sees_them_all(rng, quick, network, iterations):
     moving, fixed = pair_of(rng, network)
     layer = SpatialTransformer(
         network(), iterations=iterations, output_size=(7, 4), fill_mode="nearest"
@@ -539,7 +537,7 @@ def test_a_network_of_several_inputs_sees_them_all(rng, uncompiled, network, ite
 
 
 @every_pair
-def test_models_with_a_network_of_several_inputs_load_and_clone(rng, tmp_path, uncompiled, network):
+def test_models_with_a_network_of_several_inputs_load_and_clone(rng, tmp_path, quick, network):
     inputs = pair_of(rng, network)
     x = [keras.Input(array.shape[1:]) for array in inputs]
     layer = SpatialTransformer(network(), iterations=2, output_size=(4, 5), name="warp")
@@ -554,7 +552,7 @@ def test_models_with_a_network_of_several_inputs_load_and_clone(rng, tmp_path, u
         assert_array_equal(float64(other(inputs)), float64(model(inputs)))
 
 
-def test_gradients_reach_every_input_of_the_network(rng, uncompiled):
+def test_gradients_reach_every_input_of_the_network(rng, quick):
     inputs = pair_of(rng, functional_pair)
     layer = SpatialTransformer(functional_pair(THETA), iterations=2)
     layer(inputs)
@@ -564,7 +562,7 @@ def test_gradients_reach_every_input_of_the_network(rng, uncompiled):
         assert np.abs(float64(gradient)).max() > 0
 
 
-def test_several_inputs_of_channels_first(rng, uncompiled):
+def test_several_inputs_of_channels_first(rng, quick):
     inputs = pair_of(rng, OwnPair)
     last = SpatialTransformer(OwnPair(THETA))(inputs)
     turned = [np.moveaxis(array, -1, 1).copy() for array in inputs]
@@ -590,7 +588,7 @@ class Linear(keras.Layer):
         return ops.sum(features[:, :, None] * self.kernel, axis=1) + ops.cast(IDENTITY, self.dtype)
 
 
-def test_gradients_through_iterations_are_finite_differences(rng, uncompiled):
+def test_gradients_through_iterations_are_finite_differences(rng, quick):
     layer = SpatialTransformer(
         Linear(dtype="float64"), iterations=2, dtype="float64", fill_mode="nearest"
     )
@@ -631,7 +629,7 @@ MODELS = [functional_model, sequential_model, Subclassed]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_models_of_every_kind_predict_and_list_the_network_s_weights(rng, uncompiled, model):
+def test_models_of_every_kind_predict_and_list_the_network_s_weights(rng, quick, model):
     images = random_images(rng)
     model = model()
     warped = model(images)
@@ -641,7 +639,7 @@ def test_models_of_every_kind_predict_and_list_the_network_s_weights(rng, uncomp
     assert model.count_params() == 3 * 5 + 5 + 5 * 6 + 6
 
 
-def test_a_sequence_of_images_is_warped_frame_by_frame(rng, uncompiled):
+def test_a_sequence_of_images_is_warped_frame_by_frame(rng, quick):
     frames = random_images(rng, (3, 6, 9))
     layer = SpatialTransformer(localize(), output_size=(4, 5))
     over_time = keras.layers.TimeDistributed(layer)
@@ -679,7 +677,7 @@ def test_antialias_and_iterations_on_sizes_unknown_to_tensorflow(rng, transform)
         assert_allclose(graph(images), layer(images), atol=1e-5)
 
 
-def test_a_layer_takes_its_size_from_each_input(rng, uncompiled):
+def test_a_layer_takes_its_size_from_each_input(rng, quick):
     layer = SpatialTransformer(localize())
     for size in [(6, 9), (4, 4)]:
         images = random_images(rng, size)
@@ -744,7 +742,7 @@ def test_iterations_and_antialias_train_in_every_way(rng, way):
 
 
 @pytest.mark.parametrize("model", first_fast(*MODELS, sequence_model))
-def test_models_of_every_kind_train(rng, uncompiled, model):
+def test_models_of_every_kind_train(rng, quick, model):
     images = random_images(rng, (2, 6, 9) if model is sequence_model else (6, 9))
     model = model()
     model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
@@ -832,7 +830,7 @@ def saved_models(rng, folder):
         yield name, model, data
 
 
-def test_saved_models_load_and_predict_the_same(rng, tmp_path, uncompiled):
+def test_saved_models_load_and_predict_the_same(rng, tmp_path, quick):
     for name, model, data in saved_models(rng, tmp_path):
         again = keras.saving.load_model(tmp_path / f"{name}.keras", safe_mode=True)
         assert_array_equal(float64(again(data)), float64(model(data)))
@@ -842,7 +840,7 @@ def test_saved_models_load_and_predict_the_same(rng, tmp_path, uncompiled):
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
-def test_a_file_of_before_networks_could_be_shared_loads(uncompiled):
+def test_a_file_of_before_networks_could_be_shared_loads(quick):
     """`golden/layers.keras`, saved at revision 73d1b59, and its outputs in `layers.npz`."""
     model = keras.saving.load_model(GOLDEN / "layers.keras", safe_mode=True)
     arrays = np.load(GOLDEN / "layers.npz")
@@ -851,7 +849,7 @@ def test_a_file_of_before_networks_could_be_shared_loads(uncompiled):
         assert_allclose(float64(output), arrays[name], atol=1e-5)
 
 
-def test_cloned_models_predict_the_same(rng, tmp_path, uncompiled):
+def test_cloned_models_predict_the_same(rng, tmp_path, quick):
     for _, model, data in saved_models(rng, tmp_path):
         clone = keras.models.clone_model(model)
         clone.set_weights(model.get_weights())

@@ -108,7 +108,7 @@ def parallel_transformers():
 
 
 @pytest.mark.slow
-def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path, uncompiled):
+def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path, quick):
     images = rng.uniform(-1, 1, (4, 8, 12, 3)).astype("float32")
     model, cropping = parallel_transformers()
     upper_left, upper_right, lower_left, lower_right = map(float64, cropping(images))

@@ -155,7 +155,7 @@ def predicted(text):
     ]
 
 
-def test_predict(tmp_path, rng, capsys, uncompiled, classifier, current):
+def test_predict(tmp_path, rng, capsys, quick, classifier, current):
     images = [picture(tmp_path / "a.png", rng), picture(tmp_path / "b.webp", rng, channels=4)]
     assert main(["predict", str(classifier), *map(str, images)]) == 0
     printed = capsys.readouterr().out
@@ -172,7 +172,7 @@ def test_predict(tmp_path, rng, capsys, uncompiled, classifier, current):
         assert name in printed and read(current / name).std() > 10
 
 
-def test_predict_to_a_folder_past_a_damaged_image(tmp_path, rng, capsys, uncompiled, classifier):
+def test_predict_to_a_folder_past_a_damaged_image(tmp_path, rng, capsys, quick, classifier):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     flags = [str(tmp_path / "bad.png"), str(picture(tmp_path / "good.png", rng))]
     output = tmp_path / "out" / "deep"
@@ -184,7 +184,7 @@ def test_predict_to_a_folder_past_a_damaged_image(tmp_path, rng, capsys, uncompi
     assert names == ["good.png.first.png", "good.png.second.png"]
 
 
-def test_predict_a_folder(tmp_path, rng, capsys, uncompiled, classifier, current):
+def test_predict_a_folder(tmp_path, rng, capsys, quick, classifier, current):
     """All pictures in it, sorted, with names for the drawings that tell them apart; its own
     drawings are none."""
     for name in ("cat/0.png", "dog/0.png", "a.jpg"):

@@ -92,7 +92,7 @@ def test_dropout_rates_and_gradient_scale_are_settings():
     assert settings(given) == (0.1, 0.2, 0.3)
 
 
-def test_pixels_are_normalized_whatever_their_dtype(rng, uncompiled):
+def test_pixels_are_normalized_whatever_their_dtype(rng, quick):
     model = cifar10_stn()
     pixels = random_pixels(rng)
     normalized = model.get_layer("normalization")(pixels)
@@ -115,7 +115,7 @@ def test_a_fresh_transformer_leaves_the_images_alone(rng, set_policy, policy):
 
 
 @pytest.mark.parametrize("transformer", [True, False])
-def test_a_saved_model_predicts_the_same(rng, tmp_path, uncompiled, transformer):
+def test_a_saved_model_predicts_the_same(rng, tmp_path, quick, transformer):
     model = cifar10_stn(transformer, gradient_scale=0.25)
     for weight in model.trainable_weights:
         weight.assign_add(rng.uniform(-0.05, 0.05, weight.shape))
@@ -137,7 +137,7 @@ def test_networks_for_mnist_have_as_many_parameters_with_a_transformer(classifie
 
 
 @pytest.mark.parametrize("size", [28, 42])
-def test_the_mnist_classifier_sees_28_by_28_pixels(rng, uncompiled, size):
+def test_the_mnist_classifier_sees_28_by_28_pixels(rng, quick, size):
     model = mnist_stn("cnn", size=size, parameters=150_000)
     transformer = model.get_layer("transformer")
     assert tuple(transformer.output.shape[1:]) == (28, 28, 1)
@@ -191,7 +191,7 @@ def test_too_few_parameters_or_an_unknown_classifier_are_refused():
         mnist_stn("rnn")
 
 
-def test_feature_maps_are_warped_by_what_is_seen_in_the_images(rng, uncompiled):
+def test_feature_maps_are_warped_by_what_is_seen_in_the_images(rng, quick):
     model = cifar10_stn(warped="features", units=32)
     assert cifar10_stn(warped="features").count_params() == 473_120
     transformer = model.get_layer("transformer")
@@ -213,9 +213,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_models_have_the_same_weights_and_numbers_in_both_formats(
-    rng, uncompiled, set_format, make
-):
+def test_models_have_the_same_weights_and_numbers_in_both_formats(rng, quick, set_format, make):
     last = make()
     set_format("channels_first")
     first = make()
@@ -233,7 +231,7 @@ def test_models_have_the_same_weights_and_numbers_in_both_formats(
 
 @pytest.mark.parametrize("saved, setting", [("last", "first"), ("first", "last")])
 def test_a_saved_model_keeps_its_format_under_any_setting(
-    rng, tmp_path, uncompiled, set_format, saved, setting
+    rng, tmp_path, quick, set_format, saved, setting
 ):
     set_format(f"channels_{saved}")
     model = mnist_stn("cnn", parameters=150_000)

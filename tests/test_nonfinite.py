@@ -27,9 +27,7 @@ EDGE = [1, 0, 0, 0, 1, 0, 2, 4]
 
 
 @pytest.mark.parametrize(("interpolation", "size", "fill_mode"), SETTINGS)
-def test_only_samples_that_touch_a_pixel_are_touched(
-    rng, uncompiled, interpolation, size, fill_mode
-):
+def test_only_samples_that_touch_a_pixel_are_touched(rng, quick, interpolation, size, fill_mode):
     options = {"interpolation": interpolation, "fill_mode": fill_mode}
     options["align_corners"] = bool(rng.integers(2))
     images = rng.uniform(size=(1, *size, 1))
@@ -62,7 +60,7 @@ def test_only_samples_that_touch_a_pixel_are_touched(
     ("policy", "name"),
     list(zip(["float32", "mixed_float16", "mixed_bfloat16", "float64"] * 2, transforms.TRANSFORMS)),
 )
-def test_the_identity_keeps_every_pixel(rng, set_policy, uncompiled, policy, name, interpolation):
+def test_the_identity_keeps_every_pixel(rng, set_policy, quick, policy, name, interpolation):
     set_policy(policy)
     layer = SpatialTransformer(transform=name, interpolation=interpolation)
     images = rng.normal(size=(3, 4, 5, 1))
@@ -154,7 +152,7 @@ OPTIONS = [
     ],
     ids=str,
 )
-def test_gradients_of_every_finite_homography_are_finite(rng, uncompiled, theta, options):
+def test_gradients_of_every_finite_homography_are_finite(rng, quick, theta, options):
     layer = SpatialTransformer(transform="projective", **options)
     tensors = rng.uniform(size=(1, 4, 2, 1)).astype("float32"), np.array([theta], "float32")
     assert np.all(np.isfinite(float64(layer(list(tensors)))))
@@ -164,7 +162,7 @@ def test_gradients_of_every_finite_homography_are_finite(rng, uncompiled, theta,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", transforms.TRANSFORMS)
-def test_gradients_of_huge_parameters_are_finite(rng, uncompiled, name):
+def test_gradients_of_huge_parameters_are_finite(rng, quick, name):
     layer = SpatialTransformer(transform=name)
     images = rng.uniform(size=(1, 3, 4, 1)).astype("float32")
     for value in (0, 1e38, -1e38):
@@ -173,7 +171,7 @@ def test_gradients_of_huge_parameters_are_finite(rng, uncompiled, name):
             assert np.all(np.isfinite(float64(found)))
 
 
-def test_control_points_that_fall_together_have_finite_gradients(rng, uncompiled):
+def test_control_points_that_fall_together_have_finite_gradients(rng, quick):
     layer = SpatialTransformer(transform=transforms.ThinPlateSpline((2, 3)))
     offsets = -np.array([[x, y] for y in (-1, 1) for x in (-1, 0, 1)], "float32").reshape(1, 12)
     images = rng.uniform(size=(1, 3, 4, 1)).astype("float32")

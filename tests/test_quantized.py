@@ -68,7 +68,7 @@ def check(model, path, **inputs):
 
 
 @pytest.mark.parametrize("transform", transforms.TRANSFORMS)
-def test_every_transform(rng, tmp_path, uncompiled, transform):
+def test_every_transform(rng, tmp_path, quick, transform):
     images = keras.Input((*SIZE, 3), name="images")
     model = keras.Model(images, looking(rng, transform)(images))
     check(model, tmp_path / "model.tflite", images=waves(rng))
@@ -100,14 +100,14 @@ def test_the_ordinary_conversion_keeps_warps(rng, transform):
         ("bicubic", "constant"),
     ],
 )
-def test_every_sampler(rng, tmp_path, uncompiled, interpolation, fill_mode):
+def test_every_sampler(rng, tmp_path, quick, interpolation, fill_mode):
     images = keras.Input((*SIZE, 3), name="images")
     options = {"fill_value": 0.5, "align_corners": bool(rng.integers(2))}
     layer = looking(rng, interpolation=interpolation, fill_mode=fill_mode, **options)
     check(keras.Model(images, layer(images)), tmp_path / "model.tflite", images=waves(rng))
 
 
-def test_theta_is_as_exact_as_an_output_between_convolutions(rng, tmp_path, uncompiled):
+def test_theta_is_as_exact_as_an_output_between_convolutions(rng, tmp_path, quick):
     """A network that looks twice, at the end of one and the beginning of another."""
     images = keras.Input((*SIZE, 3), name="images")
     layer = looking(rng, iterations=2, gradient_scale=0.1)
@@ -123,7 +123,7 @@ class Sample(keras.Layer):
         return stn_keras.grid_sample(images, grid)
 
 
-def test_models_in_which_nothing_is_left_to_quantize(rng, tmp_path, uncompiled):
+def test_models_in_which_nothing_is_left_to_quantize(rng, tmp_path, quick):
     images = keras.Input((*SIZE, 3), name="images")
     theta, grid = keras.Input((6,), name="theta"), keras.Input((5, 4, 2), name="a-grid")
     model = keras.Model(
@@ -136,7 +136,7 @@ def test_models_in_which_nothing_is_left_to_quantize(rng, tmp_path, uncompiled):
     check(model, path, **{"images": waves(rng), "theta": thetas, "a-grid": grids})
 
 
-def test_a_trained_classifier_is_a_third_of_the_size(rng, tmp_path, uncompiled):
+def test_a_trained_classifier_is_a_third_of_the_size(rng, tmp_path, quick):
     """The errors of one with random weights depend on how sensitive these happen to make it."""
     folder = pathlib.Path(__file__).parents[1] / "saved_models" / "cifar10"
     model = keras.models.load_model(folder / "best.keras")

@@ -62,8 +62,11 @@ def row(path):
     return found
 
 
-def test_digits_are_registered_and_measured(tiny):
-    run(tiny, "--data", "mnist")
+def test_digits_are_registered_and_measured_once(tiny, capsys):
+    before = run(tiny, "--data", "mnist")
+    capsys.readouterr()
+    assert run(tiny, "--data", "mnist") == before
+    assert "nothing is left to do" in capsys.readouterr().out
     rows = run(tiny, "--data", "mnist", "--no-integration", "--seed", "1")
     assert sorted(rows) == ["mnist-displacement-1", "mnist-velocity-0"]
     found = rows["mnist-velocity-0"]
@@ -105,13 +108,6 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, monkeypatch):
     assert {name: parts[name] for name in ("mse_after", "folded_percent")} == {
         name: whole[name] for name in ("mse_after", "folded_percent")
     }
-
-
-def test_a_finished_run_is_left_alone(tiny, capsys):
-    before = run(tiny, "--data", "mnist")
-    capsys.readouterr()
-    assert run(tiny, "--data", "mnist") == before
-    assert "nothing is left to do" in capsys.readouterr().out
 
 
 def test_missing_volumes_are_explained(monkeypatch, tmp_path, capsys):

@@ -99,7 +99,7 @@ def dtype_of(tensor):
 @for_all_interpolations(IMAGE, VOLUME)
 @for_all_settings
 def test_values_are_the_reference(
-    rng, uncompiled, fill_mode, align_corners, interpolation, size, dtype, data_format
+    rng, quick, fill_mode, align_corners, interpolation, size, dtype, data_format
 ):
     images, grid = random_images(rng, dtype, size), random_grid(rng, size)
     fill_value = FILL if rng.random() < 0.5 else -0.75
@@ -155,7 +155,7 @@ def test_compiled_is_plain_values_and_gradients(rng, request, size, options):
 @for_all_interpolations((3, 4), (2, 3, 2))
 @for_all_settings
 def test_gradients_are_finite_differences(
-    rng, uncompiled, smooth_grid, fill_mode, align_corners, interpolation, size
+    rng, quick, smooth_grid, fill_mode, align_corners, interpolation, size
 ):
     axes = len(size)
     images = rng.uniform(size=(2, *size, 3))
@@ -186,7 +186,7 @@ def test_gradients_are_finite_differences(
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @in_two_and_three_dimensions
-def test_gradients_of_half_precision_images(rng, uncompiled, size, dtype):
+def test_gradients_of_half_precision_images(rng, quick, size, dtype):
     images, grid = random_images(rng, dtype, size), random_grid(rng, size)
     upstream = ops.cast(random_upstream(rng, size), dtype)
     to_images, to_grid = to_images_and_grid(images, grid, upstream)
@@ -248,7 +248,7 @@ def check_second_order(first_order, tensors, weights):
 )
 @for_all_settings
 def test_second_order_gradients_are_finite_differences(
-    rng, uncompiled, smooth_grid, fill_mode, align_corners, interpolation, size
+    rng, quick, smooth_grid, fill_mode, align_corners, interpolation, size
 ):
     options = {
         "interpolation": interpolation,
@@ -268,7 +268,7 @@ def test_second_order_gradients_are_finite_differences(
 
 
 @pytest.mark.slow
-def test_second_order_gradients_go_through_affine_grid(rng, uncompiled):
+def test_second_order_gradients_go_through_affine_grid(rng, quick):
     size = (3, 4)
     images, upstream = rng.uniform(size=(1, *size, 2)), rng.normal(size=(1, *size, 2))
     # All points stay near the middle between pixels.
@@ -284,7 +284,7 @@ def test_second_order_gradients_go_through_affine_grid(rng, uncompiled):
     check_second_order(first_order, (images, theta, upstream), weights)
 
 
-def test_constant_has_no_gradient_more_than_a_pixel_outside(rng, uncompiled):
+def test_constant_has_no_gradient_more_than_a_pixel_outside(rng, quick):
     images = rng.uniform(1, 2, (1, 4, 4, 1))
     x = (np.array([-1.01, 4.01, -50, 50, -0.9, 3.9]) * 2 + 1) / 4 - 1  # pixels 0 … 3
     grid = np.stack([x, np.full(6, 0.1)], -1).reshape(1, 1, 6, 2)
@@ -295,7 +295,7 @@ def test_constant_has_no_gradient_more_than_a_pixel_outside(rng, uncompiled):
     assert_allclose(np.sum(to_images), 0.2)
 
 
-def test_nearest_has_no_gradient_through_a_clamped_coordinate(rng, uncompiled):
+def test_nearest_has_no_gradient_through_a_clamped_coordinate(rng, quick):
     images = rng.uniform(size=(1, 4, 4, 1))
     grid = np.array([[[[-1.2, 0.1], [3.0, 0.1], [0.1, -1.2], [0.1, 3.0]]]])
     upstream = np.ones((1, 1, 4, 1))
@@ -316,7 +316,7 @@ def test_wild_coordinates_never_crash(rng, plain_and_compiled, options):
 
 
 @pytest.mark.parametrize("options", COMPILED, ids=lambda o: o["fill_mode"])
-def test_wild_coordinates_of_volumes_never_crash(rng, uncompiled, options):
+def test_wild_coordinates_of_volumes_never_crash(rng, quick, options):
     images = random_images(rng, "float32", VOLUME)
     grid = rng.uniform(-1.6, 1.6, (2, 4, 2, 6, 3)).astype("float32")
     for axis in range(3):
@@ -341,9 +341,7 @@ def check_wild(images, grid, options):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
 @for_all_interpolations((3, 4), (2, 3, 2))
 @for_all_settings
-def test_what_wild_coordinates_give(
-    uncompiled, fill_mode, align_corners, interpolation, size, value
-):
+def test_what_wild_coordinates_give(quick, fill_mode, align_corners, interpolation, size, value):
     images = np.arange(1.0, 13).reshape(1, *size, 1)
     options = {
         "interpolation": interpolation,
@@ -367,7 +365,7 @@ def test_what_wild_coordinates_give(
     [(1, 7), (6, 1), (1, 1), (2, 2), (1, 3, 4), (3, 1, 4), (3, 4, 1), (1, 1, 4), (1, 1, 1)],
     ids=str,
 )
-def test_images_with_an_axis_of_one_pixel(rng, uncompiled, size, fill_mode, align_corners):
+def test_images_with_an_axis_of_one_pixel(rng, quick, size, fill_mode, align_corners):
     images, grid = random_images(rng, size=size), random_grid(rng, size)
     options = {"fill_mode": fill_mode, "fill_value": FILL, "align_corners": align_corners}
     samples, *both = samples_and_gradients(images, grid, 1.0, **options)
@@ -485,14 +483,14 @@ def test_results_repeat_where_the_backend_is_told_to_be_deterministic():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [(3, 5), (2, 3, 5)], ids=["image", "volume"])
-def test_whole_pixels_are_returned_exactly(rng, uncompiled, size, dtype):
+def test_whole_pixels_are_returned_exactly(rng, quick, size, dtype):
     images, axes = random_images(rng, dtype, size), len(size)
     identity = np.eye(axes, axes + 1, dtype="float32")[None].repeat(2, 0)
     grid = affine_grid(identity, size, align_corners=True)  # halves, quarters
     assert_array_equal(grid_sample(images, grid, align_corners=True), images)
 
 
-def test_float64_coordinates_keep_their_digits(rng, uncompiled):
+def test_float64_coordinates_keep_their_digits(rng, quick):
     """Just before whole pixels, to which float32 would round."""
     images = rng.uniform(size=(1, 1, 1000, 1))
     x = (2 * (np.arange(500, 999) - 1e-5) + 1) / 1000 - 1
@@ -502,7 +500,7 @@ def test_float64_coordinates_keep_their_digits(rng, uncompiled):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @in_two_and_three_dimensions
-def test_a_translation_along_x_shifts_along_the_width(rng, uncompiled, size, align_corners):
+def test_a_translation_along_x_shifts_along_the_width(rng, quick, size, align_corners):
     images, axes = random_images(rng, "float32", size), len(size)
     right_by_one = np.eye(axes, axes + 1)[None].repeat(2, 0)
     right_by_one[:, 0, -1] = 2 / (size[-1] - 1 if align_corners else size[-1])
@@ -511,7 +509,7 @@ def test_a_translation_along_x_shifts_along_the_width(rng, uncompiled, size, ali
     assert_allclose(samples[..., :-1, :], images[..., 1:, :], atol=1e-5)
 
 
-def test_data_format_is_keras_s_by_default(rng, uncompiled):
+def test_data_format_is_keras_s_by_default(rng, quick):
     images, grid = random_images(rng), random_grid(rng)
     assert_array_equal(
         grid_sample(images, grid), grid_sample(images, grid, data_format="channels_last")
@@ -524,7 +522,7 @@ def test_data_format_is_keras_s_by_default(rng, uncompiled):
     assert_array_equal(ops.moveaxis(samples, 1, -1), grid_sample(images, grid))
 
 
-def test_numpy_arrays_lists_and_variables_are_images(rng, uncompiled):
+def test_numpy_arrays_lists_and_variables_are_images(rng, quick):
     images, grid = random_images(rng, "float32"), random_grid(rng)
     wanted = grid_sample(images, grid)
     array, variable = ops.convert_to_numpy(images), keras.Variable(images)

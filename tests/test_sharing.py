@@ -125,20 +125,20 @@ def assert_same(again, model, rng):
 
 
 @every_kind
-def test_a_saved_model_loads_shared(rng, tmp_path, uncompiled, kind):
+def test_a_saved_model_loads_shared(rng, tmp_path, quick, kind):
     model = trained(kind, rng)
     model.save(tmp_path / "model.keras")
     assert_same(keras.saving.load_model(tmp_path / "model.keras", safe_mode=True), model, rng)
 
 
 @some_kinds
-def test_a_deep_copy_is_shared(rng, uncompiled, kind):
+def test_a_deep_copy_is_shared(rng, quick, kind):
     model = trained(kind, rng)
     assert_same(copy.deepcopy(model), model, rng)
 
 
 @some_kinds
-def test_weights_load_into_a_model_of_the_same_code(rng, tmp_path, uncompiled, kind):
+def test_weights_load_into_a_model_of_the_same_code(rng, tmp_path, quick, kind):
     model, again = trained(kind, rng), trained(kind, rng)
     model.save_weights(tmp_path / "model.weights.h5")
     again.load_weights(tmp_path / "model.weights.h5")
@@ -154,7 +154,7 @@ def rebuilt(layer):
 
 
 @pytest.mark.parametrize("kind", CLONED)
-def test_a_clone_is_shared(rng, uncompiled, kind):
+def test_a_clone_is_shared(rng, quick, kind):
     model = trained(kind, rng)
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
@@ -162,7 +162,7 @@ def test_a_clone_is_shared(rng, uncompiled, kind):
 
 
 @some_kinds
-def test_a_clone_by_a_function_of_ones_own_is_shared(rng, uncompiled, kind):
+def test_a_clone_by_a_function_of_ones_own_is_shared(rng, quick, kind):
     model = trained(kind, rng)
     clone = keras.models.clone_model(model, clone_function=rebuilt)
     clone.set_weights(model.get_weights())
@@ -171,20 +171,20 @@ def test_a_clone_by_a_function_of_ones_own_is_shared(rng, uncompiled, kind):
 
 
 @some_kinds
-def test_a_recursive_clone_is_shared(rng, uncompiled, kind):
+def test_a_recursive_clone_is_shared(rng, quick, kind):
     model = trained(kind, rng)
     clone = keras.models.clone_model(model, recursive=True)
     clone.set_weights(model.get_weights())
     assert_same(clone, model, rng)
 
 
-def test_clones_of_one_model_share_nothing_with_each_other(rng, uncompiled):
+def test_clones_of_one_model_share_nothing_with_each_other(rng, quick):
     model = trained(two_layers, rng)
     one, other = (keras.models.clone_model(model) for _ in range(2))
     assert not {id(w) for w in one.weights} & {id(w) for w in other.weights}
 
 
-def test_a_layer_of_a_configuration_is_of_its_own(rng, uncompiled):
+def test_a_layer_of_a_configuration_is_of_its_own(rng, quick):
     model = trained(two_layers, rng)
     shared = model.get_layer("image").localization
     copies = [
@@ -251,7 +251,7 @@ class Own(keras.Model):
         return cls(**{**config, **parts})
 
 
-def test_a_model_with_a_configuration_of_its_own_loads_shared(rng, tmp_path, uncompiled):
+def test_a_model_with_a_configuration_of_its_own_loads_shared(rng, tmp_path, quick):
     shared = network()
     model = Own(shared, warp(shared, "warp"))
     model(np.zeros((1, *SIZE), "float32"))

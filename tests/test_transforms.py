@@ -35,7 +35,7 @@ def test_names_and_instances(name):
 @pytest.mark.parametrize("size", [(11, 37), (1, 5), (5, 1), (1, 1)])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_identity_returns_the_input_bit_for_bit(rng, uncompiled, name, align_corners, size):
+def test_identity_returns_the_input_bit_for_bit(rng, quick, name, align_corners, size):
     images = rng.uniform(-1, 1, (2, *size, 3)).astype("float32")
     transform = transforms.get(name)
     layer = SpatialTransformer(transform=transform, align_corners=align_corners)
@@ -52,7 +52,7 @@ def test_identity_returns_the_input_bit_for_bit(rng, uncompiled, name, align_cor
     ],
     ids=lambda transform: type(transform).__name__,
 )
-def test_settings_keep_the_identity_and_survive_saving(rng, uncompiled, tmp_path, transform):
+def test_settings_keep_the_identity_and_survive_saving(rng, quick, tmp_path, transform):
     images = rng.uniform(-1, 1, (2, 11, 37, 3)).astype("float32")
     layer = SpatialTransformer(transform=transform)
     warped = layer([images, np.tile(transform.identity, (2, 1))])
@@ -143,7 +143,7 @@ def test_points_of_an_image_keep_float32_at_least(rng):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("name", MATRIX_NAMES)
-def test_an_object_is_found_where_the_points_say(rng, uncompiled, name, align_corners):
+def test_an_object_is_found_where_the_points_say(rng, quick, name, align_corners):
     transform, size, output_size = transforms.get(name), (40, 60), (90, 70)
     theta = random_theta(rng, transform, batch=1, spread=0.1)
     units = [n - 1 if align_corners else n for n in size]
@@ -194,7 +194,7 @@ def test_projective_parameters_come_back_from_any_multiple_of_their_matrix(rng, 
     assert_allclose(float64(found), theta, rtol=1e-12)
 
 
-def test_warping_twice_is_warping_by_the_composed_matrix(rng, uncompiled):
+def test_warping_twice_is_warping_by_the_composed_matrix(rng, quick):
     rows, columns = np.mgrid[:80, :60]
     images = np.sin(columns / 7 + rng.uniform(0, 6)) + np.cos(rows / 9 + rng.uniform(0, 6))
     images = images[None, ..., None]

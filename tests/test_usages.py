@@ -21,7 +21,7 @@ def thetas(rng, name, batch):
     return (identity + rng.normal(0, 0.1, (batch, len(identity)))).astype("float32")
 
 
-def test_functions_in_a_functional_model(rng, tmp_path, uncompiled):
+def test_functions_in_a_functional_model(rng, tmp_path, quick):
     image, theta = keras.Input((6, 5, 3)), keras.Input((6,))
     flow = keras.layers.Conv2D(2, 1)(image)
     own = keras.layers.Dense(8)(theta)
@@ -75,7 +75,7 @@ def test_symbolic_tensors_of_a_wrong_shape_are_refused(call, words):
     "name",
     [name if name in FAST_NAMES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
 )
-def test_one_image_or_one_theta_serves_all(rng, uncompiled, name):
+def test_one_image_or_one_theta_serves_all(rng, quick, name):
     layer = SpatialTransformer(transform=name)
 
     def run(images, theta):
@@ -175,7 +175,7 @@ def test_nearest_has_a_gradient_of_zeros_in_the_grid_alone(rng):
 @pytest.mark.parametrize(
     ("interpolation", "size"), [("nearest", (3, 4)), ("bilinear", (2, 3, 4)), ("bicubic", (3, 4))]
 )
-def test_wrap_repeats_the_image(rng, uncompiled, interpolation, size, align_corners):
+def test_wrap_repeats_the_image(rng, quick, interpolation, size, align_corners):
     images = rng.uniform(size=(1, *size, 2))
     grid = rng.uniform(-4, 4, (1, *(3,) * len(size), len(size)))
     options = {
@@ -188,7 +188,7 @@ def test_wrap_repeats_the_image(rng, uncompiled, interpolation, size, align_corn
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32"])
-def test_integers_are_sampled_as_floats_and_rounded(rng, uncompiled, dtype):
+def test_integers_are_sampled_as_floats_and_rounded(rng, quick, dtype):
     limits = np.iinfo(dtype)
     images = rng.integers(limits.min, limits.max, (1, 4, 5, 2), dtype, endpoint=True)
     grid = rng.uniform(-1.2, 1.2, (1, 3, 4, 2))
@@ -202,7 +202,7 @@ def test_integers_are_sampled_as_floats_and_rounded(rng, uncompiled, dtype):
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("size", [(3, 4), (2, 3, 4)])
-def test_points_in_pixels(rng, uncompiled, size, data_format):
+def test_points_in_pixels(rng, quick, size, data_format):
     images = rng.uniform(size=(1, *size, 2))
     points = rng.uniform(-2, 5, (1, *(3,) * len(size), len(size)))
     grid = (2 * points + 1) / np.array(size[::-1]) - 1
@@ -215,7 +215,7 @@ def test_points_in_pixels(rng, uncompiled, size, data_format):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
-def test_subgradients_on_kinks_are_pytorch_s(rng, uncompiled, fill_mode, align_corners):
+def test_subgradients_on_kinks_are_pytorch_s(rng, quick, fill_mode, align_corners):
     torch = pytest.importorskip("torch")
     size = (4, 8)
     images, upstream = rng.uniform(size=(1, *size, 1)), rng.normal(size=(1, 3, 7, 1))
@@ -241,7 +241,7 @@ def test_subgradients_on_kinks_are_pytorch_s(rng, uncompiled, fill_mode, align_c
 
 
 @pytest.mark.parametrize("size", [(0, 5), (4, 0)])
-def test_a_layer_of_open_sizes_refuses_images_without_pixels(uncompiled, size):
+def test_a_layer_of_open_sizes_refuses_images_without_pixels(quick, size):
     layer = SpatialTransformer()
     layer.build([(None, None, None, 1), (None, 6)])
     with pytest.raises(ValueError, match="`images` must have sides of at least one pixel"):
