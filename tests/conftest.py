@@ -144,4 +144,4 @@ def quick(request):
 def fused(monkeypatch):
     """Has XLA compile every warp, as it does large ones in a graph."""
     if BACKEND == "tensorflow":
-        monkeypatch.setattr("stn_keras.backend.tensorflow.is_large", lambda tensors: True)
+        monkeypatch.setattr("stn_keras.backend.tensorflow_tracing.is_large", lambda tensors: True)

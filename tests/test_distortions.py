@@ -9,6 +9,7 @@ from stn_keras import geometry
 from stn_keras.data import distortions, pipeline
 from stn_keras.data.distortions import DISTORTIONS, distort, fixed, homography, training_batches
 
+pytestmark = pytest.mark.slow
 SIDES = {"R": 28, "RTS": 42, "P": 28, "E": 28, "TC": 60}
 
 

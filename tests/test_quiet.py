@@ -9,6 +9,7 @@ import pytest
 
 from stn_keras.quiet import quiet
 
+pytestmark = pytest.mark.slow
 NOISE = [  # of TensorFlow 2.21 and of releases before it, as they came
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
     "I0000 00:00:1795751164.180919   15593 port.cc:153] oneDNN custom operations are on.",

@@ -611,12 +611,12 @@ def test_an_unknown_number_of_channels_is_refused():
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow traces for XLA or without it")
 def test_a_thread_that_traces_for_xla_leaves_other_threads_alone(rng):
-    from stn_keras.backend import tensorflow
+    from stn_keras.backend.tensorflow_tracing import tracing
 
     images, grid = rng.random((1, 4, 4, 2), "float32"), rng.uniform(-1, 1, (1, 3, 3, 2))
     expected = np.array(grid_sample(images, grid))
     found = []
-    with tensorflow.tracing(fused=True):
+    with tracing(fused=True):
         thread = threading.Thread(target=lambda: found.append(grid_sample(images, grid)))
         thread.start()
         thread.join()

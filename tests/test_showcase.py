@@ -15,6 +15,8 @@ from stn_keras.serving import view
 from stn_keras.serving.saved import LoadError, compact, load
 from stn_keras.serving.showcase import Distortion, Showcase
 
+pytestmark = pytest.mark.slow
+
 
 def network(theta, transform="affine", shape=(12, 12, 1), names=("transformer",), classes=3):
     """A classifier whose transformers always warp by `theta`."""
