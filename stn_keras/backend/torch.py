@@ -105,7 +105,8 @@ def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, ali
     mode, padding = MODES.index(interpolation), list(PADDING).index(fill_mode)
     options = mode, padding, align_corners
     samples = Sampler.apply(images.to(grid.dtype), grid, unchanged, plain, options)
-    return samples if is_finite(samples) else None
+    # Only a pixel that is weighted may count with a weight of 0.
+    return samples if interpolation == "nearest" or is_finite(samples) else None
 
 
 def finite(grid, size, fill_mode, align_corners, far=2.0**20):
