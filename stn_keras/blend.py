@@ -162,8 +162,8 @@ def spread(upstream, coordinates, corners, size):
 
 def by_coordinate(upstream, rows, coordinates, corners):
     """The upstream times the derivative of the samples along each axis, summed over channels."""
-    indices, _, slopes = corners(coordinates)
-    slopes = slopes()
+    indices, _, list_slopes = corners(coordinates)
+    slopes = list_slopes()
     if len(indices) == 1:  # the nearest pixel, and only that, whatever the coordinate
         return [total(axis) for axis in slopes]
     if 1 < rows.shape[-1] <= FEW:

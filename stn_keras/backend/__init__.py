@@ -7,7 +7,7 @@ A backend's file has
 - `gather(rows, indices)`, at a list of indices, and its adjoint
   `scatter(upstream, indices, weights, count)`;
 - `weigh(samples, weight)`: samples times their weight, and 0 where that is 0, even for NaN;
-- `keep(samples, weight)`: the same with any other weight taken for 1, where all `is_fused`;
+- `keep(samples, weight)`: samples, and 0 where their weight is 0, in what `is_fused`;
 - `channel_sums(tensors)`: sums over the last axis, in one pass over what they share;
 - `is_fused()`: whether what runs or is traced now is compiled as one piece;
 - `is_unread()`: whether samples are traced for their gradients alone, which do not need them;
