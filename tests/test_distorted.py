@@ -83,10 +83,6 @@ def test_a_cell_is_trained_once_and_says_how(tiny, tmp_path, capsys):
     capsys.readouterr()
     assert run(distorted_mnist, tmp_path, "fcn-R-1", "st-fcn-affine-TC-*0") == rows
     assert capsys.readouterr().out == ""
-    # A seed repeats a cell.
-    again = run(distorted_mnist, tmp_path / "again", "fcn-R-1")["fcn-R-1"]
-    figures = ("test_error", "validation_error", "training_error")
-    assert [again[name] for name in figures] == [rows["fcn-R-1"][name] for name in figures]
 
 
 def check_saved(folder, row):
@@ -102,6 +98,14 @@ def check_saved(folder, row):
     found = keras.models.load_model(folder / "last.keras").predict(images, verbose=0)
     error = 100 * np.mean(found.argmax(axis=1) != labels)
     assert error == pytest.approx(settings["test_error"], abs=1e-3)
+
+
+def test_a_seed_repeats_a_cell(tiny, tmp_path):
+    (first,), (again,) = (
+        run(distorted_mnist, tmp_path / name, "fcn-E-2").values() for name in ("first", "again")
+    )
+    figures = ("test_error", "validation_error", "training_error")
+    assert [first[name] for name in figures] == [again[name] for name in figures]
 
 
 def test_a_cell_that_another_process_works_on_is_left_to_it(tmp_path):
@@ -159,6 +163,12 @@ def lit_halves(images):
     middle = np.asarray(images)[:, 8:24, 8:24]
     left, right = (half.mean(axis=(1, 2, 3)) for half in (middle[:, :, :8], middle[:, :, 8:]))
     return (right > left).astype(int).tolist()
+
+
+def test_a_cifar10_cell(tiny, tmp_path):
+    rows = run(distorted_cifar10, tmp_path, "images-RTS-0")
+    assert rows["images-RTS-0"]["parameters"] == "473120"
+    assert np.load(tmp_path / "images-RTS-0.npz")["warped"].shape == (8, 32, 32, 3)
 
 
 @pytest.mark.parametrize("variant", ["orientation", "supervised"])
