@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from autodiff import float64, gradients
+from autodiff import derivative, float64, gradients
 from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -208,3 +208,15 @@ def test_training_over_the_horizon_goes_on(rng):
     model.compile("adam", "mse")
     model.fit([images, theta], np.ones((8, 1)), epochs=2, verbose=0)
     assert all(np.all(np.isfinite(weights)) for weights in model.get_weights())
+
+
+def test_second_derivatives_pass_over_pixels_of_weight_0(quick):
+    images = np.random.default_rng(0).random((1, 5, 5, 3))
+    images[0, 0, 0], images[0, 4, 4] = np.inf, np.nan
+    points = np.array([[[[2.0, 2.0], [2.5, 2.0]]]])
+
+    def squares(points):
+        return ops.sum(pixel_sample(images, points, interpolation="bicubic") ** 2)
+
+    (second,) = derivative(lambda points: ops.sum(derivative(squares)(points)[0]))(points)
+    assert np.isfinite(float64(second)).all()

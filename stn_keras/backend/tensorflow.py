@@ -66,11 +66,8 @@ def gather(rows, indices):
 def weigh(samples, weight):
     """The samples times their weight, and 0 where it is 0, even for NaN."""
     factor = tf.expand_dims(weight, -1)
-    if is_fused():
-        return factor * keep(samples, weight)
-    if samples.shape.rank > 4:  # LiteRT's `multiply_no_nan` broadcasts no more axes
-        return factor * tf.where(factor != 0, samples, 0)
-    return tf.math.multiply_no_nan(samples, factor)
+    # Not `multiply_no_nan`: its derivative by a weight of 0 is the sample, even NaN.
+    return factor * (keep(samples, weight) if is_fused() else tf.where(factor != 0, samples, 0))
 
 
 @tf.custom_gradient
