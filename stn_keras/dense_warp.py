@@ -15,6 +15,7 @@ from stn_keras.images import (
     as_options,
     check_images,
     check_option,
+    check_points,
     from_channels_last,
     resized,
     size_of,
@@ -99,6 +100,7 @@ class DenseWarp(keras.Layer):
             raise ValueError(
                 f"`inputs` must be [images, displacement]. Received: inputs={inputs!r}"
             )
+        self._check([tuple(x.shape) for x in inputs])
         images, displacement = inputs
         displacement = as_field(displacement, "displacement", self.options["data_format"])
         images = ops.cast(images, self.compute_dtype)
@@ -122,6 +124,8 @@ class DenseWarp(keras.Layer):
         data_format = self.options["data_format"]
         check_images(images, self.options["fill_value"], data_format)
         check_field(displacement, "displacement", data_format)
+        points = (displacement[0], *size_of(displacement, data_format), len(displacement) - 2)
+        check_points(images, "displacement", points, self.options["interpolation"])
         return images, displacement
 
     def compute_output_shape(self, input_shape):

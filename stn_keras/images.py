@@ -100,11 +100,11 @@ def check_sides(shape, data_format, name):
 
 
 def check_points(images, name, points, interpolation):
-    """Raises a ValueError if points do not match the images, or volumes the interpolation."""
-    axes = len(images.shape) - 2
-    shapes = f"{name}.shape={tuple(points.shape)}, images.shape={tuple(images.shape)}"
-    check_interpolation(interpolation, axes, f"images.shape={tuple(images.shape)}")
-    if len(points.shape) != axes + 2 or points.shape[-1] != axes:
+    """Raises a ValueError if two shapes do not match, or an interpolation those of volumes."""
+    axes = len(images) - 2
+    shapes = f"{name}.shape={tuple(points)}, images.shape={tuple(images)}"
+    check_interpolation(interpolation, axes, f"images.shape={tuple(images)}")
+    if len(points) != axes + 2 or points[-1] != axes:
         wanted = "(batch, height, width, 2)" if axes == 2 else "(batch, depth, height, width, 3)"
         raise ValueError(f"`{name}` must have shape {wanted} for such images. Received: {shapes}")
 

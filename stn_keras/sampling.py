@@ -130,7 +130,7 @@ def sampled(images, points, name, *, fill_value, data_format, **options):
     `points`."""
     images, points = as_numbers(images, "images"), as_coordinates(points, name)
     check_images(tuple(images.shape), fill_value, data_format)
-    check_points(images, name, points, options["interpolation"])
+    check_points(images.shape, name, points.shape, options["interpolation"])
     images, points = same_batch(to_channels_last(images, data_format), points, name)
     floats = as_floats(images)
     fill = fill_tensor(fill_value, floats, points)
@@ -185,7 +185,7 @@ class GridSample(keras.Operation):
 
     def compute_output_spec(self, images, points, **options):
         check_images(images.shape, options["fill_value"], options["data_format"])
-        check_points(images, self.name_of_points, points, options["interpolation"])
+        check_points(images.shape, self.name_of_points, points.shape, options["interpolation"])
         channels_first = options["data_format"] == "channels_first"
         channels = images.shape[1 if channels_first else -1]
         batch, *size = points.shape[:-1]

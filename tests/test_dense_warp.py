@@ -280,9 +280,17 @@ def test_displacements_that_are_not_finite_are_outside(rng, shape, value):
         ((3, 5, 7, 2), "`images` and `displacement` must have the same batch size"),
     ],
 )
-def test_fields_of_wrong_shapes_are_refused(shape, message):
+@pytest.mark.parametrize("units", ["pixels", "normalized"])
+def test_fields_of_wrong_shapes_are_refused(shape, message, units):
     with pytest.raises(ValueError, match=message):
-        DenseWarp()([np.zeros(FLAT), np.zeros(shape)])
+        DenseWarp(units)([np.zeros(FLAT), np.zeros(shape)])
+    if "batch" not in message:  # a model's batch size is open
+        with pytest.raises(ValueError, match=message):
+            DenseWarp(units)([keras.Input(FLAT[1:]), keras.Input(shape[1:])])
+    built = DenseWarp(units)
+    built([np.zeros(FLAT), np.zeros((*FLAT[:-1], 2))])
+    with pytest.raises(ValueError, match=message):
+        built([np.zeros(FLAT), np.zeros(shape)])
 
 
 def test_wrong_arguments_are_refused():
