@@ -217,6 +217,11 @@ class LocalCrossCorrelation(FieldLoss):
                 "`y_true` and `y_pred` must have the same shape. Received: "
                 f"y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
             )
+        if 0 in tuple(y_true.shape[1:]):
+            raise ValueError(
+                "`y_true` and `y_pred` must have at least one channel. "
+                f"Received: y_true.shape={tuple(y_true.shape)}"
+            )
         y_true, y_pred = (to_channels_last(x, self.data_format) for x in (y_true, y_pred))
         return -mean_over_points(squared_correlation(y_true, y_pred, self.window))
 

@@ -170,3 +170,5 @@ def test_wrong_arguments_are_refused():
         losses.BendingEnergy()(np.zeros(2), np.zeros((2, 2, 4, 2)))
     with pytest.raises(ValueError, match="`y_true` and `y_pred` must have the same shape"):
         losses.LocalCrossCorrelation()(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 5, 1)))
+    with pytest.raises(ValueError, match="`y_true` and `y_pred` must have at least one channel"):
+        losses.LocalCrossCorrelation()(np.zeros((2, 4, 4, 0)), np.zeros((2, 4, 4, 0)))
