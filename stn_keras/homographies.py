@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.arguments import as_coordinates
 
 FAR = 2.0**20  # pixels: further out a homography has no gradient
@@ -80,6 +81,9 @@ def divided(numerator, depth):
 
     There a derivative would overflow, and times an upstream gradient of 0 be NaN.
     """
+    depths, numerators = backend.magnitudes(depth), backend.magnitudes(numerator)
+    if depths and depths[0] > 1 / FAR and numerators[1] < FAR * depths[0]:
+        return numerator * (1 / depth)
     usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
     quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)
     return ops.where(usable, quotient, ops.stop_gradient(numerator / depth))

@@ -8,7 +8,7 @@ from keras import ops
 from stn_keras import backend, sampling
 from stn_keras.arguments import as_type
 from stn_keras.blend import sample
-from stn_keras.geometry import between_pixels, to_grid
+from stn_keras.geometry import between_pixels
 
 
 @backend.compiled
@@ -60,22 +60,20 @@ def natively(images, fill, transform, where, options):
 
     It rounds the grid, so images that the identity warps are returned unchanged.
     """
-    theta, input_size, size, align_corners = where
-    matrix = transform.affine(theta, input_size, align_corners)
-    if matrix is None:
-        coordinates = transform.pixels(*where)
-        grid = to_grid(coordinates, input_size, align_corners)
-    else:
-        grid = backend.affine_grid(matrix, size, align_corners)
-    unchanged = None
-    if tuple(size) == tuple(input_size):
-        unchanged = at_rest(coordinates) if matrix is None else is_identity(matrix)
-    return sampling.natively(images, grid, fill, options, unchanged)
+    _, input_size, size, _ = where
+    unchanged = untouched(transform, *where) if tuple(size) == tuple(input_size) else None
+    return sampling.natively(images, transform.normalised(*where), fill, options, unchanged)
 
 
-def is_identity(matrix):
-    """Which of `(batch, axes, axes + 1)` matrices leave everything where it is."""
-    return ops.all(matrix == ops.eye(*matrix.shape[1:], dtype=matrix.dtype)[None], axis=(1, 2))
+def untouched(transform, theta, *where):
+    """Which images have the `theta` of the identity; None if none has."""
+    theta = ops.reshape(theta, (-1, transform.num_parameters))
+    identity = ops.convert_to_tensor(transform.identity, dtype=theta.dtype)[None]
+    same = ops.all(theta == identity, axis=1)
+    if backend.is_never(same):
+        return None
+    # A transform of users may call something else the identity.
+    return ops.logical_and(same, at_rest(transform.pixels(identity, *where)))
 
 
 def at_rest(coordinates):

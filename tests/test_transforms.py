@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reference
 from autodiff import float64, gradients
+from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, geometry, transforms
@@ -242,6 +243,44 @@ def test_a_spline_bends_least_between_its_points(rng):
     positions = reference.affine_grid([1, 0, 0, 0, 1, 0], (4, 7)).reshape(-1, 2)
     wanted = positions + design(positions) @ weights
     assert_allclose(float64(transform.grid(theta, (4, 7))).reshape(-1, 2), wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("output_size", [(3, 4), (1, 6)])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_normalised_and_pixel_coordinates_are_the_same(rng, name, align_corners, output_size):
+    transform, input_size = transforms.get(name), (7, 5)
+    where = input_size, output_size, align_corners
+    theta = random_theta(rng, transform)
+    upstream = rng.normal(size=(2, *output_size, 2))
+
+    def in_pixels(theta):
+        return ops.stack(transform.pixels(theta, *where), axis=-1)
+
+    def from_grid(theta):
+        grid = transform.normalised(theta, *where)
+        return ops.stack(geometry.to_pixels(grid, input_size, align_corners), axis=-1)
+
+    tolerance = 1e-6 if FLOAT32_ANGLES else 1e-11
+    assert_allclose(float64(from_grid(theta)), float64(in_pixels(theta)), atol=tolerance)
+    found, wanted = (gradients(f, [theta], upstream)[0] for f in (from_grid, in_pixels))
+    assert_allclose(float64(found), float64(wanted), rtol=tolerance, atol=100 * tolerance)
+
+
+def test_points_on_the_horizon_have_no_gradient():
+    # The depth is 1 − 4x: 0 at the third of four pixels, x = 0.25.
+    theta = np.array([[1, 0, 0, 0, 1, 0, -4, 0], [1, 0, 0.1, 0, 1, 0, 0.5, 0.1]])
+    transform, upstream = transforms.Projective(), np.ones((2, 2, 4, 2))
+
+    def gradient(theta, upstream):
+        return float64(gradients(lambda t: transform.grid(t, (2, 4)), [theta], upstream)[0])
+
+    finite = np.isfinite(float64(transform.grid(theta, (2, 4))))
+    assert not finite[0, :, 2].any() and finite[0, :, [0, 1, 3]].all() and finite[1].all()
+    found = gradient(theta, upstream)
+    assert_allclose(found[1:], gradient(theta[1:], upstream[1:]), rtol=1e-9)
+    elsewhere = upstream * (np.arange(4) != 2)[:, None]
+    assert_allclose(found[:1], gradient(theta[:1], elsewhere[:1]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)

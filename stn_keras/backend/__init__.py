@@ -12,7 +12,8 @@ A backend's file has
 - `is_fused()`: whether what runs or is traced now is compiled as one piece;
 - `is_unread()`: whether samples are traced for their gradients alone, which do not need them;
 - `has_native(...)`: whether the backend has an `affine_grid` and a sampler, `native`, that do the
-  same or give None;
+  same or give None, and `is_never(mask)`, whether it is known that a mask marks nothing;
+- `magnitudes(tensor)`: the smallest and the largest absolute value where they are known, or None;
 - `shape(tensor)`, a tuple of integers and, where TensorFlow does not know them yet, of tensors;
 - `floor`, which Keras's own rounds to float32 on JAX and PyTorch, and `convolve(images, kernel)`,
   a convolution behind a warp.
@@ -40,8 +41,10 @@ floor = _active.floor
 gather = _active.gather
 has_native = _active.has_native
 is_fused = _active.is_fused
+is_never = _active.is_never
 is_unread = _active.is_unread
 keep = _active.keep
+magnitudes = _active.magnitudes
 native = _active.native
 scatter = _active.scatter
 shape = _active.shape

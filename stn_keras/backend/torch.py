@@ -73,18 +73,21 @@ def has_native(images, size, *, interpolation, fill_mode, filled, align_corners)
 
 
 def affine_grid(matrix, size, align_corners):
-    """`functional.affine_grid`, axis by axis, which takes a third of the time."""
-    batch, axes, _ = matrix.shape
+    """`functional.affine_grid`, axis by axis, which takes a third of the time.
+
+    It has as many coordinates as the matrices have rows.
+    """
+    batch, rows, columns = matrix.shape
     like = {"dtype": matrix.dtype, "device": matrix.device}
-    points = matrix[:, None, :, axes]  # (batch, positions · axes)
+    points = matrix[:, None, :, columns - 1]  # (batch, positions · rows)
     for axis, length in enumerate(reversed(size)):
         first = first_position(length, align_corners)
         along = torch.linspace(first, -first, length, **like)
         along = torch.stack([along, torch.ones_like(along)], dim=1)
         points = points.reshape(batch, 1, -1)
-        slope = matrix[:, None, :, axis].repeat(1, 1, points.shape[2] // axes)
+        slope = matrix[:, None, :, axis].repeat(1, 1, points.shape[2] // rows)
         points = along.expand(batch, -1, -1) @ torch.cat([slope, points], dim=1)
-    return points.reshape(batch, *size, axes)
+    return points.reshape(batch, *size, rows)
 
 
 def first_position(length, align_corners):
@@ -138,9 +141,26 @@ def is_finite(samples):
     return bool(total.isfinite())  # one that overflows only costs time
 
 
+def is_never(mask):
+    """Whether it is known, without waiting for a GPU, that a mask marks nothing."""
+    return mask.device.type == "cpu" and has_numbers(mask) and not mask.any()
+
+
+def magnitudes(tensor):
+    """The smallest and the largest absolute value of its numbers; None where that takes time."""
+    if tensor.device.type != "cpu" or not has_numbers(tensor) or tensor.numel() == 0:
+        return None
+    low, high = (x.item() for x in tensor.detach().aminmax())  # NaN if one is
+    return max(low, -high, 0.0), max(-low, high)
+
+
 def has_numbers(tensor):
     """Whether there are numbers yet on which to decide."""
-    return not (torch.compiler.is_compiling() or tensor.is_meta)
+    return not (
+        torch.compiler.is_compiling()
+        or tensor.is_meta
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 class Sampler(torch.autograd.Function):
@@ -159,7 +179,7 @@ class Sampler(torch.autograd.Function):
             list(PADDING.values())[padding],
             align_corners,
         ).movedim(1, last)
-        if unchanged is None or not (unchanged.is_cuda or unchanged.any()):
+        if unchanged is None or is_never(unchanged):
             return samples
         return torch.where(unchanged.reshape(-1, *[1] * (images.ndim - 1)), images, samples)
 

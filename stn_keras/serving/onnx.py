@@ -126,8 +126,7 @@ def _warp(images, theta, fill, *, transform, output_size, antialias, **options):
             align_corners=int(align_corners),
         )
     else:
-        coordinates = transform.pixels(theta, input_size, size, align_corners)
-        grid = to_grid(coordinates, input_size, align_corners)
+        grid = transform.normalised(theta, input_size, size, align_corners)
     samples = mean_of_blocks(_at_points(images, grid, fill, name="grid", **options), antialias)
     return ops.cast(samples, images.dtype)
 

@@ -68,12 +68,16 @@ class Transform:
         size = as_size(output_size, "output_size", axes=(self.axes,))
         if is_symbolic(theta):
             return Grid(self)(theta, size, align_corners)
-        coordinates = self.pixels(theta, size, size, align_corners)
-        return to_grid(coordinates, size, align_corners)
+        return self.normalised(theta, size, size, align_corners)
 
     def pixels(self, theta, input_size, output_size, align_corners):
         """Pixel coordinates `(x, y)` or `(x, y, z)` in the input, each `(batch, *output_size)`."""
         raise NotImplementedError
+
+    def normalised(self, theta, input_size, output_size, align_corners):
+        """`pixels` as a normalised grid, `(batch, *output_size, axes)`."""
+        coordinates = self.pixels(theta, input_size, output_size, align_corners)
+        return to_grid(coordinates, input_size, align_corners)
 
     def affine(self, theta, input_size, align_corners):
         """Normalised matrices `(batch, axes, axes + 1)` of an affine transform; None for any
@@ -184,6 +188,12 @@ class MatrixTransform(Transform):
     def pixels(self, theta, input_size, output_size, align_corners):
         matrix = self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
         return affine_pixels(matrix, input_size, output_size, align_corners)
+
+    def normalised(self, theta, input_size, output_size, align_corners):
+        matrix = self.affine(theta, input_size, align_corners)
+        if backend.affine_grid is None or matrix is None:
+            return super().normalised(theta, input_size, output_size, align_corners)
+        return backend.affine_grid(matrix, output_size, align_corners)
 
     def affine(self, theta, input_size, align_corners):
         if type(self).pixels is not MatrixTransform.pixels:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.arguments import as_affine, as_size
 from stn_keras.geometry import affine_grid, projective_pixels
 from stn_keras.homographies import divided
@@ -238,3 +239,13 @@ class Projective(MatrixTransform):
 
     def pixels(self, theta, input_size, output_size, align_corners):
         return projective_pixels(self.matrix(theta), input_size, output_size, align_corners)
+
+    def normalised(self, theta, input_size, output_size, align_corners):
+        if backend.affine_grid is None:
+            return super().normalised(theta, input_size, output_size, align_corners)
+        matrix = self.matrix(theta)
+        points, depth = (
+            backend.affine_grid(rows, output_size, align_corners)
+            for rows in (matrix[:, :2], matrix[:, 2:])
+        )
+        return divided(points, depth)

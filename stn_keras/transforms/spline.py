@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras.arguments import as_size
-from stn_keras.axes import as_float, extent
+from stn_keras.axes import as_float, extent, from_middle, positive_extent
 from stn_keras.geometry import affine_map, affine_pixels
 from stn_keras.transforms.base import Transform, register
 
@@ -54,41 +54,52 @@ class ThinPlateSpline(Transform):
     def pixels(self, theta, input_size, output_size, align_corners):
         theta = self.parameters(theta)
         offsets = ops.reshape(theta, (-1, math.prod(self.control_points), 2))
-        return spline_pixels(offsets, self.control_points, input_size, output_size, align_corners)
+        influence = ops.transpose(
+            spline_influence(self.control_points, output_size, align_corners, theta.dtype)
+        )
+        identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], theta.dtype)
+        undisplaced = affine_pixels(identity, input_size, output_size, align_corners)
+        coordinates = []
+        for axis, (still, length) in enumerate(zip(undisplaced, reversed(input_size))):
+            half = as_float(extent(length, align_corners), theta.dtype) / 2
+            moved = ops.reshape(offsets[:, :, axis] @ influence, (-1, *output_size))
+            coordinates.append(still + moved * half)
+        return coordinates
+
+    def normalised(self, theta, input_size, output_size, align_corners):
+        theta = self.parameters(theta)
+        offsets = ops.reshape(theta, (-1, math.prod(self.control_points), 2))
+        influence = spline_influence(self.control_points, output_size, align_corners, theta.dtype)
+        identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], theta.dtype)
+        still = ops.stack(affine_map(identity, (2, 2), output_size, align_corners), axis=-1)
+        return still + ops.reshape(influence @ offsets, (-1, *output_size, 2))
 
 
-def spline_pixels(offsets, control_points, input_size, output_size, align_corners):
-    """Pixel coordinates `(x, y)` in the input, for thin-plate splines.
-
-    `offsets`, `(batch, rows · columns, 2)`, are normalised. The displacement of every pixel is a
-    fixed linear function of them.
-    """
-    dtype = offsets.dtype
-    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in control_points), indexing="ij")
-    centres = np.stack([columns.ravel(), rows.ravel()], axis=-1)  # (n, 2)
-    weights = spline_weights(centres)  # (n + 3, n)
-
-    identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype)
-    x, y = (axis[0] for axis in affine_map(identity, (2, 2), output_size, align_corners))
-    kernels = [bend((x - a) ** 2 + (y - b) ** 2) for a, b in centres.tolist()]
-    basis = ops.stack([*kernels, ops.ones_like(x), x, y], axis=-1)  # (height, width, n + 3)
-    basis = ops.reshape(basis, (-1, len(weights)))
-    influence = ops.transpose(basis @ ops.convert_to_tensor(weights, dtype=dtype))  # (n, pixels)
-    undisplaced = affine_pixels(identity, input_size, output_size, align_corners)
-    coordinates = []
-    for axis, (still, length) in enumerate(zip(undisplaced, reversed(input_size))):
-        half = as_float(extent(length, align_corners), dtype) / 2
-        moved = ops.reshape(offsets[:, :, axis] @ influence, (-1, *output_size))
-        coordinates.append(still + moved * half)
-    return coordinates
+def spline_influence(control_points, output_size, align_corners, dtype):
+    """How far each output pixel follows the offset of each control point, `(pixels, n)`."""
+    weights = ops.convert_to_tensor(spline_weights(control_points), dtype=dtype)
+    y, x = (
+        from_middle(length, dtype) * (2 / positive_extent(length, align_corners, dtype))
+        for length in output_size
+    )
+    rows, columns = (np.linspace(-1, 1, count) for count in control_points)
+    to_rows = (y[:, None] - ops.convert_to_tensor(rows, dtype=dtype)) ** 2
+    to_columns = (x[:, None] - ops.convert_to_tensor(columns, dtype=dtype)) ** 2
+    squares = to_rows[:, None, :, None] + to_columns[:, None]
+    kernels = ops.reshape(bend(squares), (-1, math.prod(control_points)))
+    by_row = weights[-3] + y[:, None] * weights[-1]
+    plane = by_row[:, None] + x[:, None] * weights[-2]
+    return kernels @ weights[:-3] + ops.reshape(plane, (-1, math.prod(control_points)))
 
 
-def spline_weights(centres):
-    """Matrix `(n + 3, n)` from offsets of n centres to the weights of their kernels, 1, x and y.
+def spline_weights(control_points):
+    """Matrix `(n + 3, n)` from offsets of n points to the weights of their kernels, 1, x and y.
 
     It is a part of the inverse of the matrix L of
     [Bookstein, 1989](https://doi.org/10.1109/34.24792).
     """
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in control_points), indexing="ij")
+    centres = np.stack([columns.ravel(), rows.ravel()], axis=-1)
     count = len(centres)
     squares = ((centres[:, None] - centres[None]) ** 2).sum(-1)
     system = np.zeros((count + 3, count + 3))
