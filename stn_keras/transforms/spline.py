@@ -78,17 +78,17 @@ class ThinPlateSpline(Transform):
 def spline_influence(control_points, output_size, align_corners, dtype):
     """How far each output pixel follows the offset of each control point, `(pixels, n)`."""
     weights = ops.convert_to_tensor(spline_weights(control_points), dtype=dtype)
-    y, x = (
-        from_middle(length, dtype) * (2 / positive_extent(length, align_corners, dtype))
+    y, x = (  # normalised, in one column each
+        from_middle(length, dtype)[:, None] * (2 / positive_extent(length, align_corners, dtype))
         for length in output_size
     )
-    rows, columns = (np.linspace(-1, 1, count) for count in control_points)
-    to_rows = (y[:, None] - ops.convert_to_tensor(rows, dtype=dtype)) ** 2
-    to_columns = (x[:, None] - ops.convert_to_tensor(columns, dtype=dtype)) ** 2
-    squares = to_rows[:, None, :, None] + to_columns[:, None]
+    rows, columns = (
+        ops.convert_to_tensor(np.linspace(-1, 1, count)[None], dtype=dtype)
+        for count in control_points
+    )
+    squares = ((y - rows) ** 2)[:, None, :, None] + ((x - columns) ** 2)[None, :, None, :]
     kernels = ops.reshape(bend(squares), (-1, math.prod(control_points)))
-    by_row = weights[-3] + y[:, None] * weights[-1]
-    plane = by_row[:, None] + x[:, None] * weights[-2]
+    plane = (weights[-3:-2] + y * weights[-1:])[:, None] + (x * weights[-2:-1])[None]
     return kernels @ weights[:-3] + ops.reshape(plane, (-1, math.prod(control_points)))
 
 
