@@ -52,7 +52,7 @@ if BACKEND == "jax":
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, help="repeat the random inputs of an earlier run")
-    parser.addoption("--share", type=int, default=3, help="run one in so many of a test's cases")
+    parser.addoption("--share", type=int, default=4, help="run one in so many of a test's cases")
 
 
 def pytest_configure(config):

@@ -191,6 +191,7 @@ def test_the_closing_lines_say_how_well_and_where(finished):
     assert "10 classes (airplane, " in printed and found in printed
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_the_history_and_the_weights(finished):
     assert run() == 0
     again, first = (base / "saved_models" / "a" for base in (pathlib.Path(), finished))
