@@ -83,7 +83,7 @@ def divided(numerator, depth):
     """
     depths, numerators = backend.magnitudes(depth), backend.magnitudes(numerator)
     if depths and depths[0] > 1 / FAR and numerators[1] < FAR * depths[0]:
-        return numerator * (1 / depth)
+        return numerator / depth
     usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
     quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)
     return ops.where(usable, quotient, ops.stop_gradient(numerator / depth))
