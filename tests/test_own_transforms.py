@@ -128,6 +128,51 @@ def test_gradients_of_own_transforms_are_those_of_the_affine_one(rng):
     assert_allclose(float64(found[1]).item(), 0.9 * trace, rtol=1e-4)
 
 
+def moved(family):
+    """A family's transform, and one of no family, that look a pixel further to the right."""
+
+    def pixels(self, *where):
+        x, y = family().pixels(*where)
+        return [x + 1, y]
+
+    identity = family().identity
+    attributes = {"pixels": pixels, "identity": identity}
+    return [type("Moved", (base,), attributes)() for base in (family, transforms.Transform)]
+
+
+def halved(family):
+    """The same by a matrix: they look at an area half as wide and high."""
+
+    def matrix(self, theta, size=(1, 1)):
+        return family().matrix(theta, size) * ops.cast([[[0.5], [0.5], [1.0]]], "float32")
+
+    own = type("Halved", (family,), {"matrix": matrix, "identity": family().identity})()
+    apart = {"pixels": lambda self, *where: own.pixels(*where), "identity": own.identity}
+    return own, type("Apart", (transforms.Transform,), apart)()
+
+
+FAMILIES = [type(transforms.get(name)) for name in transforms.TRANSFORMS]
+
+
+@pytest.mark.parametrize("change", [moved, halved])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_method_of_a_subclass_takes_the_place_of_its_family_s(rng, family, change):
+    if change is halved and family is transforms.ThinPlateSpline:
+        pytest.skip("it has no matrix")
+    own, wanted = change(family)
+    images, upstream = images_of(rng), rng.normal(size=(1, 5, 6, 2))
+    theta = own.identity[None] + rng.uniform(-0.1, 0.1, (1, len(own.identity))).astype("float32")
+    grids = [float64(transform.grid(theta, (5, 6))) for transform in (own, wanted)]
+    assert_allclose(*grids, atol=1e-5)
+    layers = [SpatialTransformer(transform=transform) for transform in (own, wanted)]
+    assert_allclose(*(float64(layer([images, theta])) for layer in layers), atol=1e-5)
+    found, expected = (
+        gradients(lambda x, t: layer([x, t]), (images, theta), upstream) for layer in layers
+    )
+    assert_allclose(float64(found[0]), float64(expected[0]), atol=1e-4)
+    assert_allclose(float64(found[1]), float64(expected[1]), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("make", [Zoom, Curved, Shifted])
 def test_equal_means_of_one_class_with_equal_settings(make):
     assert make(1.0) == make(1.0)

@@ -84,6 +84,10 @@ class Transform:
         other."""
         return None
 
+    def keeps(self, family, *methods):
+        """Whether methods are those of a family: no subclass of users has its own."""
+        return all(getattr(type(self), name) is getattr(family, name) for name in methods)
+
     def parameters(self, theta):
         """`theta` as a `(batch, num_parameters)` tensor in the dtype of coordinates.
 
@@ -196,7 +200,7 @@ class MatrixTransform(Transform):
         return backend.affine_grid(matrix, output_size, align_corners)
 
     def affine(self, theta, input_size, align_corners):
-        if type(self).pixels is not MatrixTransform.pixels:
+        if not self.keeps(MatrixTransform, "pixels"):
             return None
         return self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
 

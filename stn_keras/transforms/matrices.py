@@ -192,6 +192,8 @@ class Affine(ImageOrVolume):
         return ops.concatenate([theta, last_row], axis=1)
 
     def affine(self, theta, input_size, align_corners):
+        if not self.keeps(Affine, "pixels", "matrix"):
+            return super().affine(theta, input_size, align_corners)
         return as_affine(theta, self.axes)
 
     def from_matrix(self, matrix):
@@ -199,6 +201,8 @@ class Affine(ImageOrVolume):
         return ops.reshape(matrix[:, : self.axes], (-1, self.num_parameters))
 
     def grid(self, theta, output_size, align_corners=False):
+        if not self.keeps(Affine, "pixels", "matrix"):
+            return super().grid(theta, output_size, align_corners)
         size = as_size(output_size, "output_size", axes=(self.axes,))
         return affine_grid(theta, size, align_corners=align_corners)
 
@@ -241,7 +245,7 @@ class Projective(MatrixTransform):
         return projective_pixels(self.matrix(theta), input_size, output_size, align_corners)
 
     def normalised(self, theta, input_size, output_size, align_corners):
-        if backend.affine_grid is None:
+        if backend.affine_grid is None or not self.keeps(Projective, "pixels"):
             return super().normalised(theta, input_size, output_size, align_corners)
         matrix = self.matrix(theta)
         points, depth = (

@@ -67,6 +67,8 @@ class ThinPlateSpline(Transform):
         return coordinates
 
     def normalised(self, theta, input_size, output_size, align_corners):
+        if not self.keeps(ThinPlateSpline, "pixels"):
+            return super().normalised(theta, input_size, output_size, align_corners)
         theta = self.parameters(theta)
         offsets = ops.reshape(theta, (-1, math.prod(self.control_points), 2))
         influence = spline_influence(self.control_points, output_size, align_corners, theta.dtype)
