@@ -14,14 +14,8 @@ import functools
 import keras
 
 from stn_keras.transforms.base import MatrixTransform, Transform
-from stn_keras.transforms.matrices import (
-    Affine,
-    Attention,
-    Projective,
-    Rigid,
-    Similarity,
-    Translation,
-)
+from stn_keras.transforms.matrices import Affine, Attention, Rigid, Similarity, Translation
+from stn_keras.transforms.projective import Projective
 from stn_keras.transforms.spline import ThinPlateSpline
 
 __all__ = [

@@ -1,0 +1,60 @@
+"""The homography."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from stn_keras import backend
+from stn_keras.geometry import projective_pixels
+from stn_keras.homographies import divided
+from stn_keras.transforms.base import MatrixTransform, register
+from stn_keras.transforms.rotations import from_rows
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Projective(MatrixTransform):
+    """Homography, except for those that map the centre of the output to infinity.
+
+    `theta` is `(batch, 8)`: the matrix in row-major order without its last element, which is 1.
+    Points are `(x, y) / depth`. Where the depth is 0, on the horizon, samples are outside the
+    image.
+
+    Example:
+
+    >>> tilted = Projective().grid([[1, 0, 0, 0, 1, 0, 0.5, 0]], (1, 2))  # depth 1 + x / 2
+    >>> np.array(tilted)[0, 0, :, 0].round(3)
+    array([-0.667,  0.4  ], dtype=float32)
+    """
+
+    @property
+    def identity(self):
+        return np.array([1, 0, 0, 0, 1, 0, 0, 0], "float32")
+
+    def matrix(self, theta, size=(1, 1)):
+        a, b, c, d, e, f, g, h = ops.unstack(self.parameters(theta), axis=1)
+        return from_rows([[a, b, c], [d, e, f], [g, h, 1]])
+
+    closure = "projective"
+
+    def from_matrix(self, matrix):
+        """The `theta` of `(batch, 3, 3)` matrices, whatever their last element; not finite, and
+        without a gradient, where that is 0."""
+        elements = ops.reshape(matrix, (-1, 9))
+        largest = ops.stop_gradient(ops.max(ops.abs(elements), axis=1, keepdims=True))
+        elements = elements / ops.where(largest > 0, largest, 1)
+        return divided(elements[:, :8], elements[:, 8:])
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        return projective_pixels(self.matrix(theta), input_size, output_size, align_corners)
+
+    def normalised(self, theta, input_size, output_size, align_corners):
+        if backend.affine_grid is None or not self.keeps(Projective, "pixels"):
+            return super().normalised(theta, input_size, output_size, align_corners)
+        matrix = self.matrix(theta)
+        points, depth = (
+            backend.affine_grid(rows, output_size, align_corners)
+            for rows in (matrix[:, :2], matrix[:, 2:])
+        )
+        return divided(points, depth)
