@@ -1,4 +1,4 @@
-"""Keras's own ONNX export on the PyTorch backend, run by ONNX Runtime."""
+"""Exports of the PyTorch backend: Keras's own to ONNX, run by ONNX Runtime, and PyTorch's."""
 
 import keras
 import pytest
@@ -45,3 +45,23 @@ def test_a_model_is_exported_for_any_batch(rng, tmp_path, options):
         (found,) = session.run(None, {given.name: images})
         expected = keras.ops.convert_to_numpy(model(images))
         assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("transform", transforms.TRANSFORMS)
+def test_pytorch_exports_a_layer(rng, transform):
+    import torch
+
+    layer = SpatialTransformer(transform=transform)
+    identity = layer.transform.identity
+    moved = identity + rng.normal(0, 0.1, identity.shape).astype("float32")
+    images, theta = torch.rand(2, *SIZE), torch.tensor([identity, moved])
+
+    class Warp(torch.nn.Module):
+        def forward(self, images, theta):
+            return layer([images, theta])
+
+    exported = torch.export.export(Warp(), (images, theta)).module()
+    assert_allclose(exported(images, theta), layer([images, theta]), rtol=0, atol=1e-5)
+    theta = theta.flip(0)  # the identity is at another place
+    assert_allclose(exported(images, theta), layer([images, theta]), rtol=0, atol=1e-5)
