@@ -96,11 +96,7 @@ class DenseWarp(keras.Layer):
         self._check(input_shape)
 
     def call(self, inputs):
-        if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
-            raise ValueError(
-                f"`inputs` must be [images, displacement]. Received: inputs={inputs!r}"
-            )
-        self._check([tuple(x.shape) for x in inputs])
+        self._check(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
         images, displacement = inputs
         displacement = as_field(displacement, "displacement", self.options["data_format"])
         images = ops.cast(images, self.compute_dtype)

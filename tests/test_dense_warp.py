@@ -298,6 +298,11 @@ def test_wrong_arguments_are_refused():
         DenseWarp("voxels")
     with pytest.raises(ValueError, match="`inputs` of a `DenseWarp` must be"):
         DenseWarp()(np.zeros(FLAT))
+    built = DenseWarp()
+    built([np.zeros(FLAT), np.zeros((*FLAT[:-1], 2))])
+    for inputs in (np.zeros(FLAT), [np.zeros(FLAT)]):
+        with pytest.raises(ValueError, match="`inputs` of a `DenseWarp` must be"):
+            built(inputs)
     with pytest.raises(ValueError, match="`interpolation` of volumes"):
         DenseWarp(interpolation="bicubic")([np.zeros(VOLUME), np.zeros((2, 3, 4, 5, 3))])
     for steps in (-1, 1.5, True, "7"):
