@@ -81,8 +81,8 @@ def divided(numerator, depth):
 
     There a derivative would overflow, and times an upstream gradient of 0 be NaN.
     """
-    depths, numerators = backend.magnitudes(depth), backend.magnitudes(numerator)
-    if depths and depths[0] > 1 / FAR and numerators[1] < FAR * depths[0]:
+    depths = backend.magnitudes(depth)
+    if depths and depths[0] > 1 / FAR and backend.magnitudes(numerator)[1] < FAR * depths[0]:
         return numerator / depth
     usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
     quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)

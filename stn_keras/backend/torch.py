@@ -120,10 +120,8 @@ def finite(grid, size, fill_mode, align_corners, far=2.0**20):
     device = grid.device.type if has_numbers(grid) else None
     if fill_mode == "constant" and device in ("cpu", "cuda"):
         return grid
-    if device == "cpu":
-        low, high = grid.detach().aminmax()  # NaN if one is
-        if -far < low and high < far:
-            return grid
+    if (found := magnitudes(grid)) and found[1] < far:
+        return grid
     if fill_mode != "reflect":
         return grid.clamp(-far, far).nan_to_num(-far)
     first = [first_position(length, align_corners) for length in reversed(size)]

@@ -194,8 +194,9 @@ class MatrixTransform(Transform):
         return affine_pixels(matrix, input_size, output_size, align_corners)
 
     def normalised(self, theta, input_size, output_size, align_corners):
-        matrix = self.affine(theta, input_size, align_corners)
-        if backend.affine_grid is None or matrix is None:
+        native = backend.affine_grid is not None
+        matrix = self.affine(theta, input_size, align_corners) if native else None
+        if matrix is None:
             return super().normalised(theta, input_size, output_size, align_corners)
         return backend.affine_grid(matrix, output_size, align_corners)
 

@@ -11,6 +11,8 @@ from stn_keras.axes import as_float, extent, from_middle, positive_extent
 from stn_keras.geometry import affine_map, affine_pixels
 from stn_keras.transforms.base import Transform, register
 
+IDENTITY = [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]  # where the pixels would be without offsets
+
 
 @register
 @dataclass(frozen=True, eq=False)
@@ -51,17 +53,20 @@ class ThinPlateSpline(Transform):
     def identity(self):
         return np.zeros(2 * math.prod(self.control_points), "float32")
 
+    def offsets(self, theta):
+        """`theta` as `(batch, n, 2)`."""
+        return ops.reshape(self.parameters(theta), (-1, math.prod(self.control_points), 2))
+
     def pixels(self, theta, input_size, output_size, align_corners):
-        theta = self.parameters(theta)
-        offsets = ops.reshape(theta, (-1, math.prod(self.control_points), 2))
-        influence = ops.transpose(
-            spline_influence(self.control_points, output_size, align_corners, theta.dtype)
-        )
-        identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], theta.dtype)
+        offsets = self.offsets(theta)
+        dtype = offsets.dtype
+        influence = spline_influence(self.control_points, output_size, align_corners, dtype)
+        influence = ops.transpose(influence)
+        identity = ops.cast(IDENTITY, dtype)
         undisplaced = affine_pixels(identity, input_size, output_size, align_corners)
         coordinates = []
         for axis, (still, length) in enumerate(zip(undisplaced, reversed(input_size))):
-            half = as_float(extent(length, align_corners), theta.dtype) / 2
+            half = as_float(extent(length, align_corners), dtype) / 2
             moved = ops.reshape(offsets[:, :, axis] @ influence, (-1, *output_size))
             coordinates.append(still + moved * half)
         return coordinates
@@ -69,10 +74,10 @@ class ThinPlateSpline(Transform):
     def normalised(self, theta, input_size, output_size, align_corners):
         if not self.keeps(ThinPlateSpline, "pixels"):
             return super().normalised(theta, input_size, output_size, align_corners)
-        theta = self.parameters(theta)
-        offsets = ops.reshape(theta, (-1, math.prod(self.control_points), 2))
-        influence = spline_influence(self.control_points, output_size, align_corners, theta.dtype)
-        identity = ops.cast([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], theta.dtype)
+        offsets = self.offsets(theta)
+        dtype = offsets.dtype
+        influence = spline_influence(self.control_points, output_size, align_corners, dtype)
+        identity = ops.cast(IDENTITY, dtype)
         still = ops.stack(affine_map(identity, (2, 2), output_size, align_corners), axis=-1)
         return still + ops.reshape(influence @ offsets, (-1, *output_size, 2))
 
