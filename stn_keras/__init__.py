@@ -6,10 +6,8 @@ import sys
 # `python -m stn_keras --help` does not wait for Keras: `__main__` loads what follows.
 if sys.argv[:1] != ["-m"] or f"-m {__name__}" not in " ".join(sys.orig_argv):
     from stn_keras import localization, losses, metrics, models, regularizers, transforms
-    from stn_keras.dense_warp import DenseWarp, VelocityIntegration
     from stn_keras.geometry import affine_grid
-    from stn_keras.layers import SpatialTransformer
-    from stn_keras.orientation import Orientation
+    from stn_keras.layers import DenseWarp, Orientation, SpatialTransformer, VelocityIntegration
     from stn_keras.sampling import grid_sample, pixel_sample
     from stn_keras.training import optimizers
 

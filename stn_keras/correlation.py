@@ -5,7 +5,7 @@ import math
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.axes import as_float
+from stn_keras.sampler.axes import as_float
 
 FLAT = 1e-10  # a product of variances next to which windows count as flat
 

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from stn_keras.displacements import jacobian_determinant
-from stn_keras.images import as_data_format, mean_over_points
+from stn_keras.checks.images import as_data_format
+from stn_keras.geometry.displacements import jacobian_determinant
+from stn_keras.sampler.axes import mean_over_points
 
 
 @keras.saving.register_keras_serializable("stn_keras")

@@ -9,16 +9,16 @@ import itertools
 import keras
 from keras import ops
 
-from stn_keras.arguments import as_count
-from stn_keras.correlation import squared_correlation
-from stn_keras.displacements import check_field
-from stn_keras.images import (
+from stn_keras.checks.arguments import as_count
+from stn_keras.checks.images import (
     as_data_format,
     check_images,
     check_option,
-    mean_over_points,
     to_channels_last,
 )
+from stn_keras.correlation import squared_correlation
+from stn_keras.geometry.displacements import check_field
+from stn_keras.sampler.axes import mean_over_points
 
 __all__ = ["BendingEnergy", "DisplacementGradient", "LocalCrossCorrelation"]
 

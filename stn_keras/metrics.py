@@ -11,9 +11,9 @@ import keras
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.arguments import size_for
+from stn_keras.checks.arguments import size_for
 from stn_keras.folds import FoldedShare
-from stn_keras.images import mean_over_points
+from stn_keras.sampler.axes import mean_over_points
 from stn_keras.spread import WarpSpread, warp_spread
 
 __all__ = [

@@ -9,11 +9,11 @@ import numpy as np
 from keras import ops
 
 from stn_keras import colours, plots
-from stn_keras.decomposition import decompose
+from stn_keras.checks.images import to_channels_last
+from stn_keras.geometry.decomposition import decompose
 from stn_keras.layers import SpatialTransformer
 from stn_keras.metrics import nonfinite_share, share_outside
 from stn_keras.networks import images_of
-from stn_keras.sampling import to_channels_last
 from stn_keras.spread import corner_shifts, spread_of
 
 __all__ = ["decompose", "draw", "observe", "transformers"]

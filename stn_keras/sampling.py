@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 
 import keras
-from keras import ops
 
 from stn_keras import backend
-from stn_keras.arguments import as_coordinates, as_numbers, is_symbolic
-from stn_keras.blend import sample
-from stn_keras.geometry import by_axis, displaced, to_grid, to_pixels
-from stn_keras.images import (
+from stn_keras.checks.arguments import as_coordinates, as_numbers, is_symbolic
+from stn_keras.checks.images import (
     as_dtype,
     as_floats,
     as_options,
@@ -20,6 +17,8 @@ from stn_keras.images import (
     same_batch,
     to_channels_last,
 )
+from stn_keras.sampler import sample
+from stn_keras.sampler.warps import Displacement, Grid, Pixels
 
 __all__ = ["grid_sample", "pixel_sample"]
 
@@ -125,53 +124,23 @@ def pixel_sample(
     return sampled(images, coordinates, "coordinates", **options)
 
 
-def sampled(images, points, name, *, fill_value, data_format, **options):
+KINDS = {"grid": Grid, "coordinates": Pixels, "displacement": Displacement}
+
+
+def sampled(images, points, name, *, fill_value, data_format, align_corners, **options):
     """The common part of the functions and of `DenseWarp`; `name` is that of their argument
     `points`."""
     images, points = as_numbers(images, "images"), as_coordinates(points, name)
     check_images(tuple(images.shape), fill_value, data_format)
     check_points(images.shape, name, points.shape, options["interpolation"])
     images, points = same_batch(to_channels_last(images, data_format), points, name)
-    floats = as_floats(images)
-    fill = fill_tensor(fill_value, floats, points)
-    options["filled"] = any(fill_value)
-    samples = None
-    if backend.has_native(floats, points.shape[1:-1], **options):
-        unchanged, grid = None, points
-        if name == "displacement" and floats.shape[1:-1] == points.shape[1:-1]:
-            unchanged = ops.all(points == 0, axis=tuple(range(1, len(points.shape))))
-        if name != "grid":
-            size, align_corners = floats.shape[1:-1], options["align_corners"]
-            grid = to_grid(in_pixels(points, name, size, align_corners), size, align_corners)
-        samples = natively(floats, grid, fill, options, unchanged)
-    if samples is None:
-        samples = at_points(floats, points, fill, name=name, **options)
+    pixels = images if options["interpolation"] == "nearest" else as_floats(images)
+    sizes = backend.shape(pixels)[1:-1], backend.shape(points)[1:-1]
+    warp = KINDS[name](points, *sizes, align_corners)
+    samples = sample(
+        pixels, warp, fill_tensor(fill_value, pixels, points), filled=any(fill_value), **options
+    )
     return from_channels_last(as_dtype(samples, images.dtype), data_format)
-
-
-@backend.compiled
-def at_points(images, points, fill, *, name, align_corners, **options):
-    coordinates = in_pixels(points, name, backend.shape(images)[1:-1], align_corners)
-    return sample(images, coordinates, fill, align_corners=align_corners, **options)
-
-
-def in_pixels(points, name, size, align_corners):
-    """Pixel coordinates `(x, y)` in images of `size` of a grid, of coordinates that are in pixels,
-    or of a displacement in pixels from where the identity samples."""
-    if name == "grid":
-        return to_pixels(points, size, align_corners)
-    if name == "displacement":
-        return displaced(points, size, align_corners)
-    return by_axis(points)
-
-
-def natively(images, grid, fill, options, unchanged=None):
-    """`at_points` of a grid by the backend's own sampler; see its `native` for `unchanged`."""
-
-    def plain(images, grid):
-        return at_points(images, grid, fill, name="grid", **options)
-
-    return backend.native(images, grid, plain, unchanged, **options)
 
 
 @register

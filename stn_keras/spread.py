@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.arguments import size_for
+from stn_keras.checks.arguments import size_for
 
 __all__ = ["WarpSpread", "warp_spread"]
 

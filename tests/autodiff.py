@@ -47,3 +47,16 @@ def gradients(function, tensors, upstream):
 def float64(tensor):
     """A tensor of any floating-point dtype as a float64 array."""
     return ops.convert_to_numpy(ops.cast(tensor, "float64"))
+
+
+def compiled(function):
+    """`function(*tensors)` as a part of a graph, where TensorFlow and JAX compile it."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function

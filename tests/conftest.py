@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from stn_keras import layers, sampling
+from stn_keras.sampler import sampling_by
 
 BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
@@ -125,23 +125,24 @@ def set_format():
 
 
 @pytest.fixture
-def uncompiled(monkeypatch):
-    """Runs operation by operation what would be traced or compiled, once for each setting."""
-    monkeypatch.setattr("stn_keras.layers.warp", layers.warp.__wrapped__)
-    monkeypatch.setattr("stn_keras.sampling.at_points", sampling.at_points.__wrapped__)
-    with jax.disable_jit() if BACKEND == "jax" else contextlib.nullcontext():
+def uncompiled():
+    """Runs operation by operation what would be compiled."""
+    with (
+        sampling_by(lambda generic, *args, **options: generic(*args, **options)),
+        jax.disable_jit() if BACKEND == "jax" else contextlib.nullcontext(),
+    ):
         yield
 
 
 @pytest.fixture
 def quick(request):
-    """Spares a test the tracing of its warps; JAX compiles a whole warp sooner than its steps."""
+    """Spares a test the compilation of its warps; JAX compiles one sooner than its steps."""
     if BACKEND != "jax":
         request.getfixturevalue("uncompiled")
 
 
 @pytest.fixture
 def fused(monkeypatch):
-    """Has XLA compile every warp, as it does large ones in a graph."""
+    """Has XLA compile every warp in a graph, as it does large ones."""
     if BACKEND == "tensorflow":
-        monkeypatch.setattr("stn_keras.backend.tensorflow_tracing.is_large", lambda tensors: True)
+        monkeypatch.setattr("stn_keras.backend.tensorflow.is_large", lambda tensor: True)

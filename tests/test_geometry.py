@@ -9,7 +9,8 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 import stn_keras
-from stn_keras import geometry
+from stn_keras.sampler.coordinates import to_pixels
+from stn_keras.sampler.warps import Affine
 
 IMAGES = [(5, 8), (9, 4), (1, 6), (7, 1), (1, 1)]
 VOLUMES = [(3, 4, 5), (1, 4, 2), (2, 1, 3), (3, 2, 1), (1, 1, 1)]
@@ -129,7 +130,7 @@ def test_a_list_of_numbers_keeps_its_digits_where_floats_are_bfloat16():
 @pytest.mark.parametrize("input_size", [(5, 8), (1, 6)])
 def test_affine_pixels_are_the_grid_in_pixels(rng, input_size, align_corners):
     theta = thetas(rng).reshape(3, 2, 3)
-    pixels = geometry.affine_pixels(ops.convert_to_tensor(theta), input_size, (4, 7), align_corners)
+    pixels = Affine(ops.convert_to_tensor(theta), input_size, (4, 7), align_corners).pixels()
     grid = reference.affine_grid(theta, (4, 7), align_corners)
     for axis, length in enumerate(reversed(input_size)):
         wanted = reference.pixel_index(grid[..., axis], length, align_corners)
@@ -140,7 +141,7 @@ def test_affine_pixels_are_the_grid_in_pixels(rng, input_size, align_corners):
 @pytest.mark.parametrize("size", [(37, 53), (1, 300), (100, 3), (1, 1)])
 def test_identity_in_pixels_is_whole_numbers_exactly(size, align_corners):
     theta = ops.convert_to_tensor(identity().reshape(1, 2, 3), "float32")
-    x, y = geometry.affine_pixels(theta, size, size, align_corners)
+    x, y = Affine(theta, size, size, align_corners).pixels()
     rows, columns = np.indices(size)
     assert_array_equal(x[0], columns)
     assert_array_equal(y[0], rows)
@@ -153,7 +154,7 @@ def test_to_pixels_inverts_position(size, align_corners):
         [reference.position(i, n, align_corners) for i, n in zip(reversed(index), reversed(size))]
         for index in np.ndindex(size)
     ]
-    pixels = geometry.to_pixels(ops.convert_to_tensor(grid, "float64"), size, align_corners)
+    pixels = to_pixels(ops.convert_to_tensor(grid, "float64"), size, align_corners)
     for ours, wanted in zip(pixels, reversed(np.indices(size)), strict=True):
         assert_allclose(ours, wanted.ravel(), atol=1e-12)
 

@@ -1,15 +1,17 @@
 """The gradient of an affine warp's images, gathered: the transpose of sampling, term by term."""
 
+import functools
 import math
 
 import numpy as np
 import pytest
 import reference
-from autodiff import float64
+from autodiff import compiled, float64
 from keras import ops
 from numpy.testing import assert_allclose
 
-from stn_keras import backend, geometry, image_gradient
+from stn_keras.sampler import affine_gradient
+from stn_keras.sampler.warps import Affine
 
 INPUT, OUTPUT = (6, 9), (7, 5)
 
@@ -38,8 +40,11 @@ def transposed(upstream, matrix):
 
 def gather(upstream, matrix):
     """The gathered gradient; NaN where it was left to the scatter."""
-    return image_gradient.gathered(
-        ops.convert_to_tensor(upstream), scatter, matrix=ops.convert_to_tensor(matrix), size=INPUT
+    return affine_gradient.gathered(
+        ops.convert_to_tensor(upstream),
+        lambda: scatter(upstream),
+        matrix=ops.convert_to_tensor(matrix),
+        size=INPUT,
     )
 
 
@@ -56,7 +61,7 @@ def test_gathering_is_the_transpose_of_sampling(rng, scale):
 
 
 def test_the_window_is_wide_enough_for_what_it_is_chosen_for(rng):
-    matrix = between_pixels(2 / image_gradient.SIDE + 1e-9, 0, 0)
+    matrix = between_pixels(2 / affine_gradient.SIDE + 1e-9, 0, 0)
     upstream = rng.normal(size=(3, *OUTPUT, 2))
     wanted = transposed(upstream, matrix)
     assert_allclose(float64(gather(upstream, matrix)).reshape(wanted.shape), wanted)
@@ -74,15 +79,9 @@ def test_a_warp_that_magnifies_more_is_scattered(rng, scale):
 def test_indices_and_weights_begin_at_the_same_sample(rng):
     """Rounding decides which. Where a compiler did it twice, one of these pixels went wrong."""
     matrix = [[0.93461716, -0.012961363, 8.7805252], [0.14934312, 0.87409347, 16.955946]]
-    matrix = np.float32([matrix, matrix])
-    upstream = np.float32(rng.normal(size=(2, 224, 224, 3)))
-    arrays = [upstream, matrix.reshape(2, 6)]
-
-    def gather(upstream, matrix, constant=None):
-        matrix = ops.reshape(matrix, (-1, 2, 3))
-        return image_gradient.window_sum(upstream, matrix, (224, 224))
-
-    found = backend.compiled(gather)(*map(ops.convert_to_tensor, [*arrays, np.zeros(1)]))
+    arrays = np.float32(rng.normal(size=(2, 224, 224, 3))), np.float32([matrix, matrix])
+    gather = functools.partial(affine_gradient.window_sum, size=(224, 224))
+    found = compiled(gather)(*map(ops.convert_to_tensor, arrays))
     wanted = gather(*(ops.convert_to_tensor(np.float64(array)) for array in arrays))
     assert_allclose(float64(found), float64(wanted), 0, 1e-3)
 
@@ -95,8 +94,8 @@ def test_pixels_that_nobody_looks_at_have_no_gradient(rng):
 
 def test_between_pixels_is_where_samples_are_taken(rng):
     theta = ops.convert_to_tensor(rng.normal(size=(2, 2, 3)))
-    matrix = float64(geometry.between_pixels(theta, INPUT, OUTPUT, align_corners=False))
-    x, y = geometry.affine_pixels(theta, INPUT, OUTPUT, align_corners=False)
+    warp = Affine(theta, INPUT, OUTPUT, align_corners=False)
+    matrix, (x, y) = float64(warp.matrix), warp.pixels()
     offset = [0 - (OUTPUT[1] - 1) / 2, 2 - (OUTPUT[0] - 1) / 2, 1]  # of the pixel in row 2
     middle = [(INPUT[1] - 1) / 2, (INPUT[0] - 1) / 2]
     found = np.stack([float64(x)[:, 2, 0], float64(y)[:, 2, 0]], axis=-1)

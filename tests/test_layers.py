@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import pytest
 import reference
-from autodiff import derivative, float64, gradients
+from autodiff import compiled, derivative, float64, gradients
 from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 import stn_keras
-from stn_keras import SpatialTransformer, layers, localization, transforms
+from stn_keras import SpatialTransformer, localization, transforms
+from stn_keras.sampler.coordinates import to_grid
 
 FILL_MODES = ["constant", "nearest", "reflect"]
 IDENTITY = np.array([1, 0, 0, 0, 1, 0], "float32")
@@ -300,7 +301,7 @@ def test_antialias_of_channels_first_and_of_every_transform(rng, quick):
         assert_array_equal(float64(first).transpose(0, 2, 3, 1), float64(last))
         # The same angles as of the input: not those of a grid of another aspect ratio.
         coordinates = transform.pixels(theta, (6, 9), (6, 8), align_corners=False)
-        grid = stn_keras.geometry.to_grid(coordinates, (6, 9), align_corners=False)
+        grid = to_grid(coordinates, (6, 9), align_corners=False)
         wanted = mean_of_blocks(reference.grid_sample(images, float64(grid)), 2)
         assert_allclose(float64(last), wanted, atol=1e-5)
 
@@ -872,24 +873,17 @@ def test_compute_output_shape(output_size, wanted):
 
 
 @pytest.mark.slow
-def test_the_fused_warp_compiles_to_the_plain_one(rng, fused):
-    inputs = random_images(rng), random_theta(rng), np.array([0.5])
-    settings = {
-        "transform": transforms.Affine(),
-        "output_size": (4, 12),
-        "interpolation": "bilinear",
-        "fill_mode": "constant",
-        "filled": True,
-        "align_corners": False,
-        "antialias": 2,
-    }
-    results = []
-    for warp in (layers.warp, layers.warp.__wrapped__):
-        tensors = [ops.convert_to_tensor(x) for x in inputs]
-        found = gradients(lambda *inputs, warp=warp: warp(*inputs, **settings), tensors, 1)
-        results.append([warp(*tensors, **settings), *found[:2]])
-    for compiled, plain in zip(*results):
-        assert_allclose(float64(compiled), float64(plain), rtol=1e-5, atol=1e-4)
+def test_the_compiled_warp_is_the_plain_one(rng, fused):
+    layer = SpatialTransformer(output_size=(4, 12), fill_value=0.5, antialias=2)
+    inputs = [random_images(rng), random_theta(rng)]
+
+    def results(images, theta):
+        warped = layer([images, theta])
+        return [warped, *gradients(lambda *x: layer(list(x)), [images, theta], 1)]
+
+    tensors = [ops.convert_to_tensor(x) for x in inputs]
+    for found, wanted in zip(compiled(results)(*tensors), results(*tensors)):
+        assert_allclose(float64(found), float64(wanted), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, geometry, grid_sample, pixel_sample, transforms
-from stn_keras.taps import FILL_MODES
+from stn_keras.checks.images import FILL_MODES
 
 SAMPLERS = [
     (interpolation, size)

@@ -18,7 +18,7 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import affine_grid, grid_sample
-from stn_keras.taps import INTERPOLATIONS
+from stn_keras.checks.images import INTERPOLATIONS
 
 BACKEND = keras.backend.backend()
 FILL_MODES = ["constant", "nearest", "reflect"]

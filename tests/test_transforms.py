@@ -11,6 +11,7 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, geometry, transforms
+from stn_keras.sampler.coordinates import to_pixels
 
 MATRIX_NAMES = ["translation", "attention", "rigid", "similarity", "affine", "projective"]
 NAMES = [*MATRIX_NAMES, "thin_plate_spline"]
@@ -258,8 +259,8 @@ def test_normalised_and_pixel_coordinates_are_the_same(rng, name, align_corners,
         return ops.stack(transform.pixels(theta, *where), axis=-1)
 
     def from_grid(theta):
-        grid = transform.normalised(theta, *where)
-        return ops.stack(geometry.to_pixels(grid, input_size, align_corners), axis=-1)
+        grid = transform.warp(theta, *where).grid()
+        return ops.stack(to_pixels(grid, input_size, align_corners), axis=-1)
 
     tolerance = 1e-6 if FLOAT32_ANGLES else 1e-11
     assert_allclose(float64(from_grid(theta)), float64(in_pixels(theta)), atol=tolerance)

@@ -1,36 +1,43 @@
+"""JAX: everything is compiled."""
+
+import dataclasses
 import functools
+import operator
 
 import jax
 from jax import lax
 from jax import numpy as jnp
-from keras import ops
 
 floor = jnp.floor
-convolve = functools.partial(ops.conv, data_format="channels_last")
-compile = jax.jit
+matmul = functools.partial(jnp.matmul, precision="highest")
 
 
-def is_fused():
-    return True
+def compile(function):
+    """The function itself: `sample` compiles it as a part of the whole."""
+    return function
 
 
-def is_unread():
-    return False
+def sample(generic, images, warp, fill, **options):
+    """By `generic`, compiled once for each kind of warp, its sizes and its options."""
+    settings = {
+        field.name: getattr(warp, field.name)
+        for field in dataclasses.fields(warp)
+        if field.name != "tensor"
+    }
+    function = compiled(generic, type(warp), tuple(settings.items()), tuple(options.items()))
+    return function(images, warp.tensor, fill)
 
 
-def has_native(*args, **options):
-    return False
+@functools.lru_cache(maxsize=512)
+def compiled(generic, kind, settings, options):
+    def call(images, tensor, fill):
+        return generic(images, kind(tensor, **dict(settings)), fill, **dict(options))
 
-
-affine_grid = native = is_never = None
-
-
-def magnitudes(tensor):
-    return None
+    return jax.jit(call)
 
 
 def with_gradient(forward, backward):
-    """`forward(*tensors)`, whose gradients are `backward(wanted, upstream, *tensors)`.
+    """`forward(*tensors)`, whose gradients are `backward(upstream, *tensors)`.
 
     Differentiable in reverse mode, and what `backward` does in any.
     """
@@ -39,10 +46,9 @@ def with_gradient(forward, backward):
     def gradients(tensors, upstream):
         # Behind a barrier, or XLA would share pixels with the forward pass and write them down.
         upstream, *tensors = lax.optimization_barrier((upstream, *tensors))
-        found = backward([True] * len(tensors), upstream, *tensors)
         return tuple(
-            jnp.zeros_like(tensor) if gradient is None else gradient.astype(tensor.dtype)
-            for gradient, tensor in zip(found, tensors, strict=True)
+            gradient if gradient is None else gradient.astype(tensor.dtype)
+            for gradient, tensor in zip(backward(upstream, *tensors), tensors, strict=True)
         )
 
     function.defvjp(lambda *tensors: (forward(*tensors), tensors), gradients)
@@ -53,39 +59,29 @@ def shape(tensor):
     return tensor.shape
 
 
+def gather_sum(rows, indices, weights):
+    return functools.reduce(operator.add, map(weighted, gather(rows, indices), weights))
+
+
 @jax.vmap
 def gather(rows, indices):
     """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
     return [rows.at[index].get(mode="promise_in_bounds") for index in indices]
 
 
-@jax.custom_jvp
-def keep(samples, weight):
-    """The samples where their weight is not 0, and 0 where it is, even for NaN."""
-    # A mask of bits: LLVM would turn a choice into a branch, and no longer vectorize.
-    integer = {4: jnp.int32, 8: jnp.int64}[samples.dtype.itemsize]
-    mask = -jnp.minimum(jnp.ceil(jnp.abs(weight)), 1).astype(integer)
-    bits = lax.bitcast_convert_type(samples, integer) & mask[..., None]
-    return lax.bitcast_convert_type(bits, samples.dtype)
+def weighted(pixels, weight):
+    """The pixels times their weight, and 0 where that is 0, even for NaN."""
+    weight = weight[..., None]
+    if jnp.issubdtype(pixels.dtype, jnp.integer):
+        return jnp.where(weight != 0, pixels, jnp.zeros((), pixels.dtype))
+    product = weight * pixels.astype(weight.dtype)
+    # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
+    # vectorize: half as fast.
+    return jnp.where(jnp.isnan(product), jnp.where(weight != 0, jnp.nan, 0), product)
 
 
-@keep.defjvp
-def keep_tangent(primals, tangents):
-    samples, weight = primals
-    tangent = jnp.where(weight[..., None] != 0, tangents[0], 0)
-    return keep(samples, weight), tangent
-
-
-def weigh(samples, weight):
-    """The samples times their weight, and 0 where it is 0, even for NaN."""
-    return weight[..., None] * keep(samples, weight)
-
-
-def scatter(upstream, indices, weights, count):
-    """Adds `weights[k] * upstream` to the rows at `indices[k]`: `(batch, count, channels)`.
-
-    On a CPU sample by sample, all taps of each: XLA's own scatter takes three times as long.
-    """
+def scatter_sum(upstream, indices, weights, count):
+    """On a CPU sample by sample, all taps of each: XLA's own scatter takes three times as long."""
     batch, channels = upstream.shape[0], upstream.shape[-1]
     first = jnp.arange(batch, dtype=indices[0].dtype).reshape(-1, *(1,) * (indices[0].ndim - 1))
     indices = [(index + first * count).reshape(-1) for index in indices]
@@ -127,14 +123,15 @@ def scatter(upstream, indices, weights, count):
     return total.reshape(batch, count, channels)
 
 
-def channel_sums(tensors):
-    """Sums of equally many tensors over their channels, in one pass over what they share."""
-    if tensors[0].shape[-1] == 1:
+def gather_dot(upstream, rows, indices):
+    """The sums over channels in one pass over the upstream."""
+    products = [upstream * pixels.astype(upstream.dtype) for pixels in gather(rows, indices)]
+    if upstream.shape[-1] == 1:
         # Written down: XLA would gather the pixels again for each coordinate.
-        return lax.optimization_barrier([tensor[..., 0] for tensor in tensors])
-    zeros = [jnp.zeros((), tensor.dtype) for tensor in tensors]
+        return lax.optimization_barrier([product[..., 0] for product in products])
+    zeros = [jnp.zeros((), product.dtype) for product in products]
 
     def add(these, those):
         return [this + that for this, that in zip(these, those)]
 
-    return lax.reduce(tensors, zeros, add, [tensors[0].ndim - 1])
+    return list(lax.reduce(products, zeros, add, [upstream.ndim - 1]))

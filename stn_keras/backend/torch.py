@@ -3,11 +3,11 @@
 import functools
 
 import torch
-from keras import ops
 from torch.nn import functional
 
+from stn_keras.backend.private import torch_transforms_active
+
 floor = torch.floor
-convolve = functools.partial(ops.conv, data_format="channels_last")
 PADDING = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}
 MODES = ("bilinear", "nearest", "bicubic")  # in the order of ATen's numbers, as is PADDING
 
@@ -17,10 +17,6 @@ def compile(function):
     return function
 
 
-def is_fused():
-    return False
-
-
 def with_gradient(forward, backward):
     """`forward(*tensors)`, differentiated by PyTorch."""
     return forward
@@ -28,6 +24,24 @@ def with_gradient(forward, backward):
 
 def shape(tensor):
     return tuple(tensor.shape)
+
+
+def in_full(function):
+    """The function in the precision of its inputs, also under `torch.autocast`."""
+
+    @functools.wraps(function)
+    def call(tensor, *args, **options):
+        with torch.autocast(tensor.device.type, enabled=False):
+            return function(tensor, *args, **options)
+
+    return call
+
+
+matmul = in_full(torch.matmul)
+
+
+def gather_sum(rows, indices, weights):
+    return sum(map(weighted, gather(rows, indices), weights))
 
 
 def gather(rows, indices):
@@ -40,54 +54,82 @@ def gather(rows, indices):
     return [picked.reshape(*indices[0].shape, channels) for picked in found]
 
 
-def weigh(samples, weight):
-    """The samples times their weight, and 0 where it is 0, even for NaN."""
+def weighted(pixels, weight):
+    """The pixels times their weight, and 0 where that is 0, even for NaN."""
     weight = weight[..., None]
+    if not pixels.is_floating_point():
+        return torch.where(weight != 0, pixels, 0)
+    pixels = pixels.to(weight.dtype)
     # The finite ones of weight 0 PyTorch needs: they are the derivatives by their weights.
-    return weight * torch.where((weight != 0) | samples.isfinite(), samples, 0)
+    return weight * torch.where((weight != 0) | pixels.isfinite(), pixels, 0)
 
 
-def scatter(*args):
-    raise NotImplementedError("PyTorch differentiates `gather` by itself.")
+def scatter_sum(*args):
+    raise NotImplementedError("PyTorch differentiates `gather_sum` by itself.")
 
 
-channel_sums = keep = scatter
+gather_dot = scatter_sum
 
 
-def is_unread():
-    return False
+def sample(generic, images, warp, fill, **options):
+    """By PyTorch's own sampler where it computes the same, else by `generic`."""
+    return in_full(sample_in_full)(images, generic, warp, fill, **options)
 
 
-def has_native(images, size, *, interpolation, fill_mode, filled, align_corners):
+def sample_in_full(images, generic, warp, fill, **options):
+    if is_native(images, warp, **options):
+        samples = native(images, generic, warp, fill, **options)
+        if images.device.type != "cpu" or is_finite(samples):
+            return samples
+    return generic(images, warp, fill, **options)
+
+
+def is_native(images, warp, *, interpolation, fill_mode, filled):
     """Whether PyTorch's sampler gives the same numbers, and the gradients that are asked for."""
-    sizes = (*images.shape[1:-1], *size)
+    sizes = (*images.shape[1:-1], *warp.output_size)
     return (
-        fill_mode in PADDING
+        images.is_floating_point()
+        and fill_mode in PADDING
         and not (filled and fill_mode == "constant")
+        # Only the points of a grid are rounded to pixels as PyTorch does it.
+        and (interpolation != "nearest" or warp.is_grid)
         and not (interpolation == "bicubic" and images.ndim == 5)
-        and not (align_corners and 1 in sizes)
+        and not (warp.align_corners and 1 in sizes)
         and 0 not in (*images.shape, *sizes)
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad._current_level < 0
+        # Its compiler fuses `generic`, which does not read pixels of weight 0.
+        and not torch.compiler.is_compiling()
+        and not images.is_meta
+        and not torch_transforms_active()
     )
 
 
-def affine_grid(matrix, size, align_corners):
-    """`functional.affine_grid`, axis by axis, which takes a third of the time.
+def native(images, generic, warp, fill, *, interpolation, fill_mode, **options):
+    """PyTorch multiplies pixels even by weights of 0."""
 
-    It has as many coordinates as the matrices have rows.
+    def plain(images, grid):
+        settings = {"interpolation": interpolation, "fill_mode": fill_mode, **options}
+        return generic(images, warp.as_grid(grid), fill, **settings)
+
+    grid = finite(warp.grid(), images.shape[1:-1], fill_mode, warp.align_corners)
+    grid = grid.to(torch.promote_types(images.dtype, grid.dtype))
+    unchanged = warp.is_identity()
+    if unchanged is not None and unchanged.device.type == "cpu" and not unchanged.any():
+        unchanged = None
+    settings = MODES.index(interpolation), list(PADDING).index(fill_mode), warp.align_corners
+    return Sampler.apply(images.to(grid.dtype), grid, unchanged, plain, settings)
+
+
+def finite(grid, size, fill_mode, align_corners, far=2.0**20):
+    """A grid of finite points: where it is not finite PyTorch would read anywhere.
+
+    Not with zeros outside: there a point that is not finite reads nothing or gives NaN.
     """
-    batch, rows, columns = matrix.shape
-    like = {"dtype": matrix.dtype, "device": matrix.device}
-    points = matrix[:, None, :, columns - 1]  # (batch, positions · rows)
-    for axis, length in enumerate(reversed(size)):
-        first = first_position(length, align_corners)
-        along = torch.linspace(first, -first, length, **like)
-        along = torch.stack([along, torch.ones_like(along)], dim=1)
-        points = points.reshape(batch, 1, -1)
-        slope = matrix[:, None, :, axis].repeat(1, 1, points.shape[2] // rows)
-        points = along.expand(batch, -1, -1) @ torch.cat([slope, points], dim=1)
-    return points.reshape(batch, *size, rows)
+    if fill_mode == "constant" and grid.device.type in ("cpu", "cuda"):
+        return grid
+    if fill_mode != "reflect":
+        return grid.clamp(-far, far).nan_to_num(-far)
+    first = [first_position(length, align_corners) for length in reversed(size)]
+    return torch.where(grid.abs() < far, grid, grid.new_tensor(first))
 
 
 def first_position(length, align_corners):
@@ -97,79 +139,25 @@ def first_position(length, align_corners):
     return 1 / length - 1
 
 
-def native(images, grid, plain, unchanged=None, *, interpolation, fill_mode, align_corners, **_):
-    """`images`, channels last, at a normalised grid; None if pixels of weight 0 may count.
-
-    `plain(images, grid)` is the same in operations that PyTorch differentiates twice. The images
-    that `unchanged`, `(batch,)`, marks come back bit for bit: they are warped by the identity.
-    """
-    grid = finite(grid, images.shape[1:-1], fill_mode, align_corners)
-    grid = grid.to(torch.promote_types(images.dtype, grid.dtype))
-    mode, padding = MODES.index(interpolation), list(PADDING).index(fill_mode)
-    options = mode, padding, align_corners
-    samples = Sampler.apply(images.to(grid.dtype), grid, unchanged, plain, options)
-    # Only a pixel that is weighted may count with a weight of 0.
-    return samples if interpolation == "nearest" or is_finite(samples) else None
-
-
-def finite(grid, size, fill_mode, align_corners, far=2.0**20):
-    """A grid of finite points: where it is not finite PyTorch would read anywhere.
-
-    Not with zeros outside: there a point that is not finite reads nothing or gives NaN.
-    """
-    device = grid.device.type if has_numbers(grid) else None
-    if fill_mode == "constant" and device in ("cpu", "cuda"):
-        return grid
-    if (found := magnitudes(grid)) and found[1] < far:
-        return grid
-    if fill_mode != "reflect":
-        return grid.clamp(-far, far).nan_to_num(-far)
-    first = [first_position(length, align_corners) for length in reversed(size)]
-    return torch.where(grid.abs() < far, grid, grid.new_tensor(first))
-
-
 def is_finite(samples):
-    """Whether no sample is infinite or NaN, and so no pixel that was read.
-
-    PyTorch's sampler multiplies even by weights of 0.
-    """
-    if not has_numbers(samples):
-        return True
+    """Whether no sample is infinite or NaN, and so no pixel that was read."""
     total = samples.detach().sum(dtype=torch.promote_types(samples.dtype, torch.float32))
     return bool(total.isfinite())  # one that overflows only costs time
 
 
-def is_never(mask):
-    """Whether it is known, without waiting for a GPU, that a mask marks nothing."""
-    return mask.device.type == "cpu" and has_numbers(mask) and not mask.any()
-
-
-def magnitudes(tensor):
-    """The smallest and the largest absolute value of its numbers; None where that takes time."""
-    if tensor.device.type != "cpu" or not has_numbers(tensor) or tensor.numel() == 0:
-        return None
-    low, high = (x.item() for x in tensor.detach().aminmax())  # NaN if one is
-    return max(low, -high, 0.0), max(-low, high)
-
-
-def has_numbers(tensor):
-    """Whether there are numbers yet on which to decide."""
-    return not (
-        torch.compiler.is_compiling()
-        or tensor.is_meta
-        or torch._C._are_functorch_transforms_active()
-    )
-
-
 class Sampler(torch.autograd.Function):
-    """PyTorch's sampler, channels last, differentiable twice."""
+    """PyTorch's sampler, channels last, differentiable twice.
+
+    `plain(images, grid)` is the same in operations that PyTorch differentiates twice. The images
+    that `unchanged`, `(batch,)`, marks come back bit for bit: they are warped by the identity.
+    """
 
     @staticmethod
     def forward(ctx, images, grid, unchanged, plain, options):
         ctx.save_for_backward(images, grid)
         ctx.plain, ctx.options = plain, options
         mode, padding, align_corners = options
-        last = images.ndim - 1  # of `movedim(-1, 1)` PyTorch's exporter makes faulty ONNX
+        last = images.ndim - 1
         samples = functional.grid_sample(
             images.movedim(last, 1),
             grid,
@@ -177,9 +165,9 @@ class Sampler(torch.autograd.Function):
             list(PADDING.values())[padding],
             align_corners,
         ).movedim(1, last)
-        if unchanged is None or is_never(unchanged):
+        if unchanged is None:
             return samples
-        return torch.where(unchanged.reshape(-1, *[1] * (images.ndim - 1)), images, samples)
+        return torch.where(unchanged.reshape(-1, *[1] * last), images, samples)
 
     @staticmethod
     def backward(ctx, upstream):

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from stn_keras.sampling import at_points
-from stn_keras.serving.tracing import ExportError, in_float64, warping
-from stn_keras.warp import warp
+from stn_keras import backend
+from stn_keras.sampler import sampling_by
+from stn_keras.serving.tracing import ExportError, in_float64
 
 WARP = "stn_keras_warp"  # in the names of a warp's operations
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
@@ -23,8 +23,7 @@ def save(model, path, arrays=None):
         settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
         settings["representative_dataset"] = lambda: _one_by_one(model, arrays)
         settings["_experimental_calibrate_only"] = True
-    plain = warp.__wrapped__, at_points.__wrapped__
-    with warping(*map(_named, plain)), warnings.catch_warnings():
+    with sampling_by(_named), warnings.catch_warnings():
         # The converter's own use of what it advises against.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
         try:
@@ -65,15 +64,12 @@ def as_examples(model, data):
     return [array.astype(x.dtype) for x, array in zip(inputs, arrays)]
 
 
-def _named(function):
-    """The function, with `WARP` in the names of the operations that it makes."""
+def _named(*args, **options):
+    """`stn_keras.backend.sample`, with `WARP` in the names of the operations that it makes."""
     import tensorflow as tf
 
-    def call(*args, **kwargs):
-        with tf.name_scope(WARP):
-            return function(*args, **kwargs)
-
-    return call
+    with tf.name_scope(WARP):
+        return backend.sample(*args, **options)
 
 
 def _one_by_one(model, arrays):

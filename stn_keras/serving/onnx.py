@@ -7,18 +7,16 @@ import logging
 import keras
 from keras import ops
 
-from stn_keras.arguments import wide_dtype
-from stn_keras.geometry import to_grid
-from stn_keras.sampling import in_pixels
+from stn_keras.checks.arguments import wide_dtype
+from stn_keras.sampler import sampling_by
+from stn_keras.sampler.warps import Affine
 from stn_keras.serving.tracing import (
     ExportError,
     in_float64,
     input_names,
     output_names,
     unique,
-    warping,
 )
-from stn_keras.warp import mean_of_blocks
 
 OPSET = 20  # the first with AffineGrid
 TF2ONNX_OPSET = 18  # the last that tf2onnx writes
@@ -101,7 +99,7 @@ def _frozen(model):
     signature = [
         tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in keras.tree.flatten(model.input)
     ]
-    with warping(_warp, _at_points):
+    with sampling_by(_sample):
         function = tf.function(call, autograph=False)
         frozen = convert_variables_to_constants_v2(function.get_concrete_function(*signature))
     names = unique(input_names(model) + output_names(model))
@@ -110,37 +108,18 @@ def _frozen(model):
     return frozen.graph.as_graph_def(), inputs, outputs
 
 
-def _warp(images, theta, fill, *, transform, output_size, antialias, **options):
-    """The counterpart of `warp.warp`."""
-    align_corners = options["align_corners"]
-    input_size = ops.shape(images)[1:-1]
-    size = [length * antialias for length in output_size or input_size]
-    matrix = transform.affine(theta, input_size, align_corners)
-    # ONNX's AffineGrid divides by zero where one pixel has no extent.
-    if matrix is not None and not (align_corners and 1 in size):
-        images_size = ops.stack([ops.shape(images)[0], images.shape[-1], *size])
-        grid = _stand_in(
-            "AffineGrid",
-            [matrix, ops.cast(images_size, "int64")],
-            (None, *size, transform.axes),
-            align_corners=int(align_corners),
-        )
-    else:
-        grid = transform.normalised(theta, input_size, size, align_corners)
-    samples = mean_of_blocks(_at_points(images, grid, fill, name="grid", **options), antialias)
-    return ops.cast(samples, images.dtype)
-
-
-def _at_points(images, points, fill, *, name, interpolation, fill_mode, filled, align_corners):
-    """The counterpart of `sampling.at_points`."""
+def _sample(generic, images, warp, fill, *, interpolation, fill_mode, filled):
+    """The counterpart of `stn_keras.backend.sample`."""
     if fill_mode not in PADDING_MODES:
         raise ExportError(
             f"ONNX's GridSample has the fill modes {tuple(PADDING_MODES)}. "
             f"Received: fill_mode={fill_mode!r}"
         )
-    if name != "grid":
-        size = ops.shape(images)[1:-1]
-        points = to_grid(in_pixels(points, name, size, align_corners), size, align_corners)
+    if "int" in keras.backend.standardize_dtype(images.dtype):  # which ONNX Runtime does not sample
+        settings = {"interpolation": interpolation, "fill_mode": fill_mode, "filled": filled}
+        return generic(images, warp, fill, **settings)
+    points = _grid(images, warp)
+    align_corners = warp.align_corners
     # ONNX Runtime samples by a grid of the images' dtype only.
     dtype = wide_dtype(images, points)
     images, points, fill = (ops.cast(x, dtype) for x in (images, points, fill))
@@ -156,6 +135,21 @@ def _at_points(images, points, fill, *, name, interpolation, fill_mode, filled, 
     )
     samples = ops.moveaxis(samples, 1, -1)
     return samples + fill if shifted else samples
+
+
+def _grid(images, warp):
+    """The normalised grid of a warp, by ONNX's AffineGrid where that computes it."""
+    size = warp.output_size
+    # AffineGrid divides by zero where one pixel has no extent.
+    if not isinstance(warp, Affine) or (warp.align_corners and 1 in size):
+        return warp.grid()
+    images_size = ops.stack([ops.shape(images)[0], images.shape[-1], *size])
+    return _stand_in(
+        "AffineGrid",
+        [warp.tensor, ops.cast(images_size, "int64")],
+        (None, *size, len(size)),
+        align_corners=int(warp.align_corners),
+    )
 
 
 def _stand_in(op, inputs, shape, **attributes):

@@ -1,26 +1,14 @@
 """The model as the exporters trace it: in single precision, with flat names and warps to choose."""
 
-import contextlib
 import itertools
 
 import keras
 
-from stn_keras import layers, sampling, sharing
+from stn_keras import sharing
 
 
 class ExportError(Exception):
     """The model can't be written in that format here; the message says why."""
-
-
-@contextlib.contextmanager
-def warping(warp, at_points):
-    """Inside, models that are traced warp and sample by these functions."""
-    before = layers.warp, sampling.at_points
-    layers.warp, sampling.at_points = warp, at_points
-    try:
-        yield
-    finally:
-        layers.warp, sampling.at_points = before
 
 
 def in_float32(model):

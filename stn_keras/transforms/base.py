@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import keras
 import numpy as np
+from keras import ops
 
-from stn_keras import backend
-from stn_keras.arguments import as_coordinates, as_size, is_symbolic, wide_dtype
-from stn_keras.axes import positive_extent
-from stn_keras.geometry import affine_pixels, to_grid
+from stn_keras.checks.arguments import as_coordinates, as_size, is_symbolic, wide_dtype
+from stn_keras.sampler import warps
+from stn_keras.sampler.axes import positive_extent
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
@@ -68,25 +68,23 @@ class Transform:
         size = as_size(output_size, "output_size", axes=(self.axes,))
         if is_symbolic(theta):
             return Grid(self)(theta, size, align_corners)
-        return self.normalised(theta, size, size, align_corners)
+        return self.warp(theta, size, size, align_corners).grid()
+
+    def warp(self, theta, input_size, output_size, align_corners=False):
+        """The `stn_keras.sampler.warps.Warp` from an input of one size to an output of another."""
+        if type(self).pixels is Transform.pixels:
+            return self._warp(theta, tuple(input_size), tuple(output_size), align_corners)
+        coordinates = self.pixels(theta, input_size, output_size, align_corners)
+        points = ops.stack(coordinates, axis=-1)
+        return warps.Pixels(points, tuple(input_size), tuple(output_size), align_corners)
 
     def pixels(self, theta, input_size, output_size, align_corners):
         """Pixel coordinates `(x, y)` or `(x, y, z)` in the input, each `(batch, *output_size)`."""
-        raise NotImplementedError
+        return self._warp(theta, tuple(input_size), tuple(output_size), align_corners).pixels()
 
-    def normalised(self, theta, input_size, output_size, align_corners):
-        """`pixels` as a normalised grid, `(batch, *output_size, axes)`."""
-        coordinates = self.pixels(theta, input_size, output_size, align_corners)
-        return to_grid(coordinates, input_size, align_corners)
-
-    def affine(self, theta, input_size, align_corners):
-        """Normalised matrices `(batch, axes, axes + 1)` of an affine transform; None for any
-        other."""
-        return None
-
-    def keeps(self, family, *methods):
-        """Whether methods are those of a family: no subclass of users has its own."""
-        return all(getattr(type(self), name) is getattr(family, name) for name in methods)
+    def _warp(self, theta, input_size, output_size, align_corners):
+        """The kind of warp of a family of this library."""
+        raise NotImplementedError("A transform defines `pixels`, or `matrix`.")
 
     def parameters(self, theta):
         """`theta` as a `(batch, num_parameters)` tensor in the dtype of coordinates.
@@ -147,7 +145,17 @@ class Grid(keras.Operation):
 
 def settings(transform):
     """The attributes of a transform as a key."""
-    return frozenset((name, backend.as_key(value)) for name, value in vars(transform).items())
+    return frozenset(
+        (name, value if is_plain(value) else id(value)) for name, value in vars(transform).items()
+    )
+
+
+def is_plain(value):
+    """Whether it is one of Python's own immutable values, which may be equal; an equality of other
+    objects may ignore what counts."""
+    if isinstance(value, tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 class MatrixTransform(Transform):
@@ -189,21 +197,9 @@ class MatrixTransform(Transform):
     # Name or instance of the transform that represents compositions of these transforms.
     closure = "affine"
 
-    def pixels(self, theta, input_size, output_size, align_corners):
+    def _warp(self, theta, input_size, output_size, align_corners):
         matrix = self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
-        return affine_pixels(matrix, input_size, output_size, align_corners)
-
-    def normalised(self, theta, input_size, output_size, align_corners):
-        native = backend.affine_grid is not None
-        matrix = self.affine(theta, input_size, align_corners) if native else None
-        if matrix is None:
-            return super().normalised(theta, input_size, output_size, align_corners)
-        return backend.affine_grid(matrix, output_size, align_corners)
-
-    def affine(self, theta, input_size, align_corners):
-        if not self.keeps(MatrixTransform, "pixels"):
-            return None
-        return self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
+        return warps.Affine(matrix, input_size, output_size, align_corners)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

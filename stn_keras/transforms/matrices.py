@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from stn_keras.arguments import as_affine, as_size
-from stn_keras.geometry import affine_grid
+from stn_keras.checks.arguments import as_affine
 from stn_keras.transforms.base import ImageOrVolume, register
 from stn_keras.transforms.rotations import (
     affine,
@@ -188,17 +187,6 @@ class Affine(ImageOrVolume):
         last_row = ops.zeros_like(theta[:, :1]) + ops.cast(last, theta.dtype)
         return ops.concatenate([theta, last_row], axis=1)
 
-    def affine(self, theta, input_size, align_corners):
-        if not self.keeps(Affine, "pixels", "matrix"):
-            return super().affine(theta, input_size, align_corners)
-        return as_affine(theta, self.axes)
-
     def from_matrix(self, matrix):
         """The `theta` of `(batch, 3, 3)` matrices, of volumes `(batch, 4, 4)`."""
         return ops.reshape(matrix[:, : self.axes], (-1, self.num_parameters))
-
-    def grid(self, theta, output_size, align_corners=False):
-        if not self.keeps(Affine, "pixels", "matrix"):
-            return super().grid(theta, output_size, align_corners)
-        size = as_size(output_size, "output_size", axes=(self.axes,))
-        return affine_grid(theta, size, align_corners=align_corners)

@@ -9,7 +9,7 @@ import numbers
 
 from keras import ops
 
-from stn_keras.axes import as_float
+from stn_keras.sampler.axes import as_float
 
 # Power series, in the square of a number t, of sin(t) / t, (1 - cos(t)) / t² and tanh(t) / t.
 SINE = (1, -1 / 6, 1 / 120, -1 / 5040)

@@ -1,17 +1,18 @@
 """The thin-plate spline."""
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
 
-from stn_keras.arguments import as_size
-from stn_keras.axes import as_float, extent, from_middle, positive_extent
-from stn_keras.geometry import affine_map, affine_pixels
+from stn_keras import backend
+from stn_keras.checks.arguments import as_size
+from stn_keras.sampler import warps
+from stn_keras.sampler.axes import as_float, extent, from_middle, positive_extent
+from stn_keras.sampler.coordinates import by_axis
 from stn_keras.transforms.base import Transform, register
-
-IDENTITY = [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]  # where the pixels would be without offsets
 
 
 @register
@@ -57,46 +58,76 @@ class ThinPlateSpline(Transform):
         """`theta` as `(batch, n, 2)`."""
         return ops.reshape(self.parameters(theta), (-1, math.prod(self.control_points), 2))
 
-    def pixels(self, theta, input_size, output_size, align_corners):
+    def _warp(self, theta, input_size, output_size, align_corners):
         offsets = self.offsets(theta)
-        dtype = offsets.dtype
-        influence = spline_influence(self.control_points, output_size, align_corners, dtype)
-        influence = ops.transpose(influence)
-        identity = ops.cast(IDENTITY, dtype)
-        undisplaced = affine_pixels(identity, input_size, output_size, align_corners)
-        coordinates = []
-        for axis, (still, length) in enumerate(zip(undisplaced, reversed(input_size))):
-            half = as_float(extent(length, align_corners), dtype) / 2
-            moved = ops.reshape(offsets[:, :, axis] @ influence, (-1, *output_size))
-            coordinates.append(still + moved * half)
-        return coordinates
-
-    def normalised(self, theta, input_size, output_size, align_corners):
-        if not self.keeps(ThinPlateSpline, "pixels"):
-            return super().normalised(theta, input_size, output_size, align_corners)
-        offsets = self.offsets(theta)
-        dtype = offsets.dtype
-        influence = spline_influence(self.control_points, output_size, align_corners, dtype)
-        identity = ops.cast(IDENTITY, dtype)
-        still = ops.stack(affine_map(identity, (2, 2), output_size, align_corners), axis=-1)
-        return still + ops.reshape(influence @ offsets, (-1, *output_size, 2))
+        return Spline(offsets, input_size, output_size, align_corners, self.control_points)
 
 
-def spline_influence(control_points, output_size, align_corners, dtype):
-    """How far each output pixel follows the offset of each control point, `(pixels, n)`."""
-    weights = ops.convert_to_tensor(spline_weights(control_points), dtype=dtype)
-    y, x = (  # normalised, in one column each
-        from_middle(length, dtype)[:, None] * (2 / positive_extent(length, align_corners, dtype))
+@dataclass(eq=False)
+class Spline(warps.Warp):
+    """A warp whose `tensor` holds offsets of the control points, `(batch, n, 2)`."""
+
+    control_points: tuple[int, int]
+
+    def pixels(self):
+        lengths = reversed(self.input_size)
+        halves = [as_float(extent(n, self.align_corners), self.tensor.dtype) / 2 for n in lengths]
+        moves = zip(self._identity().pixels(), by_axis(self._moved()), halves)
+        return [still + moved * half for still, moved, half in moves]
+
+    def grid(self):
+        return self._identity().grid() + self._moved()
+
+    def _identity(self):
+        identity = ops.convert_to_tensor(np.eye(2, 3)[None], dtype=self.tensor.dtype)
+        return warps.Affine(identity, self.input_size, self.output_size, self.align_corners)
+
+    def _moved(self):
+        """How far the offsets move each output pixel, normalised."""
+        influence = influence_of(self.control_points, self.output_size, self.align_corners)
+        influence = ops.convert_to_tensor(influence, dtype=self.tensor.dtype)
+        return ops.reshape(backend.matmul(influence, self.tensor), (-1, *self.output_size, 2))
+
+    def is_identity(self):
+        if tuple(self.input_size) != tuple(self.output_size):
+            return None
+        return ops.all(self.tensor == 0, axis=(1, 2))
+
+
+def influence_of(control_points, output_size, align_corners):
+    """How far each output pixel follows the offset of each control point, `(pixels, n)`.
+
+    Of a size that is known it is an array, computed once; else a tensor.
+    """
+    if all(isinstance(length, int) for length in output_size):
+        return constant_influence(control_points, output_size, align_corners)
+    y, x = (
+        from_middle(length, "float32") * (2 / positive_extent(length, align_corners, "float32"))
         for length in output_size
     )
-    rows, columns = (
-        ops.convert_to_tensor(np.linspace(-1, 1, count)[None], dtype=dtype)
-        for count in control_points
+    return influence(control_points, y, x, ops)
+
+
+@functools.lru_cache(maxsize=16)
+def constant_influence(control_points, output_size, align_corners):
+    y, x = (
+        (2 * np.arange(length) + 1 - length) / positive_extent(length, align_corners, "float64")
+        for length in output_size
     )
+    return influence(control_points, y, x, np)
+
+
+def influence(control_points, y, x, numpy):
+    """`influence_of` normalised positions along both axes; `numpy` is NumPy or Keras's `ops`."""
+    weights = spline_weights(control_points)
+    if numpy is ops:
+        weights = ops.convert_to_tensor(weights, dtype="float32")
+    y, x = y[:, None], x[:, None]
+    rows, columns = (np.linspace(-1, 1, count)[None] for count in control_points)
     squares = ((y - rows) ** 2)[:, None, :, None] + ((x - columns) ** 2)[None, :, None, :]
-    kernels = ops.reshape(bend(squares), (-1, math.prod(control_points)))
+    kernels = numpy.reshape(squares * numpy.log(squares + 1e-30), (-1, math.prod(control_points)))
     plane = (weights[-3:-2] + y * weights[-1:])[:, None] + (x * weights[-2:-1])[None]
-    return kernels @ weights[:-3] + ops.reshape(plane, (-1, math.prod(control_points)))
+    return kernels @ weights[:-3] + numpy.reshape(plane, (-1, math.prod(control_points)))
 
 
 def spline_weights(control_points):
@@ -114,8 +145,3 @@ def spline_weights(control_points):
     system[:count, count:] = np.column_stack([np.ones(count), centres])
     system[count:, :count] = system[:count, count:].T
     return np.linalg.inv(system)[:, :count]
-
-
-def bend(squares):
-    """The kernel `r² log r²` as a function of squared distances; 0 at 0."""
-    return squares * ops.log(squares + 1e-30)

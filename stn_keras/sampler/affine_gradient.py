@@ -7,14 +7,16 @@ that depends on the magnification. If the magnification is small, each pixel's g
 from a window of samples, which is much faster (benchmarks/README.md).
 """
 
+import functools
 import itertools
 import math
 
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.axes import from_middle, middle
-from stn_keras.taps import bounded, clamp
+from stn_keras.sampler import sums
+from stn_keras.sampler.axes import from_middle, middle
+from stn_keras.sampler.taps import bounded, clamp
 
 SIDE = 4  # of the window of samples; warps that magnify more are scattered
 
@@ -24,8 +26,8 @@ def gathered(upstream, scatter, *, matrix, size):
 
     Args:
         upstream: `(batch, height, width, channels)`, the gradient of the samples.
-        scatter: Function from the upstream to what this returns, for any warp.
-        matrix: `(batch, 2, 3)`, see `MatrixTransform.between_pixels`.
+        scatter: Function without arguments that gives what this returns, for any warp.
+        matrix: `(batch, 2, 3)`, see `stn_keras.sampler.warps.Affine`.
         size: `(height, width)` of the images.
 
     Returns:
@@ -42,13 +44,13 @@ def gathered(upstream, scatter, *, matrix, size):
     # As images and not as rows: XLA's loop over rows would compute each row's place in the image.
     images = ops.cond(
         fits,
-        lambda: window_sum(upstream, matrix, size),
-        lambda: as_images(scatter(upstream)),
+        lambda: backend.compile(functools.partial(window_sum, size=size))(upstream, matrix),
+        lambda: as_images(scatter()),
     )
     return ops.reshape(images, (-1, math.prod(size), upstream.shape[-1]))
 
 
-def window_sum(upstream, matrix, size):
+def window_sum(upstream, matrix, *, size):
     """`gathered` from the 3×3 samples that may have seen each pixel: `(batch, *size, channels)`."""
     _, height, width, channels = backend.shape(upstream)
     (a, b, x), (c, d, y) = elements(matrix)
@@ -63,14 +65,15 @@ def window_sum(upstream, matrix, size):
     # From the pixel to the point where the window's first sample was taken.
     aside, below = a * u + b * v - x, c * u + d * v - y
     samples = ops.reshape(upstream, (-1, height * width, channels))
-    taps = list(itertools.product(enumerate(rows), enumerate(columns)))
-    seen = backend.gather(samples, [row * width + col for (_, (row, _)), (_, (col, _)) in taps])
-    total = 0
-    for tap, ((j, (_, in_height)), (i, (_, in_width))) in zip(seen, taps):
+    indices, weights = [], []
+    for (j, (row, in_height)), (i, (col, in_width)) in itertools.product(
+        enumerate(rows), enumerate(columns)
+    ):
         weight = hat(aside + a * i + b * j) * hat(below + c * i + d * j)
         weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
-        total = total + ops.expand_dims(ops.cast(weight, upstream.dtype), -1) * tap
-    return total
+        indices.append(row * width + col)
+        weights.append(ops.cast(weight, upstream.dtype))
+    return sums.gather_sum(samples, indices, weights)
 
 
 def window(centre, length):

@@ -7,10 +7,8 @@ import keras
 from keras import ops
 
 from stn_keras import networks
-from stn_keras.arguments import as_count, wide_dtype
-from stn_keras.axes import extent
-from stn_keras.displacements import as_field, check_field, compose_displacements
-from stn_keras.images import (
+from stn_keras.checks.arguments import as_count, wide_dtype
+from stn_keras.checks.images import (
     as_data_format,
     as_options,
     check_images,
@@ -20,6 +18,8 @@ from stn_keras.images import (
     resized,
     size_of,
 )
+from stn_keras.geometry.displacements import as_field, check_field, compose_displacements
+from stn_keras.sampler.axes import extent
 from stn_keras.sampling import sampled
 
 __all__ = ["DenseWarp", "VelocityIntegration"]

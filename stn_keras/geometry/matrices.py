@@ -2,10 +2,8 @@
 
 from keras import ops
 
-from stn_keras import backend
-from stn_keras.arguments import as_coordinates
-
-FAR = 2.0**20  # pixels: further out a homography has no gradient
+from stn_keras.checks.arguments import as_coordinates, as_type, wide_dtype
+from stn_keras.sampler.coordinates import divided
 
 
 def compose(first, second):
@@ -27,9 +25,10 @@ def compose(first, second):
         second: A tensor of the same shape: the warp of the first one's output.
 
     Returns:
-        A tensor of their shape, normalised, from output to input coordinates.
+        A tensor of their shape, normalised, from output to input coordinates; float64 if one of
+        them is, else float32.
     """
-    return product(first, second)
+    return product(*in_one_dtype(as_coordinates(first, "first"), as_coordinates(second, "second")))
 
 
 def invert(matrix):
@@ -46,10 +45,10 @@ def invert(matrix):
             `(batch, 4, 4)`.
 
     Returns:
-        A tensor of its shape, normalised. A singular matrix is an error or gives values that are
-        not finite, as the Keras backend has it.
+        A tensor of its shape, normalised; float64 if `matrix` is, else float32. A singular matrix
+        is an error or gives values that are not finite, as the Keras backend has it.
     """
-    return ops.inv(matrix)
+    return ops.inv(as_coordinates(matrix, "matrix"))
 
 
 def transform_points(matrix, points):
@@ -67,26 +66,21 @@ def transform_points(matrix, points):
         points: `(batch, n, 2)`, `(x, y)`, normalised; in volumes `(batch, n, 3)`, `(x, y, z)`.
 
     Returns:
-        A tensor of the shape of `points`, normalised; not finite where a homography sends a point
+        A tensor of the shape of `points`, normalised; float64 if one of them is, else float32. Not
+        finite where a homography sends a point
         to infinity.
     """
-    points = as_coordinates(points, "points")
+    points, matrix = in_one_dtype(
+        as_coordinates(points, "points"), as_coordinates(matrix, "matrix")
+    )
     homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
     mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
     return divided(mapped[..., :-1], mapped[..., -1:])
 
 
-def divided(numerator, depth):
-    """Their quotient, without a gradient where it is next to infinite or not a number.
-
-    There a derivative would overflow, and times an upstream gradient of 0 be NaN.
-    """
-    depths = backend.magnitudes(depth)
-    if depths and depths[0] > 1 / FAR and backend.magnitudes(numerator)[1] < FAR * depths[0]:
-        return numerator / depth
-    usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
-    quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)
-    return ops.where(usable, quotient, ops.stop_gradient(numerator / depth))
+def in_one_dtype(*tensors):
+    """Tensors of coordinates, in the wider of their dtypes."""
+    return [as_type(tensor, wide_dtype(*tensors)) for tensor in tensors]
 
 
 def product(left, right):

@@ -1,5 +1,7 @@
 """One axis of an image: its extent, its middle and the positions of its pixels."""
 
+import math
+
 from keras import ops
 
 
@@ -27,3 +29,10 @@ def middle(length, dtype):
 def as_float(number, dtype):
     """A size as a float, or where it is a tensor as one of a dtype."""
     return float(number) if isinstance(number, (int, float)) else ops.cast(number, dtype)
+
+
+def mean_over_points(values):
+    """`(batch, ...)` → `(batch,)`. Keras's `mean` rounds float64 on PyTorch."""
+    axes = tuple(range(1, len(values.shape)))
+    count = math.prod(ops.shape(values)[1:])
+    return ops.sum(values, axis=axes) / as_float(count, values.dtype)

@@ -13,9 +13,6 @@ from keras import ops
 
 from stn_keras import backend
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
-FILL_MODES = ("constant", "nearest", "reflect", "wrap")
-
 
 def taps(coordinate, length, interpolation, fill_mode, align_corners):
     """The taps of a sample along an axis of `length`: a list of (index, weight, slope).
@@ -44,14 +41,6 @@ def on_axis(position, weight, slope, index, constant):
         return index, weight, slope
     inside = index == position
     return index, ops.where(inside, weight, 0), ops.where(inside, slope, 0)
-
-
-def redirected(axis):
-    """The taps of an axis; those of weight 0 read the pixel of another one, if there is one."""
-    other = axis[0][0]
-    for index, weight, _ in axis[1:]:
-        other = ops.where(weight != 0, index, other)
-    return [(ops.where(weight != 0, index, other), weight, slope) for index, weight, slope in axis]
 
 
 def outside_weight(coordinate, length, interpolation):

@@ -1,14 +1,13 @@
 """Checks and conversions of images as arguments: options, shapes, data formats and dtypes."""
 
-import math
-
 import keras
 import numpy as np
 from keras import ops
 
-from stn_keras.arguments import wide_dtype
-from stn_keras.axes import as_float
-from stn_keras.taps import FILL_MODES, INTERPOLATIONS
+from stn_keras.checks.arguments import as_type, wide_dtype
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
 DATA_FORMATS = ("channels_last", "channels_first")
 IMAGES = (
@@ -159,8 +158,8 @@ def as_floats(images):
 def as_dtype(samples, dtype):
     """Samples in the dtype of the images; for integers rounded and clipped to its range."""
     dtype = keras.backend.standardize_dtype(dtype)
-    if "int" not in dtype:
-        return ops.cast(samples, dtype)
+    if "int" not in dtype or keras.backend.standardize_dtype(samples.dtype) == dtype:
+        return as_type(samples, dtype)
     limits = np.iinfo(dtype)
     return ops.cast(ops.clip(ops.round(samples), limits.min, limits.max), dtype)
 
@@ -185,10 +184,3 @@ def to_channels_last(images, data_format):
 def from_channels_last(images, data_format):
     last = len(images.shape) - 1
     return images if data_format == "channels_last" else ops.moveaxis(images, last, 1)
-
-
-def mean_over_points(values):
-    """`(batch, ...)` → `(batch,)`. Keras's `mean` rounds float64 on PyTorch."""
-    axes = tuple(range(1, len(values.shape)))
-    count = math.prod(ops.shape(values)[1:])
-    return ops.sum(values, axis=axes) / as_float(count, values.dtype)

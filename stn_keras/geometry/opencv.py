@@ -11,9 +11,9 @@ A matrix in pixels is one for images of certain sizes; in normalised units it is
 
 from keras import ops
 
-from stn_keras.arguments import Size, as_coordinates, as_size
-from stn_keras.axes import middle, positive_extent
-from stn_keras.homographies import product
+from stn_keras.checks.arguments import Size, as_coordinates, as_size
+from stn_keras.geometry.matrices import product
+from stn_keras.sampler.axes import middle, positive_extent
 
 
 def from_pixel_matrix(

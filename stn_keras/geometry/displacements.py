@@ -4,17 +4,13 @@ A displacement field moves each pixel `p` of an output to `p + displacement(p)` 
 `(batch, height, width, 2)`, last axis `(x, y)`, in pixels; in volumes `(batch, depth, height,
 width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 holds `(x, y)`.
 `DenseWarp` warps images by it.
-
-These functions are also those of `stn_keras.geometry`; the sampler stands on that module.
 """
 
 import keras
 from keras import ops
 
-from stn_keras.arguments import Size, as_coordinates, as_size, is_symbolic, wide_dtype
-from stn_keras.axes import extent
-from stn_keras.geometry import by_axis
-from stn_keras.images import (
+from stn_keras.checks.arguments import Size, as_coordinates, as_size, is_symbolic, wide_dtype
+from stn_keras.checks.images import (
     as_data_format,
     check_sides,
     from_channels_last,
@@ -22,6 +18,8 @@ from stn_keras.images import (
     size_of,
     to_channels_last,
 )
+from stn_keras.sampler.axes import extent
+from stn_keras.sampler.coordinates import by_axis
 from stn_keras.sampling import sampled
 
 __all__ = ["compose_displacements", "jacobian_determinant", "resize_displacement"]

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras import networks, sharing, transforms
-from stn_keras.arguments import (
+from stn_keras import backend, networks, sharing, transforms
+from stn_keras.checks.arguments import (
     Size,
     as_affine,
     as_coordinates,
     as_count,
     as_number,
     as_size,
+    as_type,
     check_rank,
 )
-from stn_keras.geometry import compose
-from stn_keras.images import (
+from stn_keras.checks.images import (
     as_options,
     check_batch,
     check_images,
@@ -28,8 +28,10 @@ from stn_keras.images import (
     size_of,
     to_channels_last,
 )
+from stn_keras.geometry import compose
 from stn_keras.networks import check_theta, images_of, scale_gradient
-from stn_keras.warp import warp
+from stn_keras.sampler import sample
+from stn_keras.sampler.blocks import mean_of_blocks
 
 __all__ = ["SpatialTransformer"]
 
@@ -200,26 +202,43 @@ class SpatialTransformer(keras.Layer):
         return self.warped_by.grid(theta, size, align_corners=self.align_corners)
 
     def _warp(self, images, theta, output_size, antialias=1):
-        images = to_channels_last(ops.cast(images, self.compute_dtype), self.data_format)
+        images = to_channels_last(self._pixels(images), self.data_format)
         if isinstance(self.warped_by, transforms.Affine):
             theta = as_affine(theta, self.warped_by.axes)
             theta = ops.reshape(theta, (-1, self.warped_by.num_parameters))
-        warped = warp(
+        input_size = backend.shape(images)[1:-1]
+        fine_size = [length * antialias for length in output_size or input_size]
+        samples = sample(
             images,
-            theta,
+            self.warped_by.warp(theta, input_size, fine_size, self.align_corners),
             fill_tensor(self.fill_value, images, theta),
-            transform=self.warped_by,
-            output_size=output_size,
-            antialias=antialias,
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,
             filled=any(self.fill_value),
-            align_corners=self.align_corners,
         )
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        warped = as_type(mean_of_blocks(samples, antialias), dtype)
         return from_channels_last(warped, self.data_format)
+
+    def _pixels(self, images):
+        """Images in the dtype of the output."""
+        return ops.cast(images, self._dtype_of(images))
+
+    def _dtype_of(self, images):
+        """Integers, such as labels, stay what they are where pixels are only picked."""
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        picked = self.interpolation == "nearest" and self.antialias == 1
+        return dtype if picked and "int" in dtype else self.compute_dtype
+
+    def compute_output_spec(self, inputs):
+        shapes = keras.tree.map_structure(lambda x: x.shape, inputs)
+        images = images_of(inputs)
+        return keras.KerasTensor(self.compute_output_shape(shapes), self._dtype_of(images))
 
     def compute_output_shape(self, input_shape):
         shape = networks.images_shape(input_shape, self.localization)
+        if self.localization is None and shape[0] == 1:
+            shape = (input_shape[1][0], *shape[1:])
         size = size_of(shape, self.data_format) if self.output_size is None else self.output_size
         return resized(shape, size, self.data_format)
 

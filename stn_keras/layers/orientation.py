@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from stn_keras import networks, transforms
-from stn_keras.arguments import as_count, as_number
-from stn_keras.images import as_data_format, check_images, size_of
+from stn_keras.checks.arguments import as_count, as_number
+from stn_keras.checks.images import as_data_format, check_images, size_of
 from stn_keras.sampling import grid_sample
 
 __all__ = ["Orientation"]

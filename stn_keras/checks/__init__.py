@@ -1,0 +1,1 @@
+"""Checks of what users pass, brought to one form."""

@@ -1,0 +1,125 @@
+"""Coordinates of output pixels in the input, and their units."""
+
+import math
+
+from keras import ops
+
+from stn_keras import backend
+from stn_keras.sampler.axes import as_float, extent, from_middle, middle, positive_extent
+
+FAR = 2.0**20  # pixels: further out a homography has no gradient
+
+
+def affine_map(theta, units, output_size, align_corners):
+    """`(x, y)` or `(x, y, z)` of `theta`, counted from the middle of the input, at output pixels.
+
+    `units`, in the order of sizes, are how many of the units asked for lie between −1 and 1.
+    """
+    rows = affine_rows(theta, units, output_size, align_corners)
+    positions = [from_middle(length, theta.dtype) for length in output_size]
+    return [plane(row, output_size, positions) for row in rows]
+
+
+def affine_rows(theta, units, output_size, align_corners):
+    """The rows of `theta`, axes + 1 tensors `(batch,)` each, from output pixels to `units`."""
+    steps = [positive_extent(length, align_corners, theta.dtype) for length in output_size]
+    rows = []
+    for row, unit in zip(ops.unstack(theta, axis=1), reversed(units)):
+        unit = as_float(unit, theta.dtype)
+        *slopes, origin = ops.unstack(row, axis=1)
+        slopes = [slope * (unit / step) for slope, step in zip(slopes, reversed(steps))]
+        # Not stacked: what is stacked shares the eight bits of an int8 model in LiteRT.
+        rows.append([*slopes, origin * (unit / 2)])
+    return rows
+
+
+def plane(coefficients, output_size, positions):
+    """`a·u + b·v + c` at every output pixel; `positions` are those along `v` and `u`.
+
+    With three axes `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
+
+    Its gradient is a small matrix product per axis. Left to themselves compilers would sum over
+    all pixels once per coefficient, and compute what they sum anew each time.
+    """
+    axes = len(output_size)
+
+    def forward(*tensors):
+        coefficients, positions = tensors[: axes + 1], tensors[axes + 1 :]
+        *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
+        for k, (slope, position) in enumerate(zip(slopes, reversed(positions))):
+            along = (1,) * (axes - k) + (-1,) + (1,) * k
+            value = value + slope * ops.reshape(position, along)
+        return value
+
+    def backward(upstream, *tensors):
+        positions = tensors[axes + 1 :]
+        sums, found = upstream, []
+        for k, position in enumerate(reversed(positions), 1):
+            # Of two axes: TensorFlow with oneDNN multiplies some of more wrongly.
+            basis = ops.stack([position, ops.ones_like(position)], axis=-1)
+            moments = backend.matmul(ops.reshape(sums, (-1, output_size[-k])), basis)
+            by_position, sums = ops.unstack(moments, axis=-1)
+            rest = math.prod(output_size[: axes - k])
+            found.append(ops.sum(ops.reshape(by_position, (-1, rest)), axis=1))
+        return *found, sums, *(None for _ in positions)
+
+    return backend.with_gradient(forward, backward)(*coefficients, *positions)
+
+
+def to_pixels(grid, size, align_corners):
+    """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
+    coordinates = []
+    for coordinate, length in zip(by_axis(grid), reversed(size)):
+        half = as_float(extent(length, align_corners), grid.dtype) / 2
+        coordinates.append(coordinate * half + middle(length, grid.dtype))
+    return coordinates
+
+
+def to_grid(coordinates, size, align_corners):
+    """Pixel coordinates `(x, y)` → normalised `(..., 2)`, the inverse of `to_pixels`."""
+    grid = []
+    for coordinate, length in zip(coordinates, reversed(size)):
+        half = positive_extent(length, align_corners, coordinate.dtype) / 2
+        grid.append((coordinate - middle(length, coordinate.dtype)) / half)
+    return ops.stack(grid, axis=-1)
+
+
+def by_axis(points):
+    """`(..., 2)` → x and y, each `(...)`; in volumes z too."""
+    return [component(points, axis) for axis in range(points.shape[-1])]
+
+
+def component(points, axis):
+    """`points[..., axis]`, with a gradient that compilers vectorize: of a slice it is a padding,
+    which XLA computes with a branch per number."""
+
+    def backward(upstream, points):
+        here = ops.arange(points.shape[-1]) == axis
+        return [ops.where(here, ops.expand_dims(upstream, -1), 0)]
+
+    return backend.with_gradient(lambda points: points[..., axis], backward)(points)
+
+
+def displaced(displacement, size, align_corners):
+    """Pixel coordinates `(x, y)` in images of `size`, each `(batch, *output_size)`, of output
+    pixels that the identity maps there and `displacement` moves on."""
+    output_size, coordinates = backend.shape(displacement)[1:-1], []
+    lengths = list(zip(size, output_size))[::-1]
+    for axis, (shift, (length, count)) in enumerate(zip(by_axis(displacement), lengths)):
+        dtype = displacement.dtype
+        unit = as_float(extent(length, align_corners), dtype)
+        step = unit / positive_extent(count, align_corners, dtype)
+        position = from_middle(count, dtype) * step + middle(length, dtype)
+        along = (1,) * (len(size) - axis) + (-1,) + (1,) * axis
+        coordinates.append(ops.reshape(position, along) + shift)
+    return coordinates
+
+
+def divided(numerator, depth):
+    """Their quotient, without a gradient where it is next to infinite or not a number.
+
+    There a derivative would overflow, and times an upstream gradient of 0 be NaN.
+    """
+    usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
+    quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)
+    return ops.where(usable, quotient, ops.stop_gradient(numerator / depth))
