@@ -15,8 +15,7 @@ A backend's file has
   same or give None, and `is_never(mask)`, whether it is known that a mask marks nothing;
 - `magnitudes(tensor)`: the smallest and the largest absolute value where they are known, or None;
 - `shape(tensor)`, a tuple of integers and, where TensorFlow does not know them yet, of tensors;
-- `floor`, which Keras's own rounds to float32 on JAX and PyTorch, and `convolve(images, kernel)`,
-  a convolution behind a warp.
+- `floor`, which Keras's own rounds to float32 on JAX and PyTorch.
 
 Everything else is written with `keras.ops`.
 """
@@ -36,7 +35,6 @@ if keras.backend.backend() not in BACKENDS:
 _active = importlib.import_module(f"stn_keras.backend.{keras.backend.backend()}")
 affine_grid = _active.affine_grid
 channel_sums = _active.channel_sums
-convolve = _active.convolve
 floor = _active.floor
 gather = _active.gather
 has_native = _active.has_native

@@ -1,12 +1,8 @@
-import functools
-
 import jax
 from jax import lax
 from jax import numpy as jnp
-from keras import ops
 
 floor = jnp.floor
-convolve = functools.partial(ops.conv, data_format="channels_last")
 compile = jax.jit
 
 

@@ -3,7 +3,6 @@
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from stn_keras.backend.tensorflow_convolution import convolve as convolve
 from stn_keras.backend.tensorflow_tracing import compile as compile
 from stn_keras.backend.tensorflow_tracing import is_fused, on_tape
 from stn_keras.backend.tensorflow_tracing import is_unread as is_unread

@@ -1,13 +1,9 @@
 """PyTorch: its own sampler where that computes the same, else operations it differentiates."""
 
-import functools
-
 import torch
-from keras import ops
 from torch.nn import functional
 
 floor = torch.floor
-convolve = functools.partial(ops.conv, data_format="channels_last")
 PADDING = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}
 MODES = ("bilinear", "nearest", "bicubic")  # in the order of ATen's numbers, as is PADDING
 
