@@ -29,6 +29,7 @@ from stn_keras.images import (
     to_channels_last,
 )
 from stn_keras.networks import check_theta, images_of, scale_gradient
+from stn_keras.recording import recorded
 from stn_keras.warp import warp
 
 __all__ = ["SpatialTransformer"]
@@ -160,7 +161,8 @@ class SpatialTransformer(keras.Layer):
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")
-        return self._warp(images, theta, self.output_size, self.antialias)
+        warped = self._warp(images, theta, self.output_size, self.antialias)
+        return recorded(self, images, theta, warped)
 
     def theta(self, inputs):
         """The parameters of each image's warp, `(batch, num_parameters)`.
