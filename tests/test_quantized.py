@@ -174,3 +174,15 @@ def test_examples_must_be_equally_many(tmp_path):
         export.save(
             model, tmp_path / "a.tflite", "litert", quantize=[np.ones((3, 4)), np.ones((2, 4))]
         )
+
+
+@pytest.mark.parametrize("lacking", ["quantizer", "setting"])
+def test_without_tensorflows_private_names_a_sentence_says_so(rng, tmp_path, monkeypatch, lacking):
+    if lacking == "quantizer":
+        monkeypatch.delattr("tensorflow.lite.python.convert.mlir_quantize")
+    else:
+        monkeypatch.setattr(tf.lite, "TFLiteConverter", lambda functions: object())
+    model = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Flatten()])
+    with pytest.raises(export.ExportError, match="without `quantize`"):
+        export.save(model, tmp_path / "model.tflite", "litert", quantize=waves(rng))
+    assert not list(tmp_path.iterdir())
