@@ -5,7 +5,8 @@
         --models saved_models --output-dir saved_models
     python -m saved_models.make saved_models/{tuned-0,st-cnn-affine-RTS-0,cnn-RTS-0}
 
-`saved.compact` makes the models smaller. Their accuracy on all test images, and on the 200 that are
+Run it with the lowest version of Keras that pyproject.toml allows: earlier versions do not load the
+files of later ones. `saved.compact` makes the models smaller. Their accuracy on all test images, and on the 200 that are
 shipped with them, is measured and added to the settings.
 """
 

@@ -1,5 +1,6 @@
 """LiteRT files in int8, run by LiteRT, against Keras."""
 
+import importlib
 import pathlib
 
 import keras
@@ -179,7 +180,8 @@ def test_examples_must_be_equally_many(tmp_path):
 @pytest.mark.parametrize("lacking", ["quantizer", "setting"])
 def test_without_tensorflows_private_names_a_sentence_says_so(rng, tmp_path, monkeypatch, lacking):
     if lacking == "quantizer":
-        monkeypatch.delattr("tensorflow.lite.python.convert.mlir_quantize")
+        convert = importlib.import_module("tensorflow.lite.python.convert")
+        monkeypatch.delattr(convert, "mlir_quantize")
     else:
         monkeypatch.setattr(tf.lite, "TFLiteConverter", lambda functions: object())
     model = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Flatten()])
