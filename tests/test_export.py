@@ -13,9 +13,9 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 import stn_keras
-from stn_keras import SpatialTransformer, layers, localization, taps, transforms
+from stn_keras import SpatialTransformer, export, layers, localization, taps, transforms
 from stn_keras.models import cifar10_stn
-from stn_keras.serving import export, onnx
+from stn_keras.serving import onnx
 
 pytestmark = pytest.mark.slow
 

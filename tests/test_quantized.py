@@ -9,8 +9,7 @@ import pytest
 import tensorflow as tf
 
 import stn_keras
-from stn_keras import SpatialTransformer, localization, transforms
-from stn_keras.serving import export
+from stn_keras import SpatialTransformer, export, localization, transforms
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from stn_keras import predict, saved
 from stn_keras.__main__ import main
 from stn_keras.observe import transformers
-from stn_keras.serving import predict, saved
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "saved_models"

@@ -8,10 +8,10 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import observe
+from stn_keras import observe, predict, saved
 from stn_keras.data import distortions, pictures, poses
 from stn_keras.files import FileError
-from stn_keras.serving import inputs, predict, saved
+from stn_keras.serving import inputs
 
 __all__ = ["Distortion", "Showcase"]
 
