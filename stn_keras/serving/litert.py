@@ -30,7 +30,7 @@ def save(model, path, arrays=None):
         # The converter's own use of what it advises against.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
         try:
-            model.export(path, format="litert", verbose=False, **settings)
+            model.export(str(path), format="litert", verbose=False, **settings)
             if arrays is not None:
                 path.write_bytes(quantize(_measured(path.read_bytes())))
         except OSError:
