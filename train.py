@@ -23,19 +23,9 @@ EVALUATED = 500  # images a batch
 def train(flags):
     import keras
 
-    from stn_keras import observe, plots
+    from stn_keras import callbacks, history, observe, plots, precision, recipes, resume
     from stn_keras.data import pipeline
-    from stn_keras.training import (
-        callbacks,
-        devices,
-        history,
-        messages,
-        precision,
-        recipes,
-        resume,
-        runs,
-        splits,
-    )
+    from stn_keras.training import devices, messages, runs, splits
 
     # Flags. Check everything that can be checked before the data are loaded.
     run = runs.Run(flags.run, flags.output_dir, flags.log_dir, resumed=flags.resume)

@@ -23,8 +23,7 @@ import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from stn_keras import layers, models, sampling
-from stn_keras.serving import export
+from stn_keras import export, layers, models, sampling
 from stn_keras.serving import onnx as onnx_files
 
 

@@ -19,8 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from stn_keras import export, saved
 from stn_keras.data import cifar10
-from stn_keras.serving import export, saved
 
 
 def runner(path):

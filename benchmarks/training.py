@@ -31,7 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from stn_keras.training import precision
+from stn_keras import precision
 
 PARAMETERS = 473_120
 WARM_UP = 20  # steps
@@ -48,7 +48,7 @@ def ours(policy, batch_size):
     import keras
 
     from stn_keras.data import pipeline
-    from stn_keras.training.recipes import RECIPES
+    from stn_keras.recipes import RECIPES
 
     keras.config.set_dtype_policy(policy)
     recipe = RECIPES["tuned"]

@@ -25,9 +25,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import colours, files, observe, plots
+from stn_keras import files, observe, plots, precision
 from stn_keras.data import distortions, pipeline
-from stn_keras.training import precision
 from stn_keras.training.runs import environment
 
 # Of the distortions of held-out and of test images: the same for all models and seeds of training.
@@ -183,9 +182,7 @@ def save_pictures(path, model, images, labels, **arrays):
     low, high = seen.min(), seen.max()
 
     def pixels(images):
-        return np.round(255 * colours.rescaled(colours.grey_or_rgb(images), low, high)).astype(
-            "uint8"
-        )
+        return np.round(255 * np.clip((images - low) / (high - low), 0, 1)).astype("uint8")
 
     def means(images):
         return np.stack([images[labels == label].mean(axis=0) for label in np.unique(labels)])

@@ -40,8 +40,8 @@ from keras import layers, ops
 from examples import cells
 from stn_keras import Orientation, SpatialTransformer, models
 from stn_keras.data import cifar10, distortions
-from stn_keras.orientation import rotation
-from stn_keras.training.recipes import RECIPES
+from stn_keras.layers.orientation import rotation
+from stn_keras.recipes import RECIPES
 
 FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_cifar10"
 HELD_OUT = 2_000

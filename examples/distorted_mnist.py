@@ -21,7 +21,7 @@ import keras
 from examples import cells
 from stn_keras import models
 from stn_keras.data import distortions, mnist
-from stn_keras.training.recipes import one_cycle
+from stn_keras.recipes import one_cycle
 
 FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_mnist"
 HELD_OUT = 5_000

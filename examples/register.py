@@ -28,8 +28,8 @@ import numpy as np
 
 from examples import cells, register_networks, register_report
 from examples.register_pairs import VALIDATION_SEED, Batches, Brains, digits, mni152
-from stn_keras import losses, plots
-from stn_keras.training import callbacks, history, messages, recipes, resume, runs
+from stn_keras import callbacks, history, losses, plots, recipes, resume
+from stn_keras.training import messages, runs
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "registration"
 VALIDATION_BATCHES = 10

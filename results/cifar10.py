@@ -10,8 +10,7 @@ import collections
 import pathlib
 
 from results import report
-from stn_keras import plots
-from stn_keras.training import history
+from stn_keras import history, plots
 
 FOLDER = pathlib.Path(__file__).parent / "cifar10"
 FLAGS = {

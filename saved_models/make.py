@@ -5,8 +5,9 @@
         --models saved_models --output-dir saved_models
     python -m saved_models.make saved_models/{tuned-0,st-cnn-affine-RTS-0,cnn-RTS-0}
 
-`saved.compact` makes the models smaller. Their accuracy on all test images, and on the 200 that are
-shipped with them, is measured and added to the settings.
+Run it with the lowest version of Keras that pyproject.toml allows: earlier versions do not load the
+files of later ones. `saved.compact` makes the models smaller. Their accuracy on all test images and
+on the 200 that are shipped with them, is measured and added to the settings.
 """
 
 import json
@@ -18,11 +19,9 @@ import numpy as np
 from PIL import Image
 
 from examples.cells import TEST_SEED
-from stn_keras import plots
+from stn_keras import history, plots, saved
 from stn_keras.data import cifar10, distortions, mnist
 from stn_keras.files import read_settings
-from stn_keras.serving import saved
-from stn_keras.training import history
 
 FOLDER = pathlib.Path(__file__).parent
 SHIPPED = 200  # test images

@@ -30,23 +30,23 @@ __all__ = [
 __version__ = "0.1.0"
 
 # Imported on demand, since some need the packages of an extra.
-_ON_DEMAND = {
-    "callbacks": "training.callbacks",
-    "data": "data",
-    "export": "serving.export",
-    "files": "files",
-    "history": "training.history",
-    "observe": "observe",
-    "plots": "plots",
-    "precision": "training.precision",
-    "predict": "serving.predict",
-    "recipes": "training.recipes",
-    "resume": "training.resume",
-    "saved": "serving.saved",
-}
+_ON_DEMAND = (
+    "callbacks",
+    "data",
+    "export",
+    "files",
+    "history",
+    "observe",
+    "plots",
+    "precision",
+    "predict",
+    "recipes",
+    "resume",
+    "saved",
+)
 
 
 def __getattr__(name):
     if name not in _ON_DEMAND:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}")
+    return importlib.import_module(f"{__name__}.{name}")

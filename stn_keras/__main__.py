@@ -46,8 +46,8 @@ def load_keras():
 
 
 def export_model(args):
-    from stn_keras.serving import export
-    from stn_keras.serving.saved import load
+    from stn_keras import export
+    from stn_keras.saved import load
 
     output = args.output or args.model.with_name(args.model.stem + export.SUFFIXES[args.format])
     model = load(args.model)
@@ -81,8 +81,8 @@ def pictures_for(model, folder):
 
 def predict(args):
     try:
+        from stn_keras import predict, saved
         from stn_keras.data import pictures
-        from stn_keras.serving import predict, saved
     except ImportError as error:
         raise ValueError(f"{error}; pip install -r requirements.txt") from error
     classifier = predict.Classifier(saved.load(args.model))

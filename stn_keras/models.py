@@ -5,7 +5,7 @@ import math
 import keras
 from keras import layers
 
-from stn_keras import backend, localization
+from stn_keras import localization
 from stn_keras.layers import SpatialTransformer
 from stn_keras.transforms import Transform
 
@@ -155,8 +155,7 @@ def mnist_stn(
             name="transformer",
         )(x)
     if classifier == "cnn":
-        first = layers.Conv2D if transform is None else WarpedConv2D
-        x = first(32, 9, activation="relu")(x)
+        x = layers.Conv2D(32, 9, activation="relu")(x)
         x = layers.MaxPooling2D(2)(x)
         x = layers.Conv2D(64, 7, activation="relu")(x)
         x = layers.MaxPooling2D(2)(x)
@@ -172,16 +171,7 @@ def mnist_stn(
 
 @keras.saving.register_keras_serializable("stn_keras")
 class WarpedConv2D(layers.Conv2D):
-    """`Conv2D` that computes the gradient of its input faster; the values are the same.
-
-    For a convolution behind a warp, with strides of 1, no padding, and sides that are multiples of
-    4.
-    """
-
-    def convolution_op(self, inputs, kernel):
-        if self.data_format == "channels_first":
-            return super().convolution_op(inputs, kernel)
-        return backend.convolve(inputs, kernel)
+    """`Conv2D` under the name by which files of earlier versions find the layer and its weights."""
 
 
 def mnist_localization(classifier, transform, size):

@@ -5,20 +5,20 @@ import contextlib
 import dataclasses
 import warnings
 
+import keras
 import numpy as np
 from keras import ops
 
-from stn_keras import colours, plots
+from stn_keras import plots
 from stn_keras.checks.images import to_channels_last
 from stn_keras.geometry.decomposition import decompose
 from stn_keras.layers import SpatialTransformer
 from stn_keras.metrics import nonfinite_share, share_outside
-from stn_keras.networks import images_of
+from stn_keras.recording import recording
 from stn_keras.spread import corner_shifts, spread_of
+from stn_keras.viz.pictures import SHOWN, pictures
 
 __all__ = ["decompose", "draw", "observe", "transformers"]
-
-SHOWN = 8  # images in a figure
 
 
 def transformers(model):
@@ -46,13 +46,21 @@ def transformers(model):
 
 def _below(layer, path, met):
     """Yields `(path, transformer)` for each transformer in a layer, once each."""
-    for part in layer._flatten_layers(include_self=False, recursive=False):
+    for part in _parts(layer):
         if id(part) not in met:
             met.add(id(part))
             if isinstance(part, SpatialTransformer):
                 yield (*path, part.name), part
             else:
                 yield from _below(part, (*path, part.name), met)
+
+
+def _parts(layer):
+    """The layers that a model has, or that a layer has as attributes."""
+    if isinstance(layer, keras.Model):
+        return layer.layers
+    attributes = keras.tree.flatten(list(vars(layer).values()))
+    return [part for part in attributes if isinstance(part, keras.Layer)]
 
 
 def _unique(name, taken):
@@ -63,13 +71,14 @@ def _unique(name, taken):
 
 
 @dataclasses.dataclass
-class Sight:
+class Observation:
     """What a transformer did in one call, as NumPy arrays whose first axis is the batch.
 
-    `images`, `warped`, `theta` and `grid` hold the first eight images only. `matrix`,
-    `(batch, 2, 3)`, of volumes `(batch, 3, 4)`, is `None` for transforms that are not matrices.
-    `shifts`, `(batch, corners, axes)`, are how far the warp moves the corners of the output, in
-    pixels of the input.
+    `images`, `warped`, `theta` and `grid` hold the first eight images only; `grid` is where in the
+    input each pixel came from, normalised. `matrix`, `(batch, 2, 3)`, of volumes `(batch, 3, 4)`,
+    is the affine transform that the warp is at the middle of the output: of affine transforms the
+    whole warp. It is `None` for transforms that are not matrices. `shifts`, `(batch, corners,
+    axes)`, are how far the warp moves the corners of the output, in pixels of the input.
     """
 
     layer: SpatialTransformer
@@ -101,14 +110,33 @@ def observe(model, images):
 
     Args:
         model: Any Keras model, functional, sequential or subclassed.
-        images: What the model is called on.
+        images: What the model is called on, or a dataset of it, whose first batch is taken.
 
     Returns:
-        Dict from the names of `transformers` to a `Sight` for each call, in the order of the calls;
-        the second call of a transformer is named `"transformer.2"`.
+        Dict from the names of `transformers` to an `Observation` for each call, in the order of the
+        calls; the second call of a transformer is named `"transformer.2"`.
     """
-    _, calls = record(model, images)
-    return sights((name, layer, measure(layer, *seen)) for name, layer, *seen in calls)
+    _, calls = record(model, first_batch(images))
+    return observations((name, layer, measure(layer, *seen)) for name, layer, *seen in calls)
+
+
+def first_batch(images):
+    """The images themselves, or the first batch of a dataset, without labels.
+
+    Raises:
+        ValueError: if the dataset is empty or not in batches.
+    """
+    if hasattr(images, "shape") or isinstance(images, (list, tuple, dict)):
+        return images
+    batch = next(iter(images), None)
+    found = [] if batch is None else keras.utils.unpack_x_y_sample_weight(batch)[0]
+    shapes = [tuple(x.shape) for x in keras.tree.flatten(found)]
+    if max(map(len, shapes), default=3) == 3:
+        raise ValueError(
+            "`images` must be arrays, or a dataset in batches, as by `dataset.batch(8)`. "
+            f"Received: a {type(images).__name__} whose first element has the shapes {shapes}"
+        )
+    return found
 
 
 def record(model, images):
@@ -118,65 +146,31 @@ def record(model, images):
     """
     if not model.built:
         model(images, training=False)  # PyTorch runs the layers once more to build them
-    layers = transformers(model)
-    with _recording(layers, _graph(images)) as calls:
+    with recording() as calls:
         output = model(images, training=False)
-    if layers and not calls:
+    names = {id(layer): name for name, layer in transformers(model).items()}
+    seen = [
+        (names.get(id(layer), layer.name), layer, *tensors)
+        for layer, *tensors in calls
+        if _has_value(tensors[-1], _graph(images))
+    ]
+    if names and not seen:
         warnings.warn(
-            f"The model calls its spatial transformers {list(layers)} in a compiled loop or not at "
-            "all: there is nothing to see of them",
+            f"The model calls its spatial transformers {list(names.values())} in a compiled loop "
+            "or not at all: there is nothing to see of them",
             stacklevel=3,
         )
-    return output, calls
+    return output, seen
 
 
-def sights(measured):
-    """Dict of each `Sight` by its unique name, from `(name, layer, measure(...))` of all calls."""
-    seen: dict[str, Sight] = {}
-    for name, layer, tensors in measured:
-        arrays = {key: ops.convert_to_numpy(x) for key, x in tensors.items()}
-        seen[_unique(name, seen)] = Sight(layer, **{"matrix": None, **arrays})
-    return seen
-
-
-@contextlib.contextmanager
-def _recording(layers, graph):
-    """Yields a list to which each call of a layer adds `(name, layer, images, theta, output)`.
-
-    Tensors of a compiled loop inside the model are left out, as they have no value outside it.
-    """
-    calls: list[tuple] = []
-    thetas: list = []
-
-    def listener(name, layer, call):
-        def listen(inputs, *args, **kwargs):
-            thetas.clear()
-            output = call(inputs, *args, **kwargs)
-            with contextlib.suppress(TypeError, RuntimeError):
-                if graph is None:
-                    ops.convert_to_numpy(output)  # raises an error for a tracer
-                elif _graph(output) is not graph:
-                    return output
-                theta = inputs[1] if layer.localization is None else thetas[-1]
-                calls.append((name, layer, images_of(inputs), theta, output))
-            return output
-
-        return listen
-
-    def keeping(regress):
-        def keep(inputs):
-            thetas.append(regress(inputs))
-            return thetas[-1]
-
-        return keep
-
-    for name, layer in layers.items():
-        layer.call, layer.theta = listener(name, layer, layer.call), keeping(layer.theta)
-    try:
-        yield calls
-    finally:
-        for layer in layers.values():
-            del layer.call, layer.theta
+def _has_value(tensor, graph):
+    """Whether a tensor has a value here: those of a compiled loop have none outside it."""
+    if graph is not None:
+        return _graph(tensor) is graph
+    with contextlib.suppress(TypeError, RuntimeError):
+        ops.convert_to_numpy(tensor)  # raises an error for a tracer
+        return True
+    return False
 
 
 def _graph(tensor):
@@ -184,11 +178,20 @@ def _graph(tensor):
     return getattr(tensor, "graph", None)
 
 
+def observations(measured):
+    """Each `Observation` by its unique name, from `(name, layer, measure(...))` of all calls."""
+    seen: dict[str, Observation] = {}
+    for name, layer, tensors in measured:
+        arrays = {key: ops.convert_to_numpy(x) for key, x in tensors.items()}
+        seen[_unique(name, seen)] = Observation(layer, **{"matrix": None, **arrays})
+    return seen
+
+
 def measure(layer, images, theta, warped):
-    """The fields of a `Sight`, as tensors."""
+    """The fields of an `Observation`, as tensors."""
     images, warped = (to_channels_last(x, layer.data_format) for x in (images, warped))
-    size = tuple(images.shape[1:-1])
-    grid = layer.grid(theta, tuple(warped.shape[1:-1]))
+    size, transform = tuple(images.shape[1:-1]), layer.warped_by
+    grid = transform.warp(theta, size, tuple(warped.shape[1:-1]), layer.align_corners).grid()
     found = {
         "images": ops.cast(images[:SHOWN], "float32"),
         "warped": ops.cast(warped[:SHOWN], "float32"),
@@ -198,17 +201,25 @@ def measure(layer, images, theta, warped):
         "nonfinite": nonfinite_share(theta),
         "shifts": corner_shifts(grid, size, layer.align_corners),
     }
-    if hasattr(layer.warped_by, "matrix"):
-        found["matrix"] = layer.warped_by.matrix(theta, size)[:, :-1]
+    if hasattr(transform, "matrix"):
+        found["matrix"] = _at_the_middle(transform.matrix_in(theta, size, layer.align_corners))
     return found
+
+
+def _at_the_middle(matrices):
+    """The affine matrices that approximate projective ones about the middle of the output."""
+    matrices = matrices / matrices[:, -1:, -1:]
+    top, last = matrices[:, :-1], matrices[:, -1:]
+    return ops.concatenate([top[:, :, :-1] - top[:, :, -1:] * last[:, :, :-1], top[:, :, -1:]], -1)
 
 
 def draw(model, images):
     """Draws what each spatial transformer of a model does to images.
 
-    Images, normalised or not, are drawn in their original colours, also behind another transformer.
-    Feature maps are drawn as the mean of their channels, from black for the least value to white
-    for the greatest. Of volumes the three middle slices are drawn.
+    An input of the size and channels of the images is drawn in their original colours, however
+    the model has normalised it; also behind another transformer. Outside it is black. Other inputs
+    are drawn as the mean of their channels, from black for the least value to white for the
+    greatest. Of volumes the three middle slices are drawn.
 
     Example:
         >>> plots.save(draw(model, images)["transformer"], "warps.png")
@@ -216,28 +227,19 @@ def draw(model, images):
     Args:
         model: Any Keras model.
         images: What the model is called on: (batch, height, width, channels), uint8 or other
-            numbers in 0 … 255, or floats in 0 … 1.
+            numbers in 0 … 255, or floats in 0 … 1; or a dataset of it, whose first batch is taken.
 
     Returns:
         dict from the names of `transformers` to `Figure`s of at most eight images; empty for a
         model without a `SpatialTransformer`.
     """
+    images = first_batch(images)
     return figures(observe(model, images), images)
 
 
 def figures(seen, images):
     """Figures by name, drawn from what `observe(model, images)` returned."""
     return {
-        name: plots.warps(shown, warped, sight.grid, align_corners=sight.layer.align_corners)
-        for name, (sight, shown, warped) in pictures(seen, images).items()
-    }
-
-
-def pictures(seen, images):
-    """What `observe(model, images)` returned, each `Sight` with its images and its warped images in
-    the colours of `images`, uint8 `(batch, height, width, 1 or 3)`."""
-    known = colours.pictures(images, SHOWN)
-    return {
-        name: (sight, *(colours.in_colour(sight, known) or colours.scaled(sight)))
-        for name, sight in seen.items()
+        name: plots.warps(shown, warped, one.grid, align_corners=one.layer.align_corners)
+        for name, (one, shown, warped) in pictures(seen, images).items()
     }

@@ -16,8 +16,7 @@ from tensorboard.plugins.hparams.metadata import (
 from tensorboard.util.tensor_util import make_ndarray
 
 from stn_keras import SpatialTransformer
-from stn_keras.observe import decompose
-from stn_keras.training.callbacks import (
+from stn_keras.callbacks import (
     Evaluation,
     MetricsSummary,
     ProgressBar,
@@ -27,6 +26,7 @@ from stn_keras.training.callbacks import (
     write_graph,
     write_settings,
 )
+from stn_keras.observe import decompose
 
 QUANTITIES = (
     "scale_x",

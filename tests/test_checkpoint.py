@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from stn_keras.callbacks import Checkpoint, Evaluation
 from stn_keras.data.pipeline import evaluation_batches
-from stn_keras.training.callbacks import Checkpoint, Evaluation
 
 IMAGES = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 LABELS = np.arange(6) % 3

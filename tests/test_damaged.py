@@ -6,9 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from stn_keras import files
-from stn_keras.serving import predict, saved
-from stn_keras.training import history, resume
+from stn_keras import files, history, predict, resume, saved
 
 HISTORY = b"epoch,accuracy,loss\r\n0,0.5,0.9\r\n1,0.6,0.8\r\n"
 CONFIG = b'{"classes": ["ant", "bee", "cat"]}'

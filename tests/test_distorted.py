@@ -10,9 +10,8 @@ import pytest
 
 from examples import cells, distorted_cifar10, distorted_mnist
 from results import distorted
-from stn_keras import grid_sample, transforms
+from stn_keras import grid_sample, history, transforms
 from stn_keras.data import cifar10, distortions, mnist
-from stn_keras.training import history
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import train
-from stn_keras.training import history
+from stn_keras import history
 
 pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(train.__file__).parent
@@ -19,7 +19,7 @@ import dataclasses
 import tensorflow as tf
 import keras, numpy, train
 from stn_keras.data import cifar10
-from stn_keras.training import recipes
+from stn_keras import recipes
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

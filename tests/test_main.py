@@ -12,10 +12,10 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from stn_keras import SpatialTransformer
+from stn_keras import SpatialTransformer, export, predict
 from stn_keras.__main__ import FORMATS, main
 from stn_keras.data.pictures import read
-from stn_keras.serving import export, inputs, predict
+from stn_keras.serving import inputs
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="models are exported on TensorFlow"

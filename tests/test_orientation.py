@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from stn_keras.orientation import Orientation
 
 from stn_keras import SpatialTransformer, transforms
+from stn_keras.layers import Orientation
 from stn_keras.sampling import grid_sample
 
 SIDE = 16

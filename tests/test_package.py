@@ -1,5 +1,7 @@
 """What a wheel holds, and that the lists of what to install agree."""
 
+import importlib
+import os
 import pathlib
 import re
 import shutil
@@ -35,9 +37,26 @@ def test_a_wheel_holds_the_library_and_its_licence_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", stn_keras._ON_DEMAND)
-def test_modules_of_the_wings_are_imported_on_demand(name):
+def test_modules_are_imported_on_demand_by_the_name_that_people_write(name):
     module = getattr(stn_keras, name)
-    assert module.__name__ == f"stn_keras.{stn_keras._ON_DEMAND[name]}"
+    assert module is importlib.import_module(f"stn_keras.{name}")
+
+
+def test_importing_the_library_loads_nothing_for_figures_data_or_other_backends():
+    code = "import keras, sys; of_keras = {*sys.modules}; import stn_keras; "
+    code += "print(*{*sys.modules} - of_keras)"
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    loaded = set(finished.stdout.split())
+    assert "stn_keras.layers" in loaded
+    assert not loaded & {
+        "matplotlib",
+        "tensorflow_datasets",
+        "torch",
+        "jax",
+        "stn_keras.backend.jax",
+    }
 
 
 def test_an_unknown_name_is_no_attribute():

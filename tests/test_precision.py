@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from stn_keras.training import precision
+from stn_keras import precision
 
 CPUINFO = """\
 processor\t: 0

@@ -1,5 +1,6 @@
 """LiteRT files in int8, run by LiteRT, against Keras."""
 
+import importlib
 import pathlib
 
 import keras
@@ -8,8 +9,7 @@ import pytest
 import tensorflow as tf
 
 import stn_keras
-from stn_keras import SpatialTransformer, localization, transforms
-from stn_keras.serving import export
+from stn_keras import SpatialTransformer, export, localization, transforms
 
 pytestmark = pytest.mark.slow
 
@@ -174,3 +174,16 @@ def test_examples_must_be_equally_many(tmp_path):
         export.save(
             model, tmp_path / "a.tflite", "litert", quantize=[np.ones((3, 4)), np.ones((2, 4))]
         )
+
+
+@pytest.mark.parametrize("lacking", ["quantizer", "setting"])
+def test_without_tensorflows_private_names_a_sentence_says_so(rng, tmp_path, monkeypatch, lacking):
+    if lacking == "quantizer":
+        convert = importlib.import_module("tensorflow.lite.python.convert")
+        monkeypatch.delattr(convert, "mlir_quantize")
+    else:
+        monkeypatch.setattr(tf.lite, "TFLiteConverter", lambda functions: object())
+    model = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Flatten()])
+    with pytest.raises(export.ExportError, match="without `quantize`"):
+        export.save(model, tmp_path / "model.tflite", "litert", quantize=waves(rng))
+    assert not list(tmp_path.iterdir())

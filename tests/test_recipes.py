@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from stn_keras.recipes import RECIPES
 from stn_keras.training import optimizers
-from stn_keras.training.recipes import RECIPES
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 import train
-from stn_keras import plots
+from stn_keras import callbacks, history, plots, recipes, resume
 from stn_keras.data import cifar10
-from stn_keras.training import callbacks, history, recipes, resume
 from tests.test_train import UNFINISHED, clean, files, refused, run, tiny  # noqa: F401
 
 ROOT = pathlib.Path(train.__file__).parent
@@ -27,7 +26,7 @@ KILLED = """
 import os, signal, sys, zipfile
 import keras, numpy, train
 from stn_keras.data import cifar10
-from stn_keras.training import callbacks
+from stn_keras import callbacks
 from tests import test_train
 
 batch, name = int(sys.argv[1]), sys.argv[2]

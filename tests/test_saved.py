@@ -6,7 +6,7 @@ import zipfile
 import keras
 import pytest
 
-from stn_keras.serving.saved import LoadError, load
+from stn_keras.saved import LoadError, load
 
 RAN = []
 

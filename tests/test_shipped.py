@@ -2,15 +2,17 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
+import zipfile
 
 import numpy as np
 import pytest
 
+from stn_keras import predict, saved
 from stn_keras.__main__ import main
 from stn_keras.observe import transformers
-from stn_keras.serving import predict, saved
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "saved_models"
@@ -36,6 +38,15 @@ def test_a_shipped_model_is_as_accurate_as_its_settings_say(name):
     right = predict.Classifier(model).probabilities(images.astype("float32")).argmax(1) == labels
     assert round(float(right.mean()), 6) == settings["test_accuracy_of_shipped_images"]
     assert abs(settings["test_accuracy"] - right.mean()) < 0.1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_shipped_model_is_saved_by_the_lowest_version_of_keras_allowed(name):
+    """Later ones write settings that earlier ones do not know."""
+    with zipfile.ZipFile(FOLDER / f"{name}.keras") as file:
+        version = json.loads(file.read("metadata.json"))["keras_version"]
+    lowest = re.search(r'"keras>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
+    assert f"{version}.".startswith(f"{lowest}.")
 
 
 @pytest.mark.parametrize("name", MODELS)

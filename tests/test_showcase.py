@@ -11,8 +11,8 @@ from PIL import Image
 from stn_keras import SpatialTransformer, localization
 from stn_keras.data.poses import pose
 from stn_keras.files import FileError
+from stn_keras.saved import LoadError, compact, load
 from stn_keras.serving import view
-from stn_keras.serving.saved import LoadError, compact, load
 from stn_keras.serving.showcase import Distortion, Showcase
 
 pytestmark = pytest.mark.slow

@@ -19,9 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 import train_flags
-from stn_keras import observe
+from stn_keras import callbacks, observe, precision, recipes
 from stn_keras.data import cifar10
-from stn_keras.training import callbacks, precision, recipes
 
 ROOT = pathlib.Path(train.__file__).parent
 CLASSES = 4

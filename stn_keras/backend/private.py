@@ -1,4 +1,22 @@
-"""The names that other libraries do not promise to keep, and what happens without them."""
+"""Names of other libraries that are not public, and what happens in versions that lack them."""
+
+import contextlib
+
+
+def lite_quantizer():
+    """Settings of a LiteRT converter that only measures ranges, and what quantizes by them.
+
+    The public converter does both at once, so warps would become int8, too. Without these names
+    the result is None, and models are exported in float32 only.
+    """
+    setting = "_experimental_calibrate_only"
+    with contextlib.suppress(ImportError, AttributeError):
+        import tensorflow as tf
+        from tensorflow.lite.python import convert
+
+        getattr(tf.lite.TFLiteConverter([]), setting)
+        return {setting: True}, convert.mlir_quantize
+    return None
 
 
 def torch_transforms_active():

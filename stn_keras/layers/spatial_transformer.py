@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras import backend, networks, sharing, transforms
+from stn_keras import backend, networks, ownership, recording, transforms
 from stn_keras.checks.arguments import (
     Size,
     as_affine,
@@ -53,8 +53,8 @@ class SpatialTransformer(keras.Layer):
     Args:
         localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`.
             Without one the layer is called on `[images, theta]`. A network of several inputs
-            sees them all, such as a moving and a fixed image, and the first one is warped. One
-            network may belong to several layers.
+            sees them all, such as a moving and a fixed image, and the first one is warped. A
+            network belongs to one layer; call it yourself to give its `theta` to several.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`. An instance
             with `axes=3`, such as `transforms.Affine(axes=3)`, warps volumes.
         output_size: `(height, width)` of the warped images, or `(depth, height, width)` of volumes;
@@ -143,6 +143,7 @@ class SpatialTransformer(keras.Layer):
                 f"transform={self.transform}"
             )
         self.gradient_scale = as_number(gradient_scale, "gradient_scale")
+        ownership.claim(localization, self)
 
     def build(self, input_shape):
         images_shape = networks.images_shape(input_shape, self.localization)
@@ -162,7 +163,8 @@ class SpatialTransformer(keras.Layer):
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")
-        return self._warp(images, theta, self.output_size, self.antialias)
+        warped = self._warp(images, theta, self.output_size, self.antialias)
+        return recording.recorded(self, images, theta, warped)
 
     def theta(self, inputs):
         """The parameters of each image's warp, `(batch, num_parameters)`.
@@ -245,7 +247,7 @@ class SpatialTransformer(keras.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "localization": sharing.serialize(self.localization, self),
+            "localization": ownership.serialize(self.localization),
             "transform": keras.saving.serialize_keras_object(self.transform),
             "output_size": self.output_size,
             "interpolation": self.interpolation,
@@ -260,7 +262,7 @@ class SpatialTransformer(keras.Layer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "localization": sharing.deserialize(config["localization"])})
+        return cls(**{**config, "localization": ownership.deserialize(config["localization"])})
 
     def _check_images(self, shape):
         ranks = (self.transform.axes + 2,)

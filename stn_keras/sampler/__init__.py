@@ -1,12 +1,12 @@
 """The sampler: a warp says where each output pixel looks, three sums are the arithmetic."""
 
 import contextlib
-import contextvars
+import threading
 
 from stn_keras import backend
 from stn_keras.sampler.interpolation import interpolate
 
-_sample = contextvars.ContextVar("sample", default=backend.sample)
+_thread = threading.local()  # PyTorch's compiler does not know context variables
 
 
 def sample(images, warp, fill, **options):
@@ -14,14 +14,16 @@ def sample(images, warp, fill, **options):
 
     Takes the arguments of `stn_keras.sampler.interpolation.interpolate`, and returns what it does.
     """
-    return _sample.get()(interpolate, images, warp, fill, **options)
+    door = getattr(_thread, "door", backend.sample)
+    return door(interpolate, images, warp, fill, **options)
 
 
 @contextlib.contextmanager
 def sampling_by(function):
     """Inside, in this thread alone, `function` takes the place of `backend.sample`."""
-    token = _sample.set(function)
+    outer = getattr(_thread, "door", backend.sample)
+    _thread.door = function
     try:
         yield
     finally:
-        _sample.reset(token)
+        _thread.door = outer

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from stn_keras import backend
+from stn_keras.backend import private
 from stn_keras.sampler import sampling_by
 from stn_keras.serving.tracing import ExportError, in_float64
 
@@ -20,16 +21,17 @@ def save(model, path, arrays=None):
 
     settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
     if arrays is not None:
+        calibration, quantize = _quantizer()
         settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
         settings["representative_dataset"] = lambda: _one_by_one(model, arrays)
-        settings["_experimental_calibrate_only"] = True
+        settings |= calibration
     with sampling_by(_named), warnings.catch_warnings():
         # The converter's own use of what it advises against.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
         try:
-            model.export(path, format="litert", verbose=False, **settings)
+            model.export(str(path), format="litert", verbose=False, **settings)
             if arrays is not None:
-                path.write_bytes(_quantized(path.read_bytes()))
+                path.write_bytes(quantize(_measured(path.read_bytes())))
         except OSError:
             raise
         except Exception as error:  # the converter's own class is not public
@@ -79,16 +81,32 @@ def _one_by_one(model, arrays):
         yield {name: array[k : k + 1] for name, array in zip(names, arrays)}
 
 
-def _quantized(calibrated):
-    """A file with measured ranges in int8, tensors without one in float32."""
-    from tensorflow.lite.python import convert
-    from tensorflow.lite.tools import flatbuffer_utils
+def _quantizer():
+    """`private.lite_quantizer`, where it and what reads LiteRT files are installed."""
+    found = private.lite_quantizer()
+    if found is None:
+        raise ExportError(
+            "This version of TensorFlow can't quantize a model without its warps; export it in "
+            "float32, without `quantize`, or install another version"
+        )
+    try:
+        import ai_edge_litert.tools.flatbuffer_utils  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            f"{error}; in a checkout of stn_keras: pip install '.[export]'"
+        ) from error
+    return found
+
+
+def _measured(calibrated):
+    """A file with measured ranges, without those of the tensors that remain in float32."""
+    from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(calibrated)
     for graph in model.subgraphs:
         for index in _kept_in_float(graph, model.operatorCodes):
             graph.tensors[index].quantization = None
-    return convert.mlir_quantize(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _kept_in_float(graph, operators):
@@ -98,7 +116,7 @@ def _kept_in_float(graph, operators):
     error moves all samples of an image. Coordinates are what a warp casts to integers; from there
     this goes back to the last operation with weights, a localization network's head.
     """
-    from tensorflow.lite.python import schema_py_generated as schema
+    from ai_edge_litert import schema_py_generated as schema
 
     kinds = schema.BuiltinOperator
     weighted = {getattr(kinds, name) for name in WEIGHTED}

@@ -89,7 +89,7 @@ def _check_float64(path):
 def _frozen(model):
     """The graph of `model` with its weights as constants; the new names of inputs and outputs."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tf2onnx import tf_loader
 
     def call(*inputs):
         outputs = model(keras.tree.pack_sequence_as(model.input, inputs), training=False)
@@ -100,12 +100,11 @@ def _frozen(model):
         tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in keras.tree.flatten(model.input)
     ]
     with sampling_by(_sample):
-        function = tf.function(call, autograph=False)
-        frozen = convert_variables_to_constants_v2(function.get_concrete_function(*signature))
+        function = tf.function(call, autograph=False).get_concrete_function(*signature)
     names = unique(input_names(model) + output_names(model))
-    inputs = dict(zip((x.name for x in frozen.inputs), names))
-    outputs = dict(zip((x.name for x in frozen.outputs), names[len(inputs) :], strict=True))
-    return frozen.graph.as_graph_def(), inputs, outputs
+    inputs = dict(zip((x.name for x in function.inputs), names[: len(signature)]))
+    outputs = dict(zip((x.name for x in function.outputs), names[len(inputs) :], strict=True))
+    return tf_loader.from_function(function, list(inputs), list(outputs)), inputs, outputs
 
 
 def _sample(generic, images, warp, fill, *, interpolation, fill_mode, filled):

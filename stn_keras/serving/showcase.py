@@ -8,10 +8,10 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import observe
+from stn_keras import observe, predict, saved
 from stn_keras.data import distortions, pictures, poses
 from stn_keras.files import FileError
-from stn_keras.serving import inputs, predict, saved
+from stn_keras.serving import inputs
 
 __all__ = ["Distortion", "Showcase"]
 
@@ -51,8 +51,9 @@ class Look:
     Args:
         probabilities: `(classes,)`.
         plain: The same of the classifier without a transformer; `None` if there is none.
-        warps: Dict from names of transformers to `(Sight, image, warped)`: the `observe.Sight`, and
-            its first image and warped image, uint8 `(height, width, 1 or 3)`.
+        warps: Dict from names of transformers to `(observation, image, warped)`: the
+            `observe.Observation`, and its first image and warped image, uint8 `(height, width, 1
+            or 3)`.
 
     Example:
 
@@ -153,7 +154,7 @@ class Showcase:
         batch = np.moveaxis(pixels.astype("float32"), -1, inputs.channel_axis(self.shape))
         outputs, measured = self.watch(tf.constant(batch))
         probabilities = self.classifier.shares(outputs)
-        seen = observe.sights(
+        seen = observe.observations(
             (name, layer, tensors) for (name, layer), tensors in zip(self.calls, measured)
         )
         plain = None if self.plain is None else self.plain.shares(self.call_plain(batch))[0]

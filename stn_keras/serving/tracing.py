@@ -1,10 +1,12 @@
 """The model as the exporters trace it: in single precision, with flat names and warps to choose."""
 
 import itertools
+import json
+import pathlib
+import tempfile
+import zipfile
 
 import keras
-
-from stn_keras import sharing
 
 
 class ExportError(Exception):
@@ -17,12 +19,18 @@ def in_float32(model):
     if _widened(config) == config:
         return model
     try:
-        with sharing.scope():
-            copy = type(model).from_config(_widened(model.get_config()))
-        copy.set_weights(model.get_weights())
+        with tempfile.TemporaryDirectory() as folder:
+            saved, wide = pathlib.Path(folder, "saved.keras"), pathlib.Path(folder, "wide.keras")
+            model.save(saved)  # which keeps shared layers shared
+            with zipfile.ZipFile(saved) as source, zipfile.ZipFile(wide, "w") as target:
+                for name in source.namelist():
+                    content = source.read(name)
+                    if name == "config.json":
+                        content = json.dumps(_widened(json.loads(content))).encode()
+                    target.writestr(name, content)
+            return keras.saving.load_model(wide, compile=False, safe_mode=False)
     except ValueError as error:
         raise ExportError(f"The model can't be rebuilt in float32: {error}") from error
-    return copy
 
 
 def _widened(config):
@@ -41,8 +49,10 @@ def in_float64(model):
 
 
 def functional(model):
-    """The functional model that a sequential one is inside, or the model itself."""
-    return model._functional if isinstance(model, keras.Sequential) else model
+    """A functional model of the layers of a sequential one, or the model itself."""
+    if not isinstance(model, keras.Sequential):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def input_names(model):

@@ -99,7 +99,7 @@ def readings(sight):
     outside = {"outside the image": f"{100 * sight.outside[0]:.0f} % of samples"}
     if sight.matrix is None:
         return {"theta": f"{sight.theta[0].size} numbers, not a matrix", **outside}
-    height, width = sight.images.shape[1:3]
+    height, width = (n - sight.layer.align_corners for n in sight.images.shape[1:3])
     found = {key: values[0] for key, values in observe.decompose(sight.matrix[:1]).items()}
     x, y = found["translation_x"] * width / 2, found["translation_y"] * height / 2
     numbers = {

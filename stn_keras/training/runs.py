@@ -13,9 +13,8 @@ from importlib import metadata
 import keras
 
 import stn_keras
-from stn_keras import files
-from stn_keras.training import callbacks, history, resume
-from stn_keras.training.recipes import RECIPES
+from stn_keras import callbacks, files, history, resume
+from stn_keras.recipes import RECIPES
 
 __all__ = ["Run", "UsageError", "environment", "saved_flags", "settings"]
 

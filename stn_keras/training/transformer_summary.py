@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from stn_keras import plots
-from stn_keras.observe import decompose, figures, observe
+from stn_keras.observe import decompose, figures, first_batch, observe
 from stn_keras.training.tensorboard import tensorflow
 
 __all__ = ["TransformerSummary"]
@@ -33,7 +33,7 @@ class TransformerSummary(keras.callbacks.Callback):
     Args:
         log_dir: Folder of the run's TensorBoard logs. The events are written to its subfolder
             `transformer`.
-        images: What the model is called on, see `observe.draw`.
+        images: What the model is called on, or a dataset of it, see `observe.draw`.
         figure_freq: Number of epochs between figures; 0 for no figures.
 
     Example:
@@ -44,7 +44,7 @@ class TransformerSummary(keras.callbacks.Callback):
     def __init__(self, log_dir, images, figure_freq=5):
         super().__init__()
         self.log_dir = os.path.join(log_dir, "transformer")
-        self.images = images
+        self.images = first_batch(images)
         self.figure_freq = figure_freq
 
     def on_train_begin(self, logs=None):
@@ -72,22 +72,22 @@ class TransformerSummary(keras.callbacks.Callback):
         tf = tensorflow()
         self._writer = self._writer or tf.summary.create_file_writer(self.log_dir)
         with self._writer.as_default(step=epoch):
-            for name, sight in seen.items() if scalars else ():
-                write_scalars(name, sight)
+            for name, observation in seen.items() if scalars else ():
+                write_scalars(name, observation)
             for name, figure in figures(seen, self.images).items() if draw else ():
                 tf.summary.image(f"{name}/warps", plots.pixels(figure)[np.newaxis])
         self._writer.flush()
 
 
-def write_scalars(name, sight):
+def write_scalars(name, observation):
     tf = tensorflow()
-    quantities = {} if sight.matrix is None else decompose(sight.matrix)
-    quantities |= {"outside": sight.outside, "nonfinite": sight.nonfinite}
+    quantities = {} if observation.matrix is None else decompose(observation.matrix)
+    quantities |= {"outside": observation.outside, "nonfinite": observation.nonfinite}
     for quantity, values in quantities.items():
         with np.errstate(invalid="ignore"):  # the deviation of infinite values is NaN
             mean, deviation = values.mean(), values.std()
         tf.summary.scalar(f"{name}/{quantity}_mean", mean)
         tf.summary.scalar(f"{name}/{quantity}_std", deviation)
-    spread, shift = sight.spread
+    spread, shift = observation.spread
     tf.summary.scalar(f"{name}/warp_spread", spread)
     tf.summary.scalar(f"{name}/warp_shift", shift)

@@ -1,0 +1,26 @@
+"""What spatial transformers do, for a program that asks; each thread records its own calls."""
+
+import contextlib
+import threading
+
+_thread = threading.local()  # PyTorch's compiler does not know context variables
+
+
+@contextlib.contextmanager
+def recording():
+    """Yields a list of all calls within: `(layer, images, theta, warped)`, in their order."""
+    outer = getattr(_thread, "calls", None)
+    calls: list[tuple] = []
+    _thread.calls = calls
+    try:
+        yield calls
+    finally:
+        _thread.calls = outer
+
+
+def recorded(layer, images, theta, warped):
+    """`warped`, which a layer has made of `images` by `theta`."""
+    calls = getattr(_thread, "calls", None)
+    if calls is not None:
+        calls.append((layer, images, theta, warped))
+    return warped

@@ -1,0 +1,1 @@
+"""Figures of warps; the public names are in `observe` and `plots`."""
