@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from stn_keras import transforms
 
@@ -35,11 +35,42 @@ class Identity(keras.initializers.Initializer):
         return {"transform": keras.saving.serialize_keras_object(self.transform)}
 
 
+@keras.saving.register_keras_serializable("stn_keras")
+class LimitedPixels(layers.Layer):
+    """Divides images whose root mean square is above 4 down to 4, and leaves all others unchanged.
+
+    Pixels in 0 … 1 and normalised ones stay below it. Pixels in 0 … 255 would let Adam's first
+    steps move every sample out of the image.
+
+    Example:
+
+    >>> np.array(LimitedPixels()(np.full((1, 2, 2, 1), 200.0)))[0, 0, 0]
+    array([4.], dtype=float32)
+    """
+
+    limit = 4.0
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.input_spec = keras.InputSpec(ndim=4)
+
+    def call(self, images):
+        squares = ops.cast(images, keras.config.floatx()) ** 2
+        square = ops.mean(squares, axis=(1, 2, 3), keepdims=True)
+        factor = self.limit / ops.sqrt(ops.maximum(square, self.limit**2))
+        return ops.cast(images, self.compute_dtype) * ops.cast(factor, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 def head(transform="affine", start=None, activity_regularizer=None, name="theta"):
     """The last layer of a localization network: `(batch, features)` → `theta`.
 
     Its kernel is zero and its bias is the identity, so training starts with unchanged images. It
-    computes in float32 under every dtype policy.
+    computes in float32 under every dtype policy but `"float64"`. Give your own network pixels in
+    0 … 1, for example by `keras.layers.Rescaling(1 / 255)` as its first layer: with pixels in
+    0 … 255 the first steps of Adam move every sample out of the image.
 
     Example:
 
@@ -55,7 +86,7 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         name: Name of the layer. Several heads in one functional model need different names.
 
     Returns:
-        A `keras.layers.Dense`, `(batch, features)` → `(batch, num_parameters)`, float32.
+        A `keras.layers.Dense`, `(batch, features)` → `(batch, num_parameters)`.
 
     Raises:
         ValueError: if `transform` is not a transform, or `start` has another number of parameters.
@@ -72,7 +103,7 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         kernel_initializer="zeros",
         bias_initializer=bias,
         activity_regularizer=activity_regularizer,
-        dtype="float32",
+        dtype="float64" if keras.config.dtype_policy().name == "float64" else "float32",
         name=name,
     )
 
@@ -96,7 +127,8 @@ def cnn(
 ):
     """The localization network of the published CIFAR-10 model; 48,422 parameters on 32×32×3.
 
-    Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`.
+    Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`, behind a layer
+    without weights that scales down pixels in 0 … 255, with which training would collapse.
 
     Example:
 
@@ -121,17 +153,22 @@ def cnn(
     Raises:
         ValueError: as for `head`, or if `data_format` is unknown.
     """
-    return keras.Sequential(
-        [
-            layers.Conv2D(16, 7, data_format=data_format),
-            layers.MaxPooling2D(2, data_format=data_format),
-            layers.ReLU(),
-            layers.Conv2D(32, 5, data_format=data_format),
-            layers.MaxPooling2D(last_pool, data_format=data_format),
-            layers.ReLU(),
-            layers.Flatten(data_format=data_format),
-            layers.Dense(64, activation="relu"),
-            head(transform, start, activity_regularizer),
-        ],
-        name=name,
-    )
+    body = published(transform, start, activity_regularizer, last_pool, data_format)
+    return keras.Sequential([LimitedPixels(), *body], name=name)
+
+
+def published(
+    transform="affine", start=None, activity_regularizer=None, last_pool=2, data_format=None
+):
+    """The layers of `cnn` for normalised images."""
+    return [
+        layers.Conv2D(16, 7, data_format=data_format),
+        layers.MaxPooling2D(2, data_format=data_format),
+        layers.ReLU(),
+        layers.Conv2D(32, 5, data_format=data_format),
+        layers.MaxPooling2D(last_pool, data_format=data_format),
+        layers.ReLU(),
+        layers.Flatten(data_format=data_format),
+        layers.Dense(64, activation="relu"),
+        head(transform, start, activity_regularizer),
+    ]

@@ -16,7 +16,7 @@ from stn_keras.checks.images import (
     check_option,
     to_channels_last,
 )
-from stn_keras.correlation import squared_correlation
+from stn_keras.correlation import between, squared_correlation
 from stn_keras.geometry.displacements import check_field
 from stn_keras.sampler.axes import mean_over_points
 
@@ -87,8 +87,8 @@ class DisplacementGradient(FieldLoss):
     def call(self, y_true, y_pred):
         field = self.field(y_pred)
         axes, total = field.shape[-1], 0 * mean_over_points(field)
-        for axis in range(axes):
-            if field.shape[axis + 1] != 1:
+        for axis in range(1, axes + 1):
+            if field.shape[axis] != 1:
                 step = between(field, axis, 1, None) - between(field, axis, None, -1)
                 total = total + mean_over_points(ops.abs(step) if self.norm == "l1" else step**2)
         return total / axes
@@ -150,7 +150,7 @@ class BendingEnergy(FieldLoss):
             moved = field
             for axis in range(axes):
                 step = steps.get(axis, 0)
-                moved = between(moved, axis, 1 + step, (step - 1) or None)
+                moved = between(moved, axis + 1, 1 + step, (step - 1) or None)
             return moved
 
         energy = sum((at({i: 1}) - 2 * at({}) + at({i: -1})) ** 2 for i in range(axes))
@@ -227,8 +227,3 @@ class LocalCrossCorrelation(FieldLoss):
 
     def get_config(self):
         return {**super().get_config(), "window": self.window}
-
-
-def between(values, axis, start, stop):
-    """A part of the pixels along an axis."""
-    return values[(slice(None),) * (axis + 1) + (slice(start, stop),)]

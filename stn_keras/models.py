@@ -63,7 +63,8 @@ def cifar10_stn(
     x = normalization()(images)
     theta = None
     if transformer:
-        localize = localization.cnn(last_pool=last_pool)
+        looks = localization.published(last_pool=last_pool)
+        localize = keras.Sequential(looks, name="localization")
         if warped == "images":
             x = SpatialTransformer(localize, gradient_scale=gradient_scale, name="transformer")(x)
         else:

@@ -4,7 +4,10 @@ what it gives."""
 import math
 
 import keras
+import numpy as np
 from keras import layers, ops
+
+from stn_keras.localization import Identity
 
 # Layers that may move the channels to another axis.
 MOVE_AXES = (layers.Flatten, layers.Lambda, layers.Permute, layers.Reshape, layers.Wrapper)
@@ -59,6 +62,19 @@ def check_theta(shape, transform):
         )
 
 
+def check_start(network, transform):
+    """Raises a ValueError if a network's head starts at the identity of another transform."""
+    *_, last = leaves(network)
+    bias = getattr(last, "bias_initializer", None)
+    if isinstance(bias, Identity) and not np.array_equal(
+        bias.transform.identity, transform.identity
+    ):
+        raise ValueError(
+            f"`localization` must start at the identity of transform={transform}: give its head "
+            f"or `localization.cnn` the same transform. Received: a head of {bias.transform}"
+        )
+
+
 def scale_gradient(tensor, scale):
     """The same values bit for bit, their gradient multiplied by `scale`."""
     if scale == 1:
@@ -72,11 +88,10 @@ def built_for(shape, network):
     try:
         build(network, shape)
         return network.compute_output_shape(shape)
-    except Exception as error:  # layers raise many types for an unexpected list
-        if not is_list(shape):
-            raise
+    except Exception as error:  # layers raise many types for an unexpected shape
         raise ValueError(
-            f"`localization` does not take such inputs: {error} Received: input_shape={shape}"
+            f"`localization` does not take such inputs: {error} (`localization.cnn` needs images "
+            f"of a known size, at least 18×18.) Received: input_shape={shape}"
         ) from error
 
 
@@ -104,7 +119,7 @@ def format_of(network):
     """The `data_format` in which a network reads images; None if its layers do not show it."""
     for layer in leaves(network):
         moves = isinstance(layer, MOVE_AXES) or not isinstance(layer, keras.Layer)
-        if moves or not type(layer).__module__.startswith("keras."):
+        if moves or not type(layer).__module__.startswith(("keras.", "stn_keras.")):
             return None
         if getattr(layer, "data_format", None):
             return layer.data_format

@@ -9,6 +9,9 @@ from keras import ops
 
 from stn_keras import transforms
 from stn_keras.checks.arguments import size_for
+from stn_keras.geometry import transform_points
+
+MANY = 2**14  # pixels of an image from which on there is one grid at a time
 
 __all__ = ["WarpSpread", "warp_spread"]
 
@@ -48,11 +51,21 @@ def warp_spread(theta, transform="affine", size=None, *, align_corners=False):
 
 
 def theta_shifts(theta, transform, size, align_corners=False):
-    """The `corner_shifts` of a transform's warps to the size of their images."""
+    """How far a transform's warps move the corners, in pixels, `(batch, corners, axes)`."""
     transform = transforms.get(transform)
     size = size_for(transform, size)
-    grid = transform.grid(theta, size, align_corners=align_corners)
-    return corner_shifts(grid, size, align_corners)
+    if isinstance(transform, transforms.MatrixTransform):
+        lengths = [max(n - 1, 1) if align_corners else n for n in size]
+        matrix = transform.matrix(theta, lengths)
+        corners = ops.cast(identity_corners(size, align_corners)[None], matrix.dtype)
+        return in_pixels(transform_points(matrix, corners) - corners, size, align_corners)
+
+    def shifts(theta):
+        return corner_shifts(transform.grid(theta, size, align_corners), size, align_corners)
+
+    if math.prod(size) < MANY:
+        return shifts(theta)
+    return ops.map(lambda one: shifts(one[None])[0], ops.convert_to_tensor(theta))
 
 
 def corner_shifts(grid, size, align_corners=False):
@@ -61,13 +74,18 @@ def corner_shifts(grid, size, align_corners=False):
     `grid` is a normalised sampling grid `(batch, ..., axes)` and `size` the input's, in the order
     of the grid's axes: `(batch, corners, axes)`.
     """
-    pixels = [(n - 1 if align_corners else n) / 2 for n in size[::-1]]  # x is the last axis
     at_rest = identity_corners(grid.shape[1:-1], align_corners)
     corners = grid
     for axis in range(1, len(grid.shape) - 1):
         corners = ops.take(corners, [0, grid.shape[axis] - 1], axis=axis)
     corners = ops.reshape(corners, (-1, *at_rest.shape))
-    return (corners - ops.cast(at_rest, grid.dtype)) * ops.cast(pixels, grid.dtype)
+    return in_pixels(corners - ops.cast(at_rest, grid.dtype), size, align_corners)
+
+
+def in_pixels(vectors, size, align_corners):
+    """Normalised vectors `(..., axes)` in pixels."""
+    halves = [(n - 1 if align_corners else n) / 2 for n in size[::-1]]  # x is the last axis
+    return vectors * ops.cast(halves, vectors.dtype)
 
 
 def identity_corners(size, align_corners):
@@ -135,25 +153,28 @@ class WarpSpread(keras.metrics.Metric):
         self.transform = transforms.get(transform)
         self.size = size_for(self.transform, size)
         corners, axes = 2 ** len(self.size), len(self.size)
-        self.total = self.add_variable((corners, axes), "zeros", name="total")
-        self.squares = self.add_variable((), "zeros", name="squares")
+        self.mean = self.add_variable((corners, axes), "zeros", name="mean")
+        self.squares = self.add_variable((), "zeros", name="squares")  # of deviations from it
         self.count = self.add_variable((), "zeros", name="count")
 
     def update_state(self, y_true, theta, sample_weight=None):
         """Adds the images of a batch; `y_true` is ignored."""
         shifts = ops.cast(theta_shifts(theta, self.transform, self.size), self.dtype)
-        weights = ops.ones(ops.shape(shifts)[:1], self.dtype)
+        weights = ops.ones_like(shifts[:, :1, :1])
         if sample_weight is not None:
-            weights = weights * ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
-        self.total.assign_add(ops.einsum("b,bcx->cx", weights, shifts))
-        self.squares.assign_add(ops.einsum("b,bcx->", weights, shifts**2))
-        self.count.assign_add(ops.sum(weights))
+            weights = weights * ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1, 1))
+        # Merged as Chan, Golub & LeVeque, 1979: sums of squares lose a small spread.
+        weight = ops.sum(weights)
+        mean = ops.sum(weights * shifts, axis=0) / ops.maximum(weight, 1e-12)
+        squares = ops.sum(weights * (shifts - mean) ** 2)
+        step = mean - self.mean
+        share = weight / ops.maximum(self.count + weight, 1e-12)
+        self.squares.assign_add(squares + ops.sum(step**2) * self.count * share)
+        self.mean.assign_add(step * share)
+        self.count.assign_add(weight)
 
     def result(self):
-        count = ops.maximum(self.count, 1e-12)
-        of_mean = ops.sum((self.total / count) ** 2)
-        # Rounding may take the difference below zero; NaN stays NaN.
-        return ops.sqrt(ops.relu(self.squares / count - of_mean) / self.total.shape[0])
+        return ops.sqrt(self.squares / ops.maximum(self.count, 1e-12) / self.mean.shape[0])
 
     def get_config(self):
         return {

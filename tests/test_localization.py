@@ -133,3 +133,46 @@ def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path
     model.save(tmp_path / "parallel.keras")
     again = keras.saving.load_model(tmp_path / "parallel.keras", safe_mode=True)
     assert_array_equal(float64(again(images)), float64(model(images)))
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_a_cnn_scales_bright_pixels_down_and_changes_no_others(rng, data_format):
+    limited = localization.cnn(data_format=data_format).layers[0]
+    images = rng.uniform(-3, 3, (2, 5, 6, 3)).astype("float32")
+    assert_array_equal(float64(limited(images)), images)
+    bright = float64(limited(rng.integers(0, 256, (2, 5, 6, 3)).astype("uint8")))
+    assert_allclose(np.sqrt(np.mean(bright**2, axis=(1, 2, 3))), 4, rtol=1e-5)
+    assert_array_equal(float64(limited(np.zeros((1, 5, 6, 3)))), 0)
+
+
+def test_a_head_of_another_transform_is_refused(rng):
+    images = rng.uniform(size=(2, 20, 20, 3)).astype("float32")
+    for network in (
+        localization.cnn("attention"),
+        [layers.Flatten(), localization.head("attention")],
+    ):
+        network = keras.Sequential(network) if isinstance(network, list) else network
+        with pytest.raises(ValueError, match="`localization` must start at the identity of.*Rigid"):
+            SpatialTransformer(network, transform="rigid")(images)
+    start = localization.cnn("attention", start=(0, 0, 0))
+    assert_allclose(
+        float64(SpatialTransformer(start, transform="rigid")(images)), images, atol=1e-5
+    )
+
+
+def test_images_too_small_for_a_cnn_are_refused():
+    for shape in ((17, 17, 3), (None, None, 3)):
+        with pytest.raises(ValueError, match="(?s)`localization` does not take.*18×18.*Received"):
+            SpatialTransformer(localization.cnn())(keras.Input(shape))
+
+
+def test_theta_is_float64_under_that_policy(set_policy):
+    set_policy("float64")
+    theta = localization.cnn()(np.zeros((1, 20, 20, 1)))
+    assert keras.backend.standardize_dtype(theta.dtype) == "float64"
+
+
+@pytest.mark.parametrize("transform", [transforms.Rigid, transforms.Similarity])
+def test_a_bound_of_rotations_in_degrees_is_refused(transform):
+    with pytest.raises(ValueError, match="radians.*Received: max_rotation=45"):
+        transform(max_rotation=45)

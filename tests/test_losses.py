@@ -112,6 +112,25 @@ def test_correlation_ignores_brightness_and_contrast(rng, scale):
     assert float64(shifted(images, images)) > -1e-3  # a pixel alone is flat
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 72, 1), (1, 24, 26, 28, 1)])
+@pytest.mark.parametrize("value", [1.0, -4095.0])
+def test_flat_bright_patches_have_the_correlation_and_gradient_of_float64(rng, shape, value):
+    """A mask, a saturated spot: within it, float32 has no digits for a difference of squares."""
+    sparse, patches = np.zeros((2, *shape), "float32")
+    sparse[:, 5:18, 5:18, 5:18] = patches[:, 7:20, 4:17, 5:18] = value
+    textured = sparse + value * rng.uniform(0.99, 1, shape).astype("float32") * (sparse != 0)
+    for fixed, moving in ((sparse, patches), (patches, 1.3 * sparse + value), (sparse, textured)):
+        values, slopes = [], []
+        for dtype in ("float32", "float64"):
+            loss = losses.LocalCrossCorrelation(5, dtype=dtype)
+            values.append(float64(loss(fixed, moving)))
+            (slope,) = gradients(lambda y_pred: loss(fixed, y_pred), [moving.astype(dtype)], 1.0)
+            slopes.append(float64(slope))
+        assert -1 <= values[0] <= 0
+        assert_allclose(*values, rtol=1e-3)
+        assert_allclose(*slopes, atol=1e-2 * np.abs(slopes[1]).max())
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.7, 255.0, 1e4])
 @both_ranks
 @all_losses

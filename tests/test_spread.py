@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from autodiff import float64
 from numpy.testing import assert_allclose
 
 from stn_keras import SpatialTransformer, metrics, spread, transforms
@@ -79,11 +80,32 @@ def test_the_metric_is_of_all_batches_with_their_weights(rng):
     assert again.transform == metric.transform and again.size == SIZE and again.name == metric.name
 
 
-def test_warps_far_from_the_identity_keep_a_small_spread():
-    theta = np.array([[1.9, 0.01], [1.9, -0.01]], "float32")
-    metric = metrics.WarpSpread("translation", SIZE)
-    metric.update_state(None, theta)
-    assert_allclose(float(metric.result()), 0.16, rtol=0.02)
+@pytest.mark.parametrize("side, shift, deviation", [(32, 6, 0.02), (1024, 400, 0.1)])
+@pytest.mark.parametrize("transform", ["translation", "affine"])
+def test_warps_far_from_the_identity_keep_a_small_spread(rng, transform, side, shift, deviation):
+    """In float32, in batches of unequal size and weight, without a whole grid for each image."""
+    metric = metrics.WarpSpread(transform, (side, side))
+    moves = shift + deviation * rng.normal(size=(3000, 2))
+    theta = (2 * moves / side).astype("float32")
+    if transform == "affine":
+        ones, zeros = np.ones(3000, "float32"), np.zeros(3000, "float32")
+        theta = np.stack([ones, zeros, theta[:, 0], zeros, ones, theta[:, 1]], axis=1)
+    for batch in np.split(theta, [2, 3, 700, 1500]):
+        metric.update_state(None, batch)
+    metric.update_state(None, 3 * theta, sample_weight=np.zeros(3000))
+    wanted = np.sqrt(moves.var(axis=0).sum())
+    assert_allclose(float(metric.result()), wanted, rtol=0.02)
+    assert_allclose(found(theta, transform, (side, side)), [wanted, shift * 2**0.5], rtol=0.02)
+
+
+def test_large_images_have_the_spread_of_their_grids(rng):
+    for transform in (transforms.ThinPlateSpline((2, 3)), transforms.get("projective")):
+        theta = transform.identity + rng.uniform(-0.1, 0.1, (3, transform.num_parameters))
+        for align_corners in (False, True):
+            shifts = spread.theta_shifts(theta, transform, (130, 140), align_corners)
+            grid = transform.grid(theta, (130, 140), align_corners)
+            wanted = spread.corner_shifts(grid, (130, 140), align_corners)
+            assert_allclose(float64(shifts), float64(wanted), atol=1e-3)
 
 
 def test_layers_are_observed_in_pixels_of_their_input():

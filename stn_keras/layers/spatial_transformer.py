@@ -154,6 +154,7 @@ class SpatialTransformer(keras.Layer):
             several = networks.is_list(input_shape)
             seen = [tuple(shape) for shape in input_shape] if several else images_shape
             check_theta(networks.built_for(seen, self.localization), self.transform)
+            networks.check_start(self.localization, self.transform)
 
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))

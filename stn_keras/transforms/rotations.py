@@ -145,7 +145,10 @@ def as_bounds(scale):
 
 
 def check_max_rotation(bound):
-    if bound is not None and not (isinstance(bound, numbers.Real) and 0 < float(bound) < math.inf):
+    """Raises a ValueError for a bound that is no angle, or bounds nothing, as 45 for 45° does."""
+    good = isinstance(bound, numbers.Real) and 0 < float(bound) <= 2 * math.pi
+    if bound is not None and not good:
         raise ValueError(
-            f"`max_rotation` must be a positive angle or None. Received: max_rotation={bound}"
+            "`max_rotation` must be an angle in radians, above 0 and at most a full turn, 2π, or "
+            f"None; `math.radians` converts degrees. Received: max_rotation={bound}"
         )
