@@ -16,11 +16,7 @@ FOLDER = pathlib.Path(__file__).parent / "cifar10"
 FLAGS = {
     "tuned": "`--epochs 50`",
     "tuned-cnn": "`--epochs 50 --no-transformer`",
-    "short": "`--epochs 3`",
     "published": "`--recipe published`",
-    "sgd": "an earlier `tuned`: Nesterov SGD, dropout 0.3",
-    "distilled": "`tuned` up to commit 73d1b59, which learned from a teacher",
-    "distilled-cnn": "the same with `--no-transformer`",
 }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import report as speed
 from examples import cells
 from results import cifar10, distorted, report, tables
 
@@ -112,3 +113,8 @@ def test_the_readme_has_the_tables_of_the_committed_runs():
     assert report.insert(readme, "results.distorted", distorted.sections()) == readme
     assert report.insert(readme, "results.cifar10", cifar10.table(cifar10.groups())) == readme
     assert set(cifar10.groups()) == set(cifar10.FLAGS)
+
+
+def test_the_benchmarks_readme_has_the_figures_of_the_committed_files():
+    readme = speed.README.read_text()
+    assert report.insert(readme, "benchmarks.report", speed.sections(speed.rows())) == readme
