@@ -5,7 +5,7 @@ A backend's file has
 - `sample(generic, images, warp, fill, **options)`: the door by which every image is sampled, by
   `generic`, the sampler of this library, or by the backend's own;
 - `gather_sum`, `scatter_sum` and `gather_dot`: all the arithmetic over pixels, see
-  `stn_keras.sampler.sums`;
+  `stn_keras.sampler.sums`; `gather_sum(..., finite=True)` is told that no row is infinite or NaN;
 - `with_gradient(forward, backward)`: a function whose gradient is written by hand;
 - `compile(function)`: the function, as one piece where the backend compiles pieces;
 - `matmul(left, right)`: a matrix product that keeps the precision of its factors;

@@ -59,8 +59,9 @@ def shape(tensor):
     return tensor.shape
 
 
-def gather_sum(rows, indices, weights):
-    return functools.reduce(operator.add, map(weighted, gather(rows, indices), weights))
+def gather_sum(rows, indices, weights, finite=False):
+    times = scaled if finite else weighted
+    return functools.reduce(operator.add, map(times, gather(rows, indices), weights))
 
 
 @jax.vmap
@@ -69,15 +70,19 @@ def gather(rows, indices):
     return [rows.at[index].get(mode="promise_in_bounds") for index in indices]
 
 
+def scaled(pixels, weight):
+    return weight[..., None] * pixels.astype(weight.dtype)
+
+
 def weighted(pixels, weight):
     """The pixels times their weight, and 0 where that is 0, even for NaN."""
-    weight = weight[..., None]
+    unread = weight[..., None] == 0
     if jnp.issubdtype(pixels.dtype, jnp.integer):
-        return jnp.where(weight != 0, pixels, jnp.zeros((), pixels.dtype))
-    product = weight * pixels.astype(weight.dtype)
+        return jnp.where(unread, jnp.zeros((), pixels.dtype), pixels)
+    product = scaled(pixels, weight)
     # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
     # vectorize: half as fast.
-    return jnp.where(jnp.isnan(product), jnp.where(weight != 0, jnp.nan, 0), product)
+    return jnp.where(jnp.isnan(product), jnp.where(unread, 0, jnp.nan), product)
 
 
 def scatter_sum(upstream, indices, weights, count):

@@ -5,6 +5,8 @@ import math
 
 import tensorflow as tf
 
+from stn_keras.backend import private
+
 # Positions in one image from which XLA is worth its compilation, a tenth of a second or more.
 LARGE = 2**8
 
@@ -27,7 +29,7 @@ def compile(function):
     def call(*tensors):
         if tf.executing_eagerly() or not any(map(is_large, tensors)):
             return function(*tensors)
-        with tf.xla.experimental.jit_scope():
+        with tf.xla.experimental.jit_scope(), private.unoptimized():
             return function(*tensors)
 
     return call
@@ -50,21 +52,34 @@ def with_gradient(forward, backward):
     per tensor, or None.
     """
 
-    @tf.custom_gradient
-    def function(*tensors):
-        results = forward(*map(tf.stop_gradient, tensors))
+    def call(*tensors):
+        # A variable would have to be given its gradient apart.
+        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
 
-        def gradients(*upstream):
-            upstream = list(upstream) if isinstance(results, list) else upstream[0]
-            return [
-                tf.cast(gradient, tensor.dtype) if gradient is not None else None
-                for gradient, tensor in zip(backward(upstream, *tensors), tensors, strict=True)
-            ]
+        @tf.custom_gradient
+        def function(*floats):
+            inputs = with_floats(tensors, floats)
+            results = forward(*inputs)
 
-        return results, gradients
+            def gradients(*upstream):
+                upstream = list(upstream) if isinstance(results, list) else upstream[0]
+                return [
+                    tf.cast(gradient, tensor.dtype) if gradient is not None else None
+                    for gradient, tensor in zip(backward(upstream, *inputs), tensors, strict=True)
+                    if tensor.dtype.is_floating
+                ]
 
-    # A variable would have to be given its gradient apart.
-    return lambda *tensors: function(*map(tf.convert_to_tensor, tensors))
+            return results, gradients
+
+        return function(*(tensor for tensor in tensors if tensor.dtype.is_floating))
+
+    return call
+
+
+def with_floats(tensors, floats):
+    """The tensors, those of floats replaced: only they have gradients."""
+    floats = iter(floats)
+    return [next(floats) if tensor.dtype.is_floating else tensor for tensor in tensors]
 
 
 def shape(tensor):
@@ -76,8 +91,9 @@ def shape(tensor):
     return tuple(found[k] if length is None else length for k, length in enumerate(known))
 
 
-def gather_sum(rows, indices, weights):
-    return functools.reduce(tf.add, map(weighted, gather(rows, indices), weights))
+def gather_sum(rows, indices, weights, finite=False):
+    times = scaled if finite else weighted
+    return tf.add_n(list(map(times, gather(rows, indices), weights)))
 
 
 def gather(rows, indices):
@@ -94,16 +110,20 @@ def in_batch(indices, count):
     return [index + first for index in indices]
 
 
+def scaled(pixels, weight):
+    return tf.expand_dims(weight, -1) * tf.cast(pixels, weight.dtype)
+
+
 def weighted(pixels, weight):
     """The pixels times their weight, and 0 where that is 0, even for NaN."""
-    weight = tf.expand_dims(weight, -1)
+    read = tf.expand_dims(weight != 0, -1)
     if pixels.dtype.is_integer:
-        return tf.where(weight != 0, pixels, tf.zeros((), pixels.dtype))
-    product = weight * tf.cast(pixels, weight.dtype)
+        return tf.where(read, pixels, tf.zeros((), pixels.dtype))
+    product = scaled(pixels, weight)
     # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
     # vectorize: half as fast.
     nan, zero = (tf.constant(x, product.dtype) for x in (math.nan, 0))
-    return tf.where(tf.math.is_nan(product), tf.where(weight != 0, nan, zero), product)
+    return tf.where(tf.math.is_nan(product), tf.where(read, nan, zero), product)
 
 
 def scatter_sum(upstream, indices, weights, count):
@@ -117,7 +137,5 @@ def scatter_sum(upstream, indices, weights, count):
 
 
 def gather_dot(upstream, rows, indices):
-    return [
-        tf.reduce_sum(upstream * tf.cast(pixels, upstream.dtype), -1)
-        for pixels in gather(rows, indices)
-    ]
+    pixels = tf.cast(tf.stack(gather(rows, indices), axis=-2), upstream.dtype)
+    return tf.unstack(tf.reduce_sum(tf.expand_dims(upstream, -2) * pixels, axis=-1), axis=-1)

@@ -40,7 +40,7 @@ def in_full(function):
 matmul = in_full(torch.matmul)
 
 
-def gather_sum(rows, indices, weights):
+def gather_sum(rows, indices, weights, finite=False):
     return sum(map(weighted, gather(rows, indices), weights))
 
 

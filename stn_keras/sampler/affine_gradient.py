@@ -14,7 +14,6 @@ import math
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.sampler import sums
 from stn_keras.sampler.axes import from_middle, middle
 from stn_keras.sampler.taps import bounded, clamp
 
@@ -64,7 +63,6 @@ def window_sum(upstream, matrix, *, size):
     v, rows = window((a * y - c * x) / determinant, height)
     # From the pixel to the point where the window's first sample was taken.
     aside, below = a * u + b * v - x, c * u + d * v - y
-    samples = ops.reshape(upstream, (-1, height * width, channels))
     indices, weights = [], []
     for (j, (row, in_height)), (i, (col, in_width)) in itertools.product(
         enumerate(rows), enumerate(columns)
@@ -73,7 +71,8 @@ def window_sum(upstream, matrix, *, size):
         weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
         indices.append(row * width + col)
         weights.append(ops.cast(weight, upstream.dtype))
-    return sums.gather_sum(samples, indices, weights)
+    samples = ops.reshape(upstream, (-1, height * width, channels))
+    return backend.gather_sum(samples, indices, weights, finite=True)
 
 
 def window(centre, length):

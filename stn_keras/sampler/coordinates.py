@@ -16,8 +16,7 @@ def affine_map(theta, units, output_size, align_corners):
     `units`, in the order of sizes, are how many of the units asked for lie between −1 and 1.
     """
     rows = affine_rows(theta, units, output_size, align_corners)
-    positions = [from_middle(length, theta.dtype) for length in output_size]
-    return [plane(row, output_size, positions) for row in rows]
+    return [plane(row, output_size) for row in rows]
 
 
 def affine_rows(theta, units, output_size, align_corners):
@@ -33,8 +32,8 @@ def affine_rows(theta, units, output_size, align_corners):
     return rows
 
 
-def plane(coefficients, output_size, positions):
-    """`a·u + b·v + c` at every output pixel; `positions` are those along `v` and `u`.
+def plane(coefficients, output_size):
+    """`a·u + b·v + c` at every output pixel, where `u` and `v` are counted from the middle.
 
     With three axes `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
 
@@ -43,36 +42,35 @@ def plane(coefficients, output_size, positions):
     """
     axes = len(output_size)
 
-    def forward(*tensors):
-        coefficients, positions = tensors[: axes + 1], tensors[axes + 1 :]
+    def forward(*coefficients):
         *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
-        for k, (slope, position) in enumerate(zip(slopes, reversed(positions))):
+        for k, (slope, length) in enumerate(zip(slopes, reversed(output_size))):
             along = (1,) * (axes - k) + (-1,) + (1,) * k
-            value = value + slope * ops.reshape(position, along)
+            value = value + slope * ops.reshape(from_middle(length, value.dtype), along)
         return value
 
-    def backward(upstream, *tensors):
-        positions = tensors[axes + 1 :]
+    def backward(upstream, *coefficients):
         sums, found = upstream, []
-        for k, position in enumerate(reversed(positions), 1):
+        for k, length in enumerate(reversed(output_size), 1):
+            position = from_middle(length, upstream.dtype)
             # Of two axes: TensorFlow with oneDNN multiplies some of more wrongly.
             basis = ops.stack([position, ops.ones_like(position)], axis=-1)
-            moments = backend.matmul(ops.reshape(sums, (-1, output_size[-k])), basis)
+            moments = backend.matmul(ops.reshape(sums, (-1, length)), basis)
             by_position, sums = ops.unstack(moments, axis=-1)
             rest = math.prod(output_size[: axes - k])
             found.append(ops.sum(ops.reshape(by_position, (-1, rest)), axis=1))
-        return *found, sums, *(None for _ in positions)
+        return *found, sums
 
-    return backend.with_gradient(forward, backward)(*coefficients, *positions)
+    return backend.with_gradient(forward, backward)(*coefficients)
 
 
 def to_pixels(grid, size, align_corners):
     """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
-    coordinates = []
-    for coordinate, length in zip(by_axis(grid), reversed(size)):
-        half = as_float(extent(length, align_corners), grid.dtype) / 2
-        coordinates.append(coordinate * half + middle(length, grid.dtype))
-    return coordinates
+    lengths = size[::-1]
+    halves = [as_float(extent(length, align_corners), grid.dtype) / 2 for length in lengths]
+    middles = [middle(length, grid.dtype) for length in lengths]
+    halves, middles = (ops.cast(ops.stack(numbers), grid.dtype) for numbers in (halves, middles))
+    return by_axis(grid * halves + middles)
 
 
 def to_grid(coordinates, size, align_corners):
@@ -85,19 +83,25 @@ def to_grid(coordinates, size, align_corners):
 
 
 def by_axis(points):
-    """`(..., 2)` → x and y, each `(...)`; in volumes z too."""
-    return [component(points, axis) for axis in range(points.shape[-1])]
+    """`(..., 2)` → x and y, each `(...)`; in volumes z too.
 
+    With a gradient that compilers vectorize: of a slice it is a padding, which XLA computes with a
+    branch per number.
+    """
+    axes = points.shape[-1]
 
-def component(points, axis):
-    """`points[..., axis]`, with a gradient that compilers vectorize: of a slice it is a padding,
-    which XLA computes with a branch per number."""
+    @backend.compile
+    def joined(*upstream):
+        found = ops.expand_dims(upstream[0], -1)
+        for axis in range(1, axes):
+            here = ops.arange(axes) == axis
+            found = ops.where(here, ops.expand_dims(upstream[axis], -1), found)
+        return found
 
-    def backward(upstream, points):
-        here = ops.arange(points.shape[-1]) == axis
-        return [ops.where(here, ops.expand_dims(upstream, -1), 0)]
+    def forward(points):
+        return [points[..., axis] for axis in range(axes)]
 
-    return backend.with_gradient(lambda points: points[..., axis], backward)(points)
+    return backend.with_gradient(forward, lambda upstream, _: [joined(*upstream)])(points)
 
 
 def displaced(displacement, size, align_corners):

@@ -111,7 +111,7 @@ def by_coordinates(upstream, rows, coordinates, options):
     def by_coordinate(*tensors):
         dots, coordinates = tensors[:-axes], tensors[-axes:]
         return [
-            total(slope * sums.readable(dot, slope) for slope, dot in zip(axis, dots))
+            total(slope * ops.where(slope != 0, dot, 0) for slope, dot in zip(axis, dots))
             for axis in slopes(coordinates, **options)
         ]
 
