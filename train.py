@@ -16,7 +16,7 @@ import sys
 import train_flags
 
 # Not imported, because that would load Keras, with its messages, first.
-quiet = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/quiet.py"))["quiet"]
+terminal = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/terminal.py"))
 EVALUATED = 500  # images a batch
 
 
@@ -101,11 +101,11 @@ def train(flags):
                 callbacks.Throughput(len(data.training.images)),
                 *(callbacks.Evaluation(batches, "test") for batches in tests),
                 callbacks.Checkpoint(
-                    run.folder / "best.keras",
+                    callbacks.literal(run.folder / "best.keras"),
                     monitor="val_accuracy",
                     initial_value_threshold=run.best("val_accuracy", epochs_done),
                 ),
-                callbacks.Checkpoint(run.folder / "last.keras"),
+                callbacks.Checkpoint(callbacks.literal(run.folder / "last.keras")),
                 keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
                 callbacks.MetricsSummary(run.log_dir),
                 callbacks.TransformerSummary(run.log_dir, data.shown[:256]),
@@ -130,9 +130,10 @@ def train(flags):
 
 def main(arguments=None):
     """Runs the command and returns its exit status."""
+    terminal["prepare"]()
     flags = train_flags.parse(sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports silently
-    with quiet():
+    with terminal["quiet"]():
         import keras
 
         keras.ops.zeros(())  # looks for GPUs
@@ -140,6 +141,11 @@ def main(arguments=None):
     signal.signal(signal.SIGINT, before)
     try:
         train(flags)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = terminal["give_up"]()
+        print(f"train.py: {messages.how_to_resume(flags)}", file=sys.stderr)
+        return status
     except messages.EXPECTED_ERRORS as error:
         return messages.print_error(error, flags)
     return 0

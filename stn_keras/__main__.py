@@ -7,26 +7,29 @@ import pathlib
 import sys
 
 import stn_keras
-from stn_keras.quiet import quiet
+from stn_keras.terminal import give_up, prepare, quiet
 
 FORMATS = ("saved_model", "litert", "onnx")  # those of `export.SUFFIXES`, which imports Keras
 
 
 def main(arguments=None):
     """Runs the command and returns its exit status."""
+    prepare()
     args = parse(arguments)
     try:
         load_keras()
         errors = args.command(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        return give_up()
     except OSError as error:
         from stn_keras.files import explain
 
         errors = [explain(error)]
     except ValueError as error:
         errors = [error]
-    sys.stdout.flush()
     for message in errors:
         print(f"stn_keras: {message}", file=sys.stderr)
     return 1 if errors else 0
