@@ -18,12 +18,14 @@ from tensorboard.util.tensor_util import make_ndarray
 from stn_keras import SpatialTransformer
 from stn_keras.observe import decompose
 from stn_keras.training.callbacks import (
+    Checkpoint,
     Evaluation,
     MetricsSummary,
     ProgressBar,
     TerminateOnNaNTheta,
     Throughput,
     TransformerSummary,
+    literal,
     write_graph,
     write_settings,
 )
