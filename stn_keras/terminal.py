@@ -18,6 +18,7 @@ NOISE = re.compile(
     rb"|E\d{4} .*(cuInit|Unable to register|cuda_(platform|driver|diagnostics))"  # no GPU
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] "  # TensorFlow's own
     rb"|To enable the following instructions: "
+    rb"|fully_quantize: "  # LiteRT's converter
 )
 
 

@@ -88,7 +88,10 @@ def test_export_in_int8(tmp_path, rng, capsys):
     (tmp_path / "pets" / "bad.png").write_bytes(b"no picture")
     command = ["export", str(tmp_path / "model.keras"), "--format", "litert", "--quantize"]
     assert main([*command, str(tmp_path / "pets")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'model.tflite'}\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path / 'model.tflite'}\n"
+    assert "20 pictures of" in printed.err and "; 1 skipped" in printed.err
+    assert "Warning: 100 pictures" in printed.err
     runner = interpreter.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
     files = [tmp_path / "pets" / "cat" / f"{k}.png" for k in range(20)]
     images = np.concatenate([inputs.read(path, model.inputs[0].shape) for path in files])

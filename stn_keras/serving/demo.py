@@ -47,7 +47,7 @@ def serve(paths=(), port=None):
     print("Loading the models; the page takes half a minute to appear", flush=True)
     showcases = [Showcase(path) for path in paths or SHIPPED]
     for showcase in showcases:  # the first call compiles
-        showcase.look(page.example(showcase).picture, Distortion(rotation=1, clutter=1))
+        showcase.look(page.blank(showcase), Distortion(rotation=1, clutter=1))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
         app = page.build(showcases)
