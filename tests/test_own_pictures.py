@@ -119,3 +119,4 @@ def test_a_resumed_run_keeps_its_pictures(shades, capsys, monkeypatch):
     assert train.main(["--run", "a", "--resume"]) == 1
     assert "shades is not a folder" in capsys.readouterr().err
     assert train.main(["--run", "a", "--resume", "--images", "moved"]) == 130
+    assert capsys.readouterr().err.endswith("--run a --resume --images moved\n")

@@ -146,8 +146,11 @@ def print_error(error, flags):
 def how_to_resume(flags):
     if not runs.Run(flags.run, flags.output_dir, flags.log_dir).unfinished:
         return "Nothing had been trained yet."
-    words = ["python", "train.py", "--run", flags.run, "--resume"]
+    words = ["--run", flags.run, "--resume"]
     for name, default in DEFAULT_FOLDERS.items():
         if getattr(flags, name) != default:
             words += [f"--{name.replace('_', '-')}", str(getattr(flags, name))]
-    return f"What was saved is whole; resume it with: {shlex.join(words)}"
+    if flags.resume:
+        words = flags.arguments
+    command = shlex.join(["python", "train.py", *words])
+    return f"What was saved is whole; resume it with: {command}"
