@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -155,14 +156,18 @@ def test_only_this_machine_is_served(monkeypatch, handlers, capsys):
         asked.update(options)
         folders.append(pathlib.Path(os.environ["GRADIO_TEMP_DIR"]))
         assert folders[0].is_dir() and not self.analytics_enabled
+        assert urllib.request.getproxies() == {"no": "*"}
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gradio.Blocks.launch", launch)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr(demo, "Showcase", {"a.keras": handlers.showcases["grey"]}.get)
     with pytest.raises(KeyboardInterrupt):
         demo.serve(["a.keras"], port=7999)
     wanted = {"server_name": "127.0.0.1", "server_port": 7999, "share": False, "footer_links": []}
     assert {name: asked[name] for name in wanted} == wanted
+    assert os.environ["http_proxy"] and "no_proxy" not in os.environ
     assert not folders[0].exists() and os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 

@@ -66,8 +66,8 @@ def serve(paths=(), port=None):
                 head=page.HEAD,
                 app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
             )
-        webbrowser.open(address)
         print(f"{address} shows the page; Ctrl-C ends it", flush=True)
+        webbrowser.open(address)
         try:
             threading.Event().wait()
         finally:
@@ -80,9 +80,11 @@ def _no_proxy():
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     for name in proxies:
         del os.environ[name]
+    os.environ["no_proxy"] = "*"  # for those of the system's settings
     try:
         yield
     finally:
+        del os.environ["no_proxy"]
         os.environ.update(proxies)
 
 
