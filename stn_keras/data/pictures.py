@@ -5,101 +5,22 @@ import pathlib
 from concurrent import futures
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from stn_keras.files import FIGURE, explain
+from stn_keras.data.decoding import PictureError, read
+from stn_keras.files import FIGURE
 
 __all__ = ["PictureError", "find", "load", "read", "split_folders"]
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 WANTED = (
     "Expected a folder of at least two classes, with a subfolder of images for each:\n"
     "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
 )
-
-
-class PictureError(Exception):
-    """An image or a folder of images can't be used; the message names it and the cause."""
-
-
-def read(path, size=None, channels=3):
-    """Reads an image as a uint8 array `(height, width, channels)`, rotated upright and resized.
-
-    Example:
-
-    >>> read("pets/cat/0.png", (16, 24)).shape
-    (16, 24, 3)
-
-    Transparent parts become white. 16-bit images keep their upper eight bits. 32-bit images, which
-    do not define white, are scaled so that their values run from black to white. Animations give
-    their first frame.
-
-    Args:
-        path: A file that Pillow reads.
-        size: `(height, width)` to resize to; `None` keeps the image's size.
-        channels: 1 for grey, 3 for RGB, 4 for RGBA.
-
-    Returns:
-        The image, with values in 0 … 255.
-
-    Raises:
-        PictureError: if the file can't be read or is not an image.
-    """
-    mode = MODES[channels]
-    try:
-        with Image.open(path) as file:
-            image = _eight_bits(_upright(file))
-            if channels != 4 and image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert(mode)
-            if size is not None:
-                image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-            return np.asarray(image).reshape(image.height, image.width, channels)
-    except (FileNotFoundError, PermissionError) as error:
-        raise PictureError(explain(error)) from error
-    except UnidentifiedImageError as error:
-        raise PictureError(f"{path} can't be read as a picture: it has no known format") from error
-    except Exception as error:  # Pillow's plugins raise many kinds for damaged files
-        raise PictureError(f"{path} can't be read as a picture: {error}") from error
-
-
-def _upright(image):
-    """The image turned as its metadata say, or as it is stored where they are damaged.
-
-    Pillow's `exif_transpose` also writes the metadata anew, and fails where they are damaged.
-    """
-    image.load()
-    try:
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
-    except Exception:  # as in `read`
-        turn = None
-    return image if turn is None else image.transpose(turn)
-
-
-def _eight_bits(image):
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-    if image.mode in ("I", "F"):
-        pixels = np.nan_to_num(np.asarray(image, "float64"))
-        pixels = (pixels - pixels.min()) / max(np.ptp(pixels), 1e-12)
-        return Image.fromarray((255 * pixels).round().astype("uint8"))
-    return image
 
 
 def find(folder):
@@ -194,15 +115,14 @@ def load(folder, size, classes=None):
             f"{folder / unknown[0]} is not one of the classes to train on: {', '.join(names)}"
         )
     images, labels, unreadable = _read_all(folder, names, size)
-    links = sorted(path for path in _visible(folder.iterdir(), folder) if _dangling(path))
-    unreadable = [f"{path} is a link without a target" for path in links] + unreadable
+    links = [f"{path} is a link without a target" for path in _visible(folder) if _dangling(path)]
     empty = [name for k, name in enumerate(names) if k not in labels]
     if empty and (classes is None or len(empty) == len(names)):
         raise PictureError(
             f"{folder / empty[0]} has no picture that can be read. {WANTED}\n"
-            + "\n".join(unreadable[:5])
+            + "\n".join((links + unreadable)[:5])
         )
-    return images, labels, list(names), unreadable
+    return images, labels, list(names), links + unreadable
 
 
 def split_folders(folder):
@@ -251,7 +171,7 @@ def split_folders(folder):
 
 
 def _sub_folders(folder):
-    return sorted(path.name for path in _visible(folder.iterdir(), folder) if path.is_dir())
+    return [path.name for path in _visible(folder) if path.is_dir()]
 
 
 def _class_names(folder):
@@ -274,11 +194,8 @@ def _read_all(folder, classes, size):
     return images, labels, unreadable
 
 
-def _visible(paths, root):
-    """The paths whose names, below `root`, do not begin with a dot."""
-    for path in paths:
-        if not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path
+def _visible(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _mixed(counts):
