@@ -16,14 +16,14 @@ import sys
 import train_flags
 
 # Not imported, because that would load Keras, with its messages, first.
-quiet = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/quiet.py"))["quiet"]
+terminal = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/terminal.py"))
 EVALUATED = 500  # images a batch
 
 
 def train(flags):
     import keras
 
-    from stn_keras import callbacks, history, observe, plots, precision, recipes, resume
+    from stn_keras import callbacks, precision, recipes, resume
     from stn_keras.data import pipeline
     from stn_keras.training import devices, messages, runs, splits
 
@@ -71,41 +71,53 @@ def train(flags):
     messages.print_start(flags, settings, model, epochs_done)
 
     # Fit, and evaluate after every epoch.
-    with resume.finishing_epochs(again=signal.SIG_DFL) as interruption:
-        model.fit(
-            pipeline.training_batches(
-                *data.training,
-                batch_size=batch_size,
-                seed=flags.seed,
-                flip=recipe.flip,
-                crop=recipe.crop,
-                first_epoch=epochs_done,
-            ),
-            epochs=flags.epochs,
-            initial_epoch=epochs_done,
-            steps_per_epoch=steps,
-            shuffle=False,  # the batches are shuffled already
-            validation_data=validation,
-            verbose=1 if sys.stdout.isatty() else 2,
-            callbacks=[
-                callbacks.Throughput(len(data.training.images)),
-                *(callbacks.Evaluation(batches, "test") for batches in tests),
-                callbacks.Checkpoint(
-                    run.folder / "best.keras",
-                    monitor="val_accuracy",
-                    initial_value_threshold=run.best("val_accuracy", epochs_done),
+    try:
+        with resume.finishing_epochs(again=signal.SIG_DFL) as interruption:
+            model.fit(
+                pipeline.training_batches(
+                    *data.training,
+                    batch_size=batch_size,
+                    seed=flags.seed,
+                    flip=recipe.flip,
+                    crop=recipe.crop,
+                    first_epoch=epochs_done,
                 ),
-                callbacks.Checkpoint(run.folder / "last.keras"),
-                keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
-                callbacks.MetricsSummary(run.log_dir),
-                callbacks.TransformerSummary(run.log_dir, data.shown[:256]),
-                resume.Backup(run.backup),
-                callbacks.ProgressBar(),
-                interruption,
-            ],
-        )
+                epochs=flags.epochs,
+                initial_epoch=epochs_done,
+                steps_per_epoch=steps,
+                shuffle=False,  # the batches are shuffled already
+                validation_data=validation,
+                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=[
+                    callbacks.Throughput(len(data.training.images)),
+                    *(callbacks.Evaluation(batches, "test") for batches in tests),
+                    callbacks.Checkpoint(
+                        callbacks.literal(run.folder / "best.keras"),
+                        monitor="val_accuracy",
+                        initial_value_threshold=run.best("val_accuracy", epochs_done),
+                    ),
+                    callbacks.Checkpoint(callbacks.literal(run.folder / "last.keras")),
+                    keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
+                    callbacks.MetricsSummary(run.log_dir),
+                    callbacks.TransformerSummary(run.log_dir, data.shown[:256]),
+                    resume.Backup(run.backup),
+                    callbacks.ProgressBar(),
+                    interruption,
+                ],
+            )
+    except KeyboardInterrupt:
+        if interruption.stopped:  # after a whole epoch
+            report(flags, recipe, data, run, model)
+        raise
+    report(flags, recipe, data, run, model)
+    run.finish()
 
-    # Save the figures; the callbacks have saved the models.
+
+def report(flags, recipe, data, run, model):
+    """Saves the figures and prints the result; the callbacks have saved the models."""
+    from stn_keras import history, observe, plots
+    from stn_keras.training import messages
+
     results = history.read(run.history)
     figure = plots.curves(
         {run.name: results}, evaluation=("val", "test"), note=messages.loss_note(recipe)
@@ -114,15 +126,15 @@ def train(flags):
     seen = observe.observe(model, data.shown[:256])
     for figure in observe.figures(seen, data.shown[:8]).values():
         plots.save(figure, run.folder / "warps.png")
-    run.finish()
     messages.print_result(flags, data, results, run.folder, seen)
 
 
 def main(arguments=None):
     """Runs the command and returns its exit status."""
+    terminal["prepare"]()
     flags = train_flags.parse(sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports silently
-    with quiet():
+    with terminal["quiet"]():
         import keras
 
         keras.ops.zeros(())  # looks for GPUs
@@ -130,6 +142,11 @@ def main(arguments=None):
     signal.signal(signal.SIGINT, before)
     try:
         train(flags)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = terminal["give_up"]()
+        print(f"train.py: {messages.how_to_resume(flags)}", file=sys.stderr)
+        return status
     except messages.EXPECTED_ERRORS as error:
         return messages.print_error(error, flags)
     return 0

@@ -38,9 +38,7 @@ def parse(arguments, **defaults):
     if flags.resume and not flags.run:
         parser.error("--resume needs the name of a run: --run NAME")
     if flags.image_size != 32 and not flags.images:
-        parser.error(
-            "--image-size is for --images; a run on those is resumed with the same --images"
-        )
+        parser.error("--image-size is for --images")
     if flags.run == ".." or flags.run and flags.run != pathlib.Path(flags.run).name:
         parser.error(
             "--run is a name, not a path; choose the folders with --output-dir and --log-dir. "

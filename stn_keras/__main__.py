@@ -7,26 +7,30 @@ import pathlib
 import sys
 
 import stn_keras
-from stn_keras.quiet import quiet
+from stn_keras.terminal import give_up, prepare, quiet
 
+FEW = 100  # pictures; the ranges of int8 that fewer give may be too narrow
 FORMATS = ("saved_model", "litert", "onnx")  # those of `export.SUFFIXES`, which imports Keras
 
 
 def main(arguments=None):
     """Runs the command and returns its exit status."""
+    prepare()
     args = parse(arguments)
     try:
         load_keras()
         errors = args.command(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        return give_up()
     except OSError as error:
         from stn_keras.files import explain
 
         errors = [explain(error)]
     except ValueError as error:
         errors = [error]
-    sys.stdout.flush()
     for message in errors:
         print(f"stn_keras: {message}", file=sys.stderr)
     return 1 if errors else 0
@@ -53,7 +57,8 @@ def export_model(args):
     model = load(args.model)
     examples = None if args.quantize is None else pictures_for(model, args.quantize)
     try:
-        export.save(model, output, args.format, quantize=examples)
+        with quiet():
+            export.save(model, output, args.format, quantize=examples)
     except export.ExportError as error:
         return [error]
     print(output)
@@ -61,7 +66,7 @@ def export_model(args):
 
 
 def pictures_for(model, folder):
-    """The pictures of a folder, as the model takes them."""
+    """The pictures of a folder, as the model takes them; prints how many there are."""
     try:
         from stn_keras.data.pictures import PictureError
         from stn_keras.serving import inputs
@@ -74,9 +79,14 @@ def pictures_for(model, folder):
             f"examples of several. Received: a model of {count} inputs"
         )
     try:
-        return inputs.read_folder(folder, model.inputs[0].shape)
+        images, skipped = inputs.read_folder(folder, model.inputs[0].shape)
     except PictureError as error:
         raise ValueError(error) from error
+    used = f"{len(images)} picture{'s'[: len(images) != 1]} of {folder}"
+    print(f"Measuring the ranges on {used}; {skipped} skipped as unreadable", file=sys.stderr)
+    if len(images) < FEW:
+        print(f"Warning: {FEW} pictures or more give a better int8 model", file=sys.stderr)
+    return images
 
 
 def predict(args):

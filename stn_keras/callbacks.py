@@ -4,6 +4,7 @@ Their arguments have the names and meanings of the arguments of Keras's own call
 """
 
 import math
+import re
 import statistics
 import time
 
@@ -24,6 +25,7 @@ __all__ = [
     "TransformerSummary",
     "decompose",
     "draw",
+    "literal",
     "write_graph",
     "write_settings",
 ]
@@ -163,7 +165,7 @@ class Checkpoint(keras.callbacks.ModelCheckpoint):
 
     Args:
         filepath: Path of a `.keras` file. `{epoch}` and names of logs in braces are replaced by
-            their values.
+            their values; other braces stay. `literal` keeps all of them.
         monitor: Name of the log that determines the best epoch. `None` means `"val_loss"` if
             `save_best_only` is true.
         save_best_only: Whether to save only epochs that are better than all before. The default is
@@ -207,7 +209,7 @@ class Checkpoint(keras.callbacks.ModelCheckpoint):
         logs = logs or {}
         if self.save_best_only and not self._improves(logs):
             return
-        with replacing(self._get_file_path(epoch, None, logs)) as path:
+        with replacing(_fill(self.filepath, {**logs, "epoch": epoch + 1})) as path:
             self.model.save(path)
 
     def _improves(self, logs):
@@ -220,3 +222,24 @@ class Checkpoint(keras.callbacks.ModelCheckpoint):
             return False
         self.best = value
         return True
+
+
+def literal(path):
+    """A path for `Checkpoint` in which nothing in braces is replaced.
+
+    Example:
+        >>> literal("run{epoch}/best.keras")
+        'run{{epoch}}/best.keras'
+    """
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _fill(path, values):
+    """The path with `{name}` and `{name:format}` replaced where there is such a value."""
+
+    def fill(match):
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        return match[0].format(**values) if match[1] in values else match[0]
+
+    return re.sub(r"{{|}}|{([^{}:!]+)[^{}]*}", fill, str(path))

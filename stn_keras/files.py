@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 
+LONGEST_NAME = 255  # bytes, on most file systems
 FIGURE = {"Source": "stn_keras figure"}  # metadata of PNG files written by `plots.save`
 
 
@@ -35,7 +37,8 @@ def replacing(path):
     if not path.parent.is_dir():
         kind = errno.EEXIST if path.parent.exists() else errno.ENOENT
         raise OSError(kind, os.strerror(kind), str(path.parent))
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    ending = f".{os.getpid()}.part{path.suffix}"
+    temporary = path.with_name(f".{shorten(path.stem, LONGEST_NAME - 1 - len(ending))}{ending}")
     try:
         temporary.touch()  # fail before there is work to lose
         temporary.unlink()
@@ -47,6 +50,21 @@ def replacing(path):
         raise
     finally:
         _remove(temporary)
+
+
+def shorten(name, most):
+    """The name of a file, if it has more than `most` bytes its start and a hash of the whole.
+
+    Example:
+
+    >>> shorten("a long name.png", 12)
+    'a l~e1ae8a2a'
+    """
+    encoded = os.fsencode(name)
+    if len(encoded) <= most:
+        return name
+    start = encoded[: most - 9].decode("utf-8", "ignore")
+    return f"{start}~{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 def clear(folder):
@@ -80,6 +98,7 @@ _REASONS = {
     errno.EACCES: ("is closed to this user", f"change its permissions or {_ELSEWHERE}"),
     errno.EPERM: ("is closed to this user", f"change its permissions or {_ELSEWHERE}"),
     errno.EROFS: ("is on a read-only disk", _ELSEWHERE),
+    errno.ENAMETOOLONG: ("is too long a name", "choose a shorter one"),
     errno.ENOSPC: ("has no room left", f"make room or {_ELSEWHERE}"),
     errno.EDQUOT: ("has no room left", f"make room or {_ELSEWHERE}"),
 }

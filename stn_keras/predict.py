@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from stn_keras import observe, plots
+from stn_keras import files, observe, plots
 from stn_keras.files import FileError, read_settings
 from stn_keras.serving import inputs
 
@@ -152,7 +152,7 @@ def describe(classifier, path, output_dir=".", name=None, most=3):
         classifier: A `Classifier`.
         path: Path of the image.
         output_dir: Folder for the drawings, `<name>.<transformer>.png`; it is created if necessary.
-            Existing files are replaced.
+            Existing files are replaced. Names too long for a file are shortened.
         name: Start of the drawings' names; by default the name of the image's file.
         most: Number of classes.
 
@@ -172,7 +172,8 @@ def describe(classifier, path, output_dir=".", name=None, most=3):
         lines.append(f"  {shares[label]:6.1%}  {classifier.classes[label]}")
     for transformer, figure in classifier.warps(image).items():
         output_dir.mkdir(parents=True, exist_ok=True)
-        drawing = output_dir / f"{name or path.name}.{transformer}.png"
+        stem = files.shorten(f"{name or path.name}.{transformer}", files.LONGEST_NAME - len(".png"))
+        drawing = output_dir / f"{stem}.png"
         plots.save(figure, drawing)
         lines.append(f"  {transformer}: {drawing}")
     return "\n".join(lines)

@@ -17,12 +17,14 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from stn_keras import SpatialTransformer
 from stn_keras.callbacks import (
+    Checkpoint,
     Evaluation,
     MetricsSummary,
     ProgressBar,
     TerminateOnNaNTheta,
     Throughput,
     TransformerSummary,
+    literal,
     write_graph,
     write_settings,
 )
@@ -418,3 +420,14 @@ def test_graph_of_models_with_other_inputs(tmp_path, structure):
     }[structure]
     write_graph(tmp_path, model)
     assert "MatMul" in {node.op for node in events(tmp_path).Graph().node}
+
+
+@pytest.mark.parametrize("name", ["{3F25-E0}", "lr{0.1}", "a{b}", "{"])
+def test_other_braces_of_a_checkpoint_stay(tmp_path, name):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    (tmp_path / name).mkdir()
+    for path in (tmp_path / name / "{epoch}.keras", literal(tmp_path / "{epoch}.keras")):
+        checkpoint = Checkpoint(path)
+        checkpoint.set_model(model)
+        checkpoint.on_epoch_end(0, {"loss": 1.0})
+    assert (tmp_path / name / "1.keras").exists() and (tmp_path / "{epoch}.keras").exists()

@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -64,10 +65,38 @@ AMOUNTS = (0, 1, 0, 0, 0, 0)
 def test_a_test_image_is_chosen_and_a_model(handlers):
     visit, shown = handlers.choose("grey", 4, *AMOUNTS)
     assert visit.label == 1 and "Input: 1" in shown
-    visit, shown, number, invert, drawing, message = handlers.change("colour", *AMOUNTS)
-    assert visit.label is None and visit.picture.shape == (12, 12, 3) and not message
+    visit, shown, number, invert, drawing, message = handlers.change("colour", visit, *AMOUNTS)
+    assert visit.label is None and visit.pictures["colour"].shape == (12, 12, 3)
+    assert not message
     assert not (number.visible or invert.visible or drawing.visible)
-    assert handlers.change("grey", *AMOUNTS)[2].visible
+    assert handlers.change("grey", visit, *AMOUNTS)[2].visible
+
+
+def test_the_first_image_is_one_that_only_the_transformer_makes_readable(handlers, monkeypatch):
+    from stn_keras.serving import page, showcase
+
+    grey = handlers.showcases["grey"]
+    assert handlers.first == {"grey": 0, "colour": 0}
+    labels = iter(grey.labels)
+    right, wrong = np.eye(3), np.eye(3)[[1, 2, 0]]
+
+    def look(image):
+        label = next(labels)
+        return showcase.Look(right[label], (wrong if label == 2 else right)[label], {})
+
+    monkeypatch.setattr(grey, "look", look)
+    monkeypatch.setattr(grey, "plain", grey.classifier)
+    assert page.telling(grey) == 2
+
+
+def test_another_model_shows_the_same_upload(handlers, tmp_path, rng):
+    before, _ = handlers.choose("grey", 0, *AMOUNTS)
+    (tmp_path / "upload.png").write_bytes(png(rng, (30, 20, 3)))
+    visit, *_ = handlers.upload("grey", tmp_path / "upload.png", True, before, *AMOUNTS)
+    other, shown, *_ = handlers.change("colour", visit, *AMOUNTS)
+    assert other is visit and "Input<" in shown
+    assert visit.pictures["colour"].shape == (12, 12, 3)
+    assert handlers.change("grey", other, *AMOUNTS)[0] is visit
 
 
 def test_uploads_are_read_and_deleted(handlers, tmp_path, rng, monkeypatch):
@@ -90,7 +119,7 @@ def test_uploads_are_read_and_deleted(handlers, tmp_path, rng, monkeypatch):
         file.write_bytes(content)
         visit, _, message = handlers.upload("grey", file, invert, before, *AMOUNTS)
         assert visit.label is None and not message and not file.exists()
-        pictures.append(visit.picture.astype(int))
+        pictures.append(visit.pictures["grey"].astype(int))
     np.testing.assert_array_equal(pictures[0] + pictures[1], 255)
 
 
@@ -113,8 +142,9 @@ def test_a_drawing_is_light_on_a_dark_ground(handlers):
         assert handlers.draw("grey", nothing, before, *AMOUNTS)[0] is before
     ink[140:, :, 3] = 255
     visit, shown = handlers.draw("grey", drawing(ink), before, *AMOUNTS)
-    assert visit.label is None and visit.picture.shape == (12, 12, 1) and "Input<" in shown
-    assert not visit.picture[:6].any() and (visit.picture[6:] == 255).all()
+    assert visit.label is None and "Input<" in shown
+    picture = visit.pictures["grey"]
+    assert picture.shape == (12, 12, 1) and not picture[:6].any() and (picture[6:] == 255).all()
 
 
 def test_only_this_machine_is_served(monkeypatch, handlers, capsys):
@@ -126,14 +156,18 @@ def test_only_this_machine_is_served(monkeypatch, handlers, capsys):
         asked.update(options)
         folders.append(pathlib.Path(os.environ["GRADIO_TEMP_DIR"]))
         assert folders[0].is_dir() and not self.analytics_enabled
+        assert urllib.request.getproxies() == {"no": "*"}
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gradio.Blocks.launch", launch)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr(demo, "Showcase", {"a.keras": handlers.showcases["grey"]}.get)
     with pytest.raises(KeyboardInterrupt):
         demo.serve(["a.keras"], port=7999)
     wanted = {"server_name": "127.0.0.1", "server_port": 7999, "share": False, "footer_links": []}
     assert {name: asked[name] for name in wanted} == wanted
+    assert os.environ["http_proxy"] and "no_proxy" not in os.environ
     assert not folders[0].exists() and os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 

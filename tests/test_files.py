@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from stn_keras import files
 from stn_keras.files import clear, explain, replacing
 
 
@@ -115,3 +116,12 @@ def test_errors_of_other_files_and_of_other_kinds():
     assert explain(strange) == "c.txt can't be used: Input/output error; choose another path"
     assert explain(OSError("just so")) == "just so"
     assert explain(OSError(errno.ENOSPC, "")).startswith("The disk has no room left; make room")
+
+
+def test_the_longest_names(tmp_path):
+    path = tmp_path / ("\u732b" * 80 + ".png")
+    with files.replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    names = [files.shorten(f"{'x' * 300}{k}", 251) for k in range(2)]
+    assert len({*names}) == 2 and all(len(name) <= 251 for name in names)

@@ -76,7 +76,7 @@ def test_export_refuses(tmp_path, capsys, model):
 
 
 @pytest.mark.slow
-def test_export_in_int8(tmp_path, rng, capsys):
+def test_export_in_int8(tmp_path, rng, capfd):
     """The folder holds files that are no pictures, too; a picture may be of any size."""
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     given = keras.Input((8, 8, 1), name="images")
@@ -88,7 +88,10 @@ def test_export_in_int8(tmp_path, rng, capsys):
     (tmp_path / "pets" / "bad.png").write_bytes(b"no picture")
     command = ["export", str(tmp_path / "model.keras"), "--format", "litert", "--quantize"]
     assert main([*command, str(tmp_path / "pets")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'model.tflite'}\n"
+    printed = capfd.readouterr()
+    assert printed.out == f"{tmp_path / 'model.tflite'}\n"
+    assert "20 pictures of" in printed.err and "; 1 skipped" in printed.err
+    assert "Warning: 100 pictures" in printed.err and "fully_quantize" not in printed.err
     runner = interpreter.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
     files = [tmp_path / "pets" / "cat" / f"{k}.png" for k in range(20)]
     images = np.concatenate([inputs.read(path, model.inputs[0].shape) for path in files])
@@ -96,9 +99,9 @@ def test_export_in_int8(tmp_path, rng, capsys):
     assert_allclose(runner(images=images)["output_0"], expected, atol=0.05 * np.ptp(expected))
 
     (tmp_path / "none").mkdir()
-    refused(capsys, main([*command, str(tmp_path / "none")]), "none has no picture")
+    refused(capfd, main([*command, str(tmp_path / "none")]), "none has no picture")
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(tmp_path / "model.keras")
-    refused(capsys, main([*command, str(tmp_path / "pets")]), "fixed size", "(None, 4)")
+    refused(capfd, main([*command, str(tmp_path / "pets")]), "fixed size", "(None, 4)")
 
 
 def test_int8_is_for_litert(capsys):

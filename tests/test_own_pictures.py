@@ -106,14 +106,17 @@ def test_flags_that_cannot_be_meant(shades, capsys, flags, words):
     assert status and words in capsys.readouterr().err
 
 
-def test_a_resumed_run_must_get_its_pictures_again(shades, capsys, monkeypatch):
+def test_a_resumed_run_keeps_its_pictures(shades, capsys, monkeypatch):
     def stop(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(keras.Model, "fit", stop)
     assert train.main(["--images", "shades", "--image-size", "20", "--run", "a"]) == 130
-    assert "--run a --resume --images shades" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        train.main(["--run", "a", "--resume"])
-    assert "resumed with the same --images" in capsys.readouterr().err
-    assert train.main(["--run", "a", "--resume", "--images", "shades"]) == 130
+    assert capsys.readouterr().err.endswith("--run a --resume\n")
+    assert train.main(["--run", "a", "--resume"]) == 130
+    assert "shades: 2 classes" in capsys.readouterr().out
+    shades.rename("moved")
+    assert train.main(["--run", "a", "--resume"]) == 1
+    assert "shades is not a folder" in capsys.readouterr().err
+    assert train.main(["--run", "a", "--resume", "--images", "moved"]) == 130
+    assert capsys.readouterr().err.endswith("--run a --resume --images moved\n")

@@ -1,5 +1,7 @@
 """Pictures of every kind, and folders of them."""
 
+import zlib
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -191,3 +193,40 @@ def test_the_files_of_a_folder(tmp_path, pixels):
 def test_figures_are_saved_in_every_format(tmp_path, suffix):
     plots.save(plots.curves({"run": {"loss": [2.0, 1.0]}}), tmp_path / f"a.{suffix}")
     assert find(tmp_path) == ([] if suffix == "png" else [tmp_path / f"a.{suffix}"])
+
+
+def test_damaged_metadata_do_not_cost_the_picture(tmp_path, pixels):
+    path = save(tmp_path / "a.png", pixels)
+    data = path.read_bytes()
+    body = b"eXIf" + b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0six\0\0\0\0\0"
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    path.write_bytes(data[:33] + chunk + data[33:])
+    assert_array_equal(read(path), pixels)
+
+
+def test_links_are_followed_once_and_dangling_ones_reported(tmp_path, pixels):
+    for name in ("pets/cat/0.png", "pets/dog/0.png", "store/1.png"):
+        save(tmp_path / name, pixels)
+    (tmp_path / "pets/cat/more").symlink_to(tmp_path / "store")
+    (tmp_path / "store/back").symlink_to(tmp_path / "pets/cat")
+    (tmp_path / "pets/dog/far.png").symlink_to("nowhere")
+    (tmp_path / "pets/bird").symlink_to("nowhere")
+    images, _, classes, unreadable = load(tmp_path / "pets", 4)
+    assert len(images) == 3 and classes == ["cat", "dog"]
+    assert ["bird" in unreadable[0], "far.png" in unreadable[1]] == [True, True]
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("TRAIN", "VAL"), ("training", "Testing")])
+def test_a_split_in_any_case(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+    found = split_folders(tmp_path)
+    assert "train" in found and {path.name for path in found.values()} == {*names}
+
+
+@pytest.mark.parametrize("names", [("train", "training"), ("train", "test", "TEST")])
+def test_two_folders_for_one_part_of_a_split_are_refused(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+    with pytest.raises(PictureError, match="Expected one train folder"):
+        split_folders(tmp_path)

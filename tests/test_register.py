@@ -10,7 +10,7 @@ import pytest
 
 from examples import register, register_networks, register_pairs, register_report
 from results import registration, report
-from stn_keras import displacements
+from stn_keras.geometry import displacements
 
 pytestmark = pytest.mark.slow
 

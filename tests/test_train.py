@@ -476,9 +476,11 @@ def test_an_interrupted_epoch_is_finished_and_its_result_printed():
     )
     assert status == 130 and "Stopping after epoch " in message
     assert message.endswith("resume it with: python train.py --run a --resume\n")
-    assert files(folder) == UNFINISHED
+    assert files(folder) == sorted([*UNFINISHED, "curves.png"])
     assert keras.models.load_model(folder / "last.keras").count_params() == 424_698
-    assert len(history(folder)["epoch"]) == printed.count(" - val_loss: ")
+    epochs = len(history(folder)["epoch"])
+    assert epochs == printed.count(" - val_loss: ")
+    assert f"Test accuracy after {epochs} epoch" in printed
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import operator
+from typing import Any
 
 import jax
 from jax import lax
@@ -24,7 +25,8 @@ def sample(generic, images, warp, fill, **options):
         for field in dataclasses.fields(warp)
         if field.name != "tensor"
     }
-    function = compiled(generic, type(warp), tuple(settings.items()), tuple(options.items()))
+    kind: Any = type(warp)
+    function = compiled(generic, kind, tuple(settings.items()), tuple(options.items()))
     return function(images, warp.tensor, fill)
 
 

@@ -54,15 +54,15 @@ def with_gradient(forward, backward):
 
     def call(*tensors):
         # A variable would have to be given its gradient apart.
-        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        tensors = tuple(map(tf.convert_to_tensor, tensors))
 
         @tf.custom_gradient
         def function(*floats):
             inputs = with_floats(tensors, floats)
             results = forward(*inputs)
 
-            def gradients(*upstream):
-                upstream = list(upstream) if isinstance(results, list) else upstream[0]
+            def gradients(*upstreams):
+                upstream = list(upstreams) if isinstance(results, list) else upstreams[0]
                 return [
                     tf.cast(gradient, tensor.dtype) if gradient is not None else None
                     for gradient, tensor in zip(backward(upstream, *inputs), tensors, strict=True)

@@ -1,77 +1,26 @@
 """Your own images, of any size and mode that Pillow reads, as arrays of one size."""
 
+import os
 import pathlib
 from concurrent import futures
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from stn_keras.files import FIGURE, explain
+from stn_keras.data.decoding import PictureError, read
+from stn_keras.files import FIGURE
 
 __all__ = ["PictureError", "find", "load", "read", "split_folders"]
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 WANTED = (
     "Expected a folder of at least two classes, with a subfolder of images for each:\n"
     "  pictures/cat/1.jpg\n  pictures/cat/2.png\n  pictures/dog/1.jpg"
 )
-
-
-class PictureError(Exception):
-    """An image or a folder of images can't be used; the message names it and the cause."""
-
-
-def read(path, size=None, channels=3):
-    """Reads an image as a uint8 array `(height, width, channels)`, rotated upright and resized.
-
-    Example:
-
-    >>> read("pets/cat/0.png", (16, 24)).shape
-    (16, 24, 3)
-
-    Transparent parts become white. 16-bit images keep their upper eight bits. 32-bit images, which
-    do not define white, are scaled so that their values run from black to white. Animations give
-    their first frame.
-
-    Args:
-        path: A file that Pillow reads.
-        size: `(height, width)` to resize to; `None` keeps the image's size.
-        channels: 1 for grey, 3 for RGB, 4 for RGBA.
-
-    Returns:
-        The image, with values in 0 … 255.
-
-    Raises:
-        PictureError: if the file can't be read or is not an image.
-    """
-    try:
-        with Image.open(path) as file:
-            image = _eight_bits(ImageOps.exif_transpose(file))
-            if channels != 4 and image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert(MODES[channels])
-            if size is not None:
-                image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-            return np.asarray(image).reshape(image.height, image.width, channels)
-    except (FileNotFoundError, PermissionError) as error:
-        raise PictureError(explain(error)) from error
-    except UnidentifiedImageError as error:
-        raise PictureError(f"{path} can't be read as a picture: it has no known format") from error
-    # Pillow's plugins raise these for damaged files; the last is its limit on the image size.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path} can't be read as a picture: {error}") from error
-
-
-def _eight_bits(image):
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-    if image.mode in ("I", "F"):
-        pixels = np.nan_to_num(np.asarray(image, "float64"))
-        pixels = (pixels - pixels.min()) / max(np.ptp(pixels), 1e-12)
-        return Image.fromarray((255 * pixels).round().astype("uint8"))
-    return image
 
 
 def find(folder):
@@ -86,8 +35,9 @@ def find(folder):
         folder: The folder.
 
     Returns:
-        Sorted list of paths. Hidden files and folders are skipped, and so are figures saved by
-        `stn_keras.plots`.
+        Sorted list of paths, links without a target included. Hidden files and folders are skipped,
+        and so are figures saved by `stn_keras.plots`. Links to folders are followed; a folder that
+        several lead to is searched once.
 
     Raises:
         PictureError: if the folder does not exist.
@@ -95,10 +45,28 @@ def find(folder):
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise PictureError(f"{folder} is not a folder; check the path")
-    paths = sorted(path for path in _visible(folder.rglob("*"), folder) if path.is_file())
+    paths = sorted(_files(folder))
     with futures.ThreadPoolExecutor() as pool:
         drawn = list(pool.map(_is_figure, paths))
     return [path for path, figure in zip(paths, drawn, strict=True) if not figure]
+
+
+def _files(folder):
+    """The visible files of a folder and its subfolders, and links without a target."""
+    searched = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in searched:
+            folders.clear()
+            continue
+        searched.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (pathlib.Path(root, name) for name in names if not name.startswith("."))
+        yield from (path for path in paths if path.is_file() or _dangling(path))
+
+
+def _dangling(path):
+    return path.is_symlink() and not path.exists()
 
 
 def _is_figure(path):
@@ -147,13 +115,14 @@ def load(folder, size, classes=None):
             f"{folder / unknown[0]} is not one of the classes to train on: {', '.join(names)}"
         )
     images, labels, unreadable = _read_all(folder, names, size)
+    links = [f"{path} is a link without a target" for path in _visible(folder) if _dangling(path)]
     empty = [name for k, name in enumerate(names) if k not in labels]
     if empty and (classes is None or len(empty) == len(names)):
         raise PictureError(
             f"{folder / empty[0]} has no picture that can be read. {WANTED}\n"
-            + "\n".join(unreadable[:5])
+            + "\n".join((links + unreadable)[:5])
         )
-    return images, labels, list(names), unreadable
+    return images, labels, list(names), links + unreadable
 
 
 def split_folders(folder):
@@ -165,22 +134,34 @@ def split_folders(folder):
     {}
 
     Args:
-        folder: Folder with the subfolder `train` and with `val` (or `valid`, `validation`), `test`
-            or both, but no other subfolders. Each of them has a subfolder for each class.
+        folder: Folder with the subfolder `train` (or `training`) and with `val` (or `valid`,
+            `validation`), `test` (or `testing`) or both, but no other subfolders, in upper or lower
+            case. Each of them has a subfolder for each class.
 
     Returns:
         Dict from "train", "val" and "test" to the folders that exist; empty for any other folder,
         whose subfolders are classes.
 
     Raises:
-        PictureError: if there are other folders beside those of a split.
+        PictureError: if there are other folders beside those of a split, two for the same part of
+            it, or one that is a link without a target.
     """
     folder = pathlib.Path(folder)
     names = _sub_folders(folder) if folder.is_dir() else []
-    splits = {SPLITS[name]: folder / name for name in names if name in SPLITS}
+    if "train" in {SPLITS.get(name.lower()) for name in names}:
+        for path in folder.iterdir():
+            if path.name.lower() in SPLITS and _dangling(path):
+                raise PictureError(f"{path} is a link without a target; restore it or delete it")
+    parts = {name: SPLITS[name.lower()] for name in names if name.lower() in SPLITS}
+    splits = {part: folder / name for name, part in parts.items()}
+    others = [name for name in names if name not in parts]
+    if len(parts) > len(splits) and "train" in splits and not others:
+        raise PictureError(
+            f"{folder} has the subfolders {', '.join(names)}. Expected one train folder, with one "
+            "val or test folder or both, or a subfolder per class"
+        )
     if "train" not in splits or len(splits) < 2:
         return {}
-    others = [name for name in names if name not in SPLITS]
     if others:
         raise PictureError(
             f"{folder} has the subfolders of a split ({', '.join(sorted(splits))}) and others: "
@@ -190,7 +171,7 @@ def split_folders(folder):
 
 
 def _sub_folders(folder):
-    return sorted(path.name for path in _visible(folder.iterdir(), folder) if path.is_dir())
+    return [path.name for path in _visible(folder) if path.is_dir()]
 
 
 def _class_names(folder):
@@ -213,11 +194,8 @@ def _read_all(folder, classes, size):
     return images, labels, unreadable
 
 
-def _visible(paths, root):
-    """The paths whose names, below `root`, do not begin with a dot."""
-    for path in paths:
-        if not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path
+def _visible(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _mixed(counts):

@@ -86,7 +86,8 @@ def by_rows(upstream, coordinates, options, matrix=None):
     @backend.compile
     def spread(upstream, *coordinates):
         count = math.prod(options["size"])
-        return sums.scatter_sum(upstream, *corners(coordinates, **options), count)
+        indices, weights = corners(coordinates, **options)
+        return sums.scatter_sum(upstream, indices, weights, count)
 
     if matrix is None:
         return spread(upstream, *coordinates)

@@ -34,7 +34,11 @@ class Warp:
     output_size: tuple
     align_corners: bool
 
-    matrix = None  # between pixels, of an affine warp: see `Affine`
+    @property
+    def matrix(self):
+        """From output to input pixels, counted from the middles, of an affine warp; else None."""
+        return None
+
     is_grid = False  # whether its tensor is the normalised grid
 
     def as_grid(self, grid):

@@ -4,9 +4,11 @@ It needs Gradio, `pip install ".[demo]"`, and the TensorFlow backend. The page l
 other hosts, and uploaded files are deleted once they are read.
 """
 
+import contextlib
 import os
 import tempfile
 import threading
+import webbrowser
 
 import keras
 from starlette.middleware import Middleware
@@ -42,32 +44,48 @@ def serve(paths=(), port=None):
             "The page needs the TensorFlow backend, on which the pictures are distorted. Received: "
             f"KERAS_BACKEND={keras.backend.backend()}"
         )
+    print("Loading the models; the page takes half a minute to appear", flush=True)
     showcases = [Showcase(path) for path in paths or SHIPPED]
     for showcase in showcases:  # the first call compiles
-        showcase.look(page.example(showcase).picture, Distortion(rotation=1, clutter=1))
+        showcase.look(page.blank(showcase), Distortion(rotation=1, clutter=1))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
         app = page.build(showcases)
-        _, address, _ = app.launch(
-            server_name="127.0.0.1",
-            server_port=port,
-            share=False,
-            inbrowser=True,
-            quiet=True,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            max_file_size=page.MOST_BYTES,
-            footer_links=[],
-            theme=page.THEME,
-            css=page.STYLE,
-            head=page.HEAD,
-            app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
-        )
+        with _no_proxy():
+            _, address, _ = app.launch(
+                server_name="127.0.0.1",
+                server_port=port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                max_file_size=page.MOST_BYTES,
+                footer_links=[],
+                theme=page.THEME,
+                css=page.STYLE,
+                head=page.HEAD,
+                app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
+            )
         print(f"{address} shows the page; Ctrl-C ends it", flush=True)
+        webbrowser.open(address)
         try:
             threading.Event().wait()
         finally:
             app.close(verbose=False)
+
+
+@contextlib.contextmanager
+def _no_proxy():
+    """Connects to this machine directly inside the block, as Gradio does to see its page."""
+    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    for name in proxies:
+        del os.environ[name]
+    os.environ["no_proxy"] = "*"  # for those of the system's settings
+    try:
+        yield
+    finally:
+        del os.environ["no_proxy"]
+        os.environ.update(proxies)
 
 
 class OwnFilesOnly:

@@ -30,11 +30,11 @@ def read(path, shape):
 def read_folder(folder, shape, most=200):
     """The pictures of a folder, as `pictures.find` sees it, for an input of images of a fixed size.
 
-    Those that can't be read are passed over. Where the folder holds more than `most`, so many are
+    Those that can't be read are skipped. Where the folder holds more than `most`, so many are
     drawn at random, the same ones each time.
 
     Returns:
-        `(n, ...)` float32, as the input takes them.
+        `(n, ...)` float32, as the input takes them, and how many were skipped.
 
     Raises:
         ValueError: if the input is not one of images of a fixed size, or no picture can be read.
@@ -46,14 +46,14 @@ def read_folder(folder, shape, most=200):
             f"Received: an input of the shape {tuple(shape)}"
         )
     files = pictures.find(folder)
-    found = []
+    found, skipped = [], 0
     for path in random.Random(0).sample(files, len(files)):
         try:
             found.append(read(path, shape))
         except pictures.PictureError:
-            continue
+            skipped += 1
         if len(found) == most:
             break
     if not found:
         raise ValueError(f"{folder} has no picture that can be read; name another folder")
-    return np.concatenate(found)
+    return np.concatenate(found), skipped

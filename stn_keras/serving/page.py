@@ -18,6 +18,7 @@ from stn_keras.serving.showcase import Distortion
 __all__ = ["build"]
 
 MOST_BYTES, MOST_PIXELS = 10_000_000, 20_000_000  # of an uploaded picture
+MOST_TRIED = 200  # test images from which the first to be shown is chosen
 INTRODUCTION = """# What a spatial transformer looks at
 Distort the picture with the sliders. The yellow outline is the region that the transformer samples;
 the dot marks the corner that becomes the upper left one."""
@@ -54,17 +55,27 @@ THEME = gr.themes.Default(
 
 
 class Visit:
-    """What one page shows: a picture and, if it is a test image, the number of its class."""
+    """What one page shows: a picture for each model that can show it, by the model's name, and, if
+    it is a test image, the number of its class."""
 
-    def __init__(self, picture, label=None):
-        self.picture, self.label = picture, label
+    def __init__(self, pictures, label=None):
+        self.pictures, self.label = pictures, label
 
 
-def example(showcase, number=0):
-    """A test image, or where there are none a grey picture."""
-    if len(showcase.images):
-        return Visit(showcase.images[number], int(showcase.labels[number]))
-    return Visit(np.full((*(showcase.picture_size or (64, 64)), showcase.channels), 128, "uint8"))
+def telling(showcase):
+    """The number of the first test image that the network reads only with its transformer, or 0."""
+    if showcase.plain is None:
+        return 0
+    for number, (image, label) in enumerate(zip(showcase.images[:MOST_TRIED], showcase.labels)):
+        look = showcase.look(image)
+        if look.probabilities.argmax() == label != look.plain.argmax():
+            return number
+    return 0
+
+
+def blank(showcase):
+    """A grey picture, for a model without test images."""
+    return np.full((*(showcase.picture_size or (64, 64)), showcase.channels), 128, "uint8")
 
 
 def build(showcases):
@@ -89,13 +100,13 @@ def build(showcases):
                 result = gr.HTML(elem_id="result")
             with gr.Column(scale=2, min_width=320):
                 model = gr.Radio(names, value=names[0], label="Model", visible=len(names) > 1)
-                number, file, invert, message, pad, parts = sources(first)
+                number, file, invert, message, pad, parts = sources(first, handlers.first[names[0]])
                 sliders = {
                     name: gr.Slider(low, high, getattr(Distortion, name), step=step, label=label)
                     for name, (low, high, step, label) in SLIDERS.items()
                 }
                 reset = gr.Button("Undo the distortion", size="sm")
-        visit = gr.State(example(first))
+        visit = gr.State(handlers.example(names[0]))
         amounts = list(sliders.values())
 
         def on(events, function, inputs, outputs):
@@ -108,15 +119,15 @@ def build(showcases):
         on(number.input, handlers.choose, [model, number, *amounts], shown)
         on(file.upload, handlers.upload, [model, file, invert, visit, *amounts], [*shown, message])
         on(pad.input, handlers.draw, [model, pad, visit, *amounts], shown)
-        on(model.change, handlers.change, [model, *amounts], [*shown, *parts, message])
+        on(model.change, handlers.change, [model, visit, *amounts], [*shown, *parts, message])
         on(reset.click, lambda: [getattr(Distortion, name) for name in SLIDERS], None, amounts)
     return page
 
 
-def sources(first):
-    """The parts that choose the picture; last, those that depend on the model."""
-    tests, last, grey = parts_for(first)
-    number = gr.Slider(0, last, 0, step=1, label="Number of the test image", visible=tests)
+def sources(showcase, first):
+    """The parts that choose the picture, at first that number; last, what depends on the model."""
+    tests, last, grey = parts_for(showcase)
+    number = gr.Slider(0, last, first, step=1, label="Number of the test image", visible=tests)
     with gr.Row():
         file = gr.UploadButton("Upload a picture", file_types=["image"], size="sm")
         invert = gr.Checkbox(label="Dark ink on light paper", visible=grey)
@@ -140,55 +151,77 @@ class Handlers:
         if len({*names}) < len(names):
             names = [str(path) for path in paths]
         self.showcases = dict(zip(names, showcases, strict=False))
+        self.first = {name: telling(showcase) for name, showcase in self.showcases.items()}
         self.lock = threading.Lock()  # for the time of a look, the model is changed
+
+    def example(self, name, number=None):
+        showcase = self.showcases[name]
+        if not len(showcase.images):
+            return Visit({name: blank(showcase)})
+        number = self.first[name] if number is None else int(number)
+        return Visit({name: showcase.images[number]}, int(showcase.labels[number]))
 
     def show(self, name, visit, *amounts):
         showcase = self.showcases[name]
         with self.lock:
-            look = showcase.look(visit.picture, Distortion(*amounts))
+            look = showcase.look(visit.pictures[name], Distortion(*amounts))
         return view.draw(look, showcase.classifier.classes, visit.label)
 
     def choose(self, name, number, *amounts):
-        visit = example(self.showcases[name], int(number))
+        visit = self.example(name, number)
         return visit, self.show(name, visit, *amounts)
 
-    def change(self, name, *amounts):
+    def change(self, name, visit, *amounts):
         tests, last, grey = parts_for(self.showcases[name])
         parts = (
-            gr.Slider(maximum=last, value=0, visible=tests),
+            gr.Slider(maximum=last, value=self.first[name], visible=tests),
             gr.Checkbox(visible=grey),
             gr.Accordion(visible=grey),
         )
-        return *self.choose(name, 0, *amounts), *parts, ""
+        visit = visit if name in visit.pictures else self.example(name)
+        return visit, self.show(name, visit, *amounts), *parts, ""
 
     def upload(self, name, path, invert, visit, *amounts):
         try:
-            picture = read(self.showcases[name], path)
+            pictures = read(self.showcases, path)
         except PictureError as error:
             alert = f'<p class="alert" role="alert">{error}</p>'
             return visit, self.show(name, visit, *amounts), alert
-        visit = Visit(255 - picture if invert else picture)
+        if invert:  # for grey images only
+            for other, picture in pictures.items():
+                if picture.shape[-1] == 1:
+                    pictures[other] = 255 - picture
+        visit = Visit(pictures)
         return visit, self.show(name, visit, *amounts), ""
 
     def draw(self, name, address, visit, *amounts):
-        picture = sketch.picture(address, self.showcases[name].picture_size or (28, 28))
-        visit = visit if picture is None else Visit(picture)
+        drawn = {
+            other: sketch.picture(address, showcase.picture_size or (28, 28))
+            for other, showcase in self.showcases.items()
+            if showcase.channels == 1
+        }
+        visit = visit if drawn[name] is None else Visit(drawn)
         return visit, self.show(name, visit, *amounts)
 
 
-def read(showcase, path):
-    """An uploaded picture, whose file is deleted; raises `PictureError` with a sentence."""
+def read(showcases, path):
+    """An uploaded picture as each model takes it; its file is deleted.
+
+    Raises `PictureError` with a sentence for the page.
+    """
+    pictures: dict[str, np.ndarray] = {}
     try:
         with Image.open(path) as file:
             pixels = file.width * file.height
-        picture = showcase.read(path) if pixels <= MOST_PIXELS else None
+        if pixels <= MOST_PIXELS:
+            pictures |= {name: showcase.read(path) for name, showcase in showcases.items()}
     except Exception as error:  # Pillow raises many types
         raise PictureError("This file can't be read as a picture; choose another one.") from error
     finally:
         pathlib.Path(path).unlink(missing_ok=True)
-    if picture is None:
+    if pixels > MOST_PIXELS:
         raise PictureError(
             f"This picture has {pixels / 1e6:.0f} million pixels; choose one of at most "
             f"{MOST_PIXELS / 1e6:.0f} million."
         )
-    return picture
+    return pictures

@@ -26,8 +26,6 @@ EXPECTED_ERRORS = (KeyboardInterrupt, *USER_ERRORS, *STORAGE_ERRORS)
 DEFAULT_FOLDERS = {
     "output_dir": pathlib.Path("saved_models"),
     "log_dir": pathlib.Path("logs"),
-    "data_dir": None,
-    "images": None,
 }
 
 
@@ -93,7 +91,7 @@ def print_result(flags, data, history, folder, seen):
         few = f" of {counted(len(split.images), 'image')}" if len(split.images) < FEW else ""
         return f"{history[f'{prefix}_accuracy'][-1]:.2%}{few}"
 
-    epochs, validation = counted(flags.epochs, "epoch"), accuracy("val", data.validation)
+    epochs, validation = counted(len(history["epoch"]), "epoch"), accuracy("val", data.validation)
     if data.test:
         test = accuracy("test", data.test)
         result = f"Test accuracy after {epochs}: {test} (validation {validation}, "
@@ -148,8 +146,11 @@ def print_error(error, flags):
 def how_to_resume(flags):
     if not runs.Run(flags.run, flags.output_dir, flags.log_dir).unfinished:
         return "Nothing had been trained yet."
-    words = ["python", "train.py", "--run", flags.run, "--resume"]
+    words = ["--run", flags.run, "--resume"]
     for name, default in DEFAULT_FOLDERS.items():
         if getattr(flags, name) != default:
             words += [f"--{name.replace('_', '-')}", str(getattr(flags, name))]
-    return f"What was saved is whole; resume it with: {shlex.join(words)}"
+    if flags.resume:
+        words = flags.arguments
+    command = shlex.join(["python", "train.py", *words])
+    return f"What was saved is whole; resume it with: {command}"

@@ -29,6 +29,7 @@ SAVED_FLAGS = (
     "distribute",
     "precision",
 )
+DATA_FLAGS = ("images", "data_dir")  # taken from there, too, but the data may have moved since
 DECISIVE = (*SAVED_FLAGS, "batch_size", "classes")  # with those of the recipe
 
 HPARAMS = ("recipe", "seed", "epochs", "transformer", "precision")  # as many as are shown at first
@@ -184,7 +185,7 @@ def saved_flags(run):
             f"--resume: the run in {run.folder} was started by another version, with the recipe "
             f"{saved['recipe']}"
         )
-    return {name: saved[name] for name in SAVED_FLAGS if name in saved}
+    return {name: saved[name] for name in (*SAVED_FLAGS, *DATA_FLAGS) if name in saved}
 
 
 def settings(flags, recipe):
@@ -192,7 +193,8 @@ def settings(flags, recipe):
 
     Example:
         >>> import argparse
-        >>> flags = argparse.Namespace(arguments=["--seed", "1"], **dict.fromkeys(SAVED_FLAGS))
+        >>> names = (*SAVED_FLAGS, *DATA_FLAGS)
+        >>> flags = argparse.Namespace(arguments=["--seed", "1"], **dict.fromkeys(names))
         >>> found = settings(flags, RECIPES["published"])
         >>> found["command"], found["recipe_batch_size"]
         ('python train.py --seed 1', 64)
@@ -208,6 +210,7 @@ def settings(flags, recipe):
     return {
         "command": shlex.join(["python", "train.py", *flags.arguments]),
         **{name: getattr(flags, name) for name in SAVED_FLAGS},
+        **{name: getattr(flags, name) and str(getattr(flags, name)) for name in DATA_FLAGS},
         **{f"recipe_{name}": value for name, value in dataclasses.asdict(recipe).items()},
         "precision": keras.config.dtype_policy().name,
         **environment(),

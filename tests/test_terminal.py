@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stn_keras.quiet import quiet
+from stn_keras.terminal import quiet
 
 pytestmark = pytest.mark.slow
 NOISE = [  # of TensorFlow 2.21 and of releases before it, as they came
@@ -60,7 +60,9 @@ def test_whoever_asks_for_all_messages_gets_them(capfd, monkeypatch):
 
 
 def test_without_stderr():
-    code = "import os; os.close(2)\nwith runpy.run_path('stn_keras/quiet.py')['quiet'](): print(1)"
+    code = (
+        "import os; os.close(2)\nwith runpy.run_path('stn_keras/terminal.py')['quiet'](): print(1)"
+    )
     finished = subprocess.run([sys.executable, "-c", "import runpy, " + code[7:]], stdout=-1)
     assert finished.stdout == b"1\n" and finished.returncode == 0
 
@@ -97,3 +99,12 @@ def test_an_error_is_all_that_is_said(tmp_path):
     assert (
         finished.stderr == f"stn_keras: there is no file {tmp_path / 'a.keras'}; check the path\n"
     )
+
+
+def test_prepare_and_give_up():
+    load = "import runpy; terminal = runpy.run_path('stn_keras/terminal.py'); terminal['prepare']()"
+    code = f"{load}; print(chr(0xDCE9), flush=True); raise SystemExit(terminal['give_up']())"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (finished.returncode, finished.stdout.strip(), finished.stderr) == (141, b"?", b"")
+    code = f"import sys; sys.stdout = None; {load}; sys.stdout.flush()"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

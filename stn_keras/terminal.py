@@ -1,8 +1,8 @@
-"""Suppresses the messages that TensorFlow writes while it is loaded.
+"""Standard output and error of the commands, and TensorFlow's messages there.
 
-This file imports nothing heavy, but `import stn_keras.quiet` first imports the package and with it
-Keras. A program that must not do so runs the file alone:
-`runpy.run_path("stn_keras/quiet.py")["quiet"]`.
+This file imports nothing heavy, but `import stn_keras.terminal` first imports the package and with
+it Keras. A program that must not do so runs the file alone:
+`runpy.run_path("stn_keras/terminal.py")`.
 """
 
 import contextlib
@@ -18,7 +18,30 @@ NOISE = re.compile(
     rb"|E\d{4} .*(cuInit|Unable to register|cuda_(platform|driver|diagnostics))"  # no GPU
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] "  # TensorFlow's own
     rb"|To enable the following instructions: "
+    rb"|fully_quantize: "  # LiteRT's converter
 )
+
+
+def prepare():
+    """Makes printing possible without a standard output, and of names it can't encode."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # in a service, or closed: no file may get its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def give_up():
+    """Ends printing after a `BrokenPipeError`: the reader, such as `head`, has left.
+
+    Returns:
+        The exit status of a program that SIGPIPE ends.
+    """
+    with contextlib.suppress(OSError, ValueError):  # no file behind it
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())  # for what is still to be flushed
+        os.close(null)
+    return 128 + 13
 
 
 @contextlib.contextmanager

@@ -1,0 +1,89 @@
+"""A file that Pillow reads, of any mode, as an upright array of eight bits."""
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from stn_keras.files import explain
+
+__all__ = ["PictureError", "read"]
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PictureError(Exception):
+    """An image or a folder of images can't be used; the message names it and the cause."""
+
+
+def read(path, size=None, channels=3):
+    """Reads an image as a uint8 array `(height, width, channels)`, rotated upright and resized.
+
+    Example:
+
+    >>> read("pets/cat/0.png", (16, 24)).shape
+    (16, 24, 3)
+
+    Transparent parts become white. 16-bit images keep their upper eight bits. 32-bit images, which
+    do not define white, are scaled so that their values run from black to white. Animations give
+    their first frame.
+
+    Args:
+        path: A file that Pillow reads.
+        size: `(height, width)` to resize to; `None` keeps the image's size.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
+
+    Returns:
+        The image, with values in 0 … 255.
+
+    Raises:
+        PictureError: if the file can't be read or is not an image.
+    """
+    mode = MODES[channels]
+    try:
+        with Image.open(path) as file:
+            image = _eight_bits(_upright(file))
+            if channels != 4 and image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert(mode)
+            if size is not None:
+                image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+            return np.asarray(image).reshape(image.height, image.width, channels)
+    except (FileNotFoundError, PermissionError) as error:
+        raise PictureError(explain(error)) from error
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} can't be read as a picture: it has no known format") from error
+    except Exception as error:  # Pillow's plugins raise many kinds for damaged files
+        raise PictureError(f"{path} can't be read as a picture: {error}") from error
+
+
+def _upright(image):
+    """The image turned as its metadata say, or as it is stored where they are damaged.
+
+    Pillow's `exif_transpose` also writes the metadata anew, and fails where they are damaged.
+    """
+    image.load()
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+    except Exception:  # as in `read`
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image):
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+    if image.mode in ("I", "F"):
+        pixels = np.nan_to_num(np.asarray(image, "float64"))
+        pixels = (pixels - pixels.min()) / max(np.ptp(pixels), 1e-12)
+        return Image.fromarray((255 * pixels).round().astype("uint8"))
+    return image
