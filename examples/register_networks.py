@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from stn_keras import DenseWarp, VelocityIntegration, displacements, losses
+from stn_keras import DenseWarp, VelocityIntegration, geometry, losses
 
 INTEGRATION_STEPS = 5  # no velocity is above a few pixels
 
@@ -35,19 +35,19 @@ def build(size, levels, channels, *, integrate=True):
         images, target = average(moving, factor), average(fixed, factor)
         warped = images
         if displacement is not None:
-            field = displacements.resize_displacement(displacement, level_size)
+            field = geometry.resize_displacement(displacement, level_size)
             warped = DenseWarp()([images, field])
         network = unet((*level_size, 2), channels, name=f"unet_{level}")
         velocity = network(layers.Concatenate()([warped, target]))
         update = VelocityIntegration(INTEGRATION_STEPS)(velocity) if integrate else velocity
         if displacement is not None:
-            before = displacements.resize_displacement(displacement, update.shape[1:-1])
-            update = displacements.compose_displacements(before, update)
+            before = geometry.resize_displacement(displacement, update.shape[1:-1])
+            update = geometry.compose_displacements(before, update)
         displacement = update
-        field = displacements.resize_displacement(displacement, level_size)
+        field = geometry.resize_displacement(displacement, level_size)
         outputs[f"warped_{level}"] = DenseWarp()([images, field])
         outputs[f"velocity_{level}"] = velocity
-    outputs["displacement"] = displacements.resize_displacement(displacement, size)
+    outputs["displacement"] = geometry.resize_displacement(displacement, size)
     return keras.Model([moving, fixed], outputs)
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from examples.register_networks import average, targets
-from stn_keras import DenseWarp, VelocityIntegration, displacements
+from stn_keras import DenseWarp, VelocityIntegration, geometry
 from stn_keras.data import mnist
 from stn_keras.files import FileError
 
@@ -111,7 +111,7 @@ class Brains:
         return to_numpy(moving), to_numpy(self.displacement(-velocity, self.size))
 
     def displacement(self, velocity, size):
-        return displacements.resize_displacement(self.integration(velocity), size)
+        return geometry.resize_displacement(self.integration(velocity), size)
 
     def velocities(self, rng, count):
         """Fields of smooth noise on every fourth voxel, each `(1, depth, height, width, 3)`."""

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from examples.register_pairs import TEST_SEED, to_numpy
-from stn_keras import DenseWarp, displacements, metrics, plots
+from stn_keras import DenseWarp, geometry, metrics, plots
 from stn_keras.training.tensorboard import tensorflow
 
 TEST_PAIRS, TEST_VOLUMES = 10_000, 20
@@ -66,7 +66,7 @@ def measure_brain(model, brains, number):
 def whole_displacement(model, moving, brains):
     """The predicted displacement in voxels of the whole volumes."""
     coarse = predict(model, brains.coarse(moving), brains.fixed)["displacement"]
-    return to_numpy(displacements.resize_displacement(coarse, brains.size))
+    return to_numpy(geometry.resize_displacement(coarse, brains.size))
 
 
 def predict(model, moving, fixed, batch_size=1):

@@ -230,6 +230,12 @@ def literal(path):
     Example:
         >>> literal("run{epoch}/best.keras")
         'run{{epoch}}/best.keras'
+
+    Args:
+        path: A path, as a string or a `pathlib.Path`.
+
+    Returns:
+        The path as a string, its braces doubled.
     """
     return str(path).replace("{", "{{").replace("}", "}}")
 
