@@ -27,6 +27,21 @@ def is_list(shape):
     return isinstance(shape, (tuple, list)) and all(isinstance(n, (tuple, list)) for n in shape)
 
 
+def check_call(arguments, network):
+    """Raises a ValueError unless a layer is called on one argument, which is not None."""
+    nothing = len(arguments) == 1 and arguments[0] is None
+    if len(arguments) > 1 or nothing:
+        received = "None" if nothing else f"{len(arguments)} arguments"
+        refuse("[images, theta]" if network is None else "images alone", network, received)
+
+
+def refuse(wanted, network, received):
+    raise ValueError(
+        f"This `SpatialTransformer` must be called on {wanted}, because localization={network}. "
+        f"Received: {received}"
+    )
+
+
 def images_shape(input_shape, network):
     """The images' shape out of the shapes of a layer's inputs.
 
@@ -41,10 +56,7 @@ def images_shape(input_shape, network):
         wanted = f"a list of {count} inputs" if count and count > 1 else "images alone"
         right = count is None or given == (None if count == 1 else count)
     if not right:
-        raise ValueError(
-            f"This `SpatialTransformer` must be called on {wanted}, because "
-            f"localization={network}. Received: input_shape={input_shape}"
-        )
+        refuse(wanted, network, f"input_shape={input_shape}")
     return tuple(input_shape[0] if given else input_shape)
 
 

@@ -52,7 +52,7 @@ def grid_sample(
     Args:
         images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` with
             `data_format="channels_first"`. Volumes have a depth before the height. Integers are
-            sampled as floats and rounded back.
+            sampled as floats and rounded back, with `"nearest"` picked unchanged.
         grid: Normalised `(x, y)`, `(batch, out_height, out_width, 2)`, see `stn_keras.geometry`;
             for volumes `(x, y, z)`, `(batch, out_depth, out_height, out_width, 3)`. Values that are
             NaN or infinite count as outside the image.

@@ -992,3 +992,51 @@ def test_a_network_of_another_number_of_parameters_is_refused():
 def test_a_layer_without_a_network_has_no_theta_of_its_own():
     with pytest.raises(ValueError, match="is given its theta"):
         SpatialTransformer().theta(IMAGES)
+
+
+@pytest.mark.parametrize("inputs", [(None,), (np.ones((1, 4, 5, 1)), np.ones((1, 6)))])
+def test_a_call_on_nothing_or_on_two_arguments_says_what_is_right(inputs):
+    with pytest.raises(ValueError, match=r"must be called on \[images, theta\].*Received: "):
+        SpatialTransformer()(*inputs)
+
+
+@pytest.mark.parametrize("value", ["False", None, 2])
+def test_align_corners_is_a_flag(value):
+    options = {"align_corners": value}
+    identity = [[1.0, 0, 0, 0, 1.0, 0]]
+    for call in (
+        lambda: SpatialTransformer(**options),
+        lambda: stn_keras.affine_grid(identity, (4, 5), **options),
+        lambda: transforms.Affine().grid(identity, (4, 5), **options),
+        lambda: stn_keras.geometry.to_pixel_matrix(identity, (4, 5), **options),
+        lambda: stn_keras.geometry.resize_displacement(np.ones((1, 3, 4, 2)), (4, 5), **options),
+    ):
+        with pytest.raises(ValueError, match="`align_corners` must be True or False. Received: "):
+            call()
+
+
+def test_a_saved_bound_of_many_turns_still_loads():
+    transform = transforms.Rigid(max_rotation=1.0)
+    loaded = transforms.Rigid.from_config({**transform.get_config(), "max_rotation": 45})
+    assert loaded.max_rotation == 45
+
+
+def test_one_image_of_many_thetas_has_as_many_outputs():
+    inputs = keras.Input(batch_shape=(1, 8, 8, 1)), keras.Input(batch_shape=(5, 6))
+    assert SpatialTransformer()(inputs).shape == (5, 8, 8, 1)
+
+
+def test_integers_that_are_only_picked_stay_as_they_are():
+    labels = np.array([576073699, 312782574]).reshape(1, 1, 2, 1).astype("int32")
+    theta = np.array([[-1.0, 0, 0, 0, 1, 0]], "float32")
+    layer = SpatialTransformer(interpolation="nearest")
+    mirrored = ops.convert_to_numpy(layer([labels, theta]))
+    assert mirrored.dtype == "int32"
+    assert_array_equal(mirrored.ravel(), labels.ravel()[::-1])
+    spec = layer([keras.Input((1, 2, 1), dtype="int32"), keras.Input((6,))])
+    assert spec.dtype == "int32"
+    warp = stn_keras.DenseWarp(interpolation="nearest")
+    moved = ops.convert_to_numpy(warp([labels, np.float32([[[[1, 0], [-1, 0]]]])]))
+    assert moved.dtype == "int32"
+    assert_array_equal(moved, mirrored)
+    assert warp([keras.Input((1, 2, 1), dtype="int32"), keras.Input((1, 2, 2))]).dtype == "int32"

@@ -6,6 +6,7 @@ import operator
 import re
 
 import keras
+import numpy as np
 from keras import ops
 
 Size = tuple[int, int] | tuple[int, int, int]
@@ -108,6 +109,13 @@ def as_number(number, name):
     if not isinstance(number, numbers.Real) or not math.isfinite(number):
         raise ValueError(f"`{name}` must be a number. Received: {name}={number!r}")
     return float(number)
+
+
+def as_flag(value, name):
+    """`value` as a bool; the integers 0 and 1 are taken for one."""
+    if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return bool(value)
 
 
 def size_for(transform, size):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from stn_keras.checks.arguments import as_type, wide_dtype
+from stn_keras.checks.arguments import as_flag, as_type, wide_dtype
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
@@ -34,7 +34,7 @@ def as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
         "interpolation": interpolation,
         "fill_mode": fill_mode,
         "fill_value": as_fill(fill_value),
-        "align_corners": bool(align_corners),
+        "align_corners": as_flag(align_corners, "align_corners"),
         "data_format": as_data_format(data_format),
     }
 
@@ -145,6 +145,13 @@ def same_batch(images, tensor, name):
         ops.broadcast_to(images, (batch, *first[1:])),
         ops.broadcast_to(tensor, (batch, *second[1:])),
     )
+
+
+def dtype_of_output(images, interpolation, compute_dtype):
+    """The dtype of a layer's output: integers, such as labels, stay what they are where pixels are
+    only picked."""
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    return dtype if interpolation == "nearest" and "int" in dtype else compute_dtype
 
 
 def as_floats(images):

@@ -9,7 +9,14 @@ width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 ho
 import keras
 from keras import ops
 
-from stn_keras.checks.arguments import Size, as_coordinates, as_size, is_symbolic, wide_dtype
+from stn_keras.checks.arguments import (
+    Size,
+    as_coordinates,
+    as_flag,
+    as_size,
+    is_symbolic,
+    wide_dtype,
+)
 from stn_keras.checks.images import (
     as_data_format,
     check_sides,
@@ -98,7 +105,7 @@ def resize_displacement(
         ValueError: if the field has a wrong rank, shape or dtype, or `size` not as many lengths.
     """
     data_format = as_data_format(data_format)
-    options = {"align_corners": bool(align_corners), "data_format": data_format}
+    options = {"align_corners": as_flag(align_corners, "align_corners"), "data_format": data_format}
     if is_symbolic(displacement):
         return ResizeDisplacement()(displacement, size, **options)
     field = as_field(displacement, "displacement", data_format)

@@ -14,6 +14,7 @@ from stn_keras.checks.images import (
     check_images,
     check_option,
     check_points,
+    dtype_of_output,
     from_channels_last,
     resized,
     size_of,
@@ -66,7 +67,8 @@ class DenseWarp(keras.Layer):
             batch of the other.
 
     Returns:
-        The warped images, of the field's size, in the layer's compute dtype. Coordinates are
+        The warped images, of the field's size, in the layer's compute dtype; integers stay what
+        they are with `"nearest"`. Coordinates are
         float32 or wider under every dtype policy. A field in half precision is rounded before it
         gets here: give the layer that predicts it `dtype="float32"`. Pixels whose displacement is
         NaN or infinite count as outside the image.
@@ -99,7 +101,7 @@ class DenseWarp(keras.Layer):
         self._check(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
         images, displacement = inputs
         displacement = as_field(displacement, "displacement", self.options["data_format"])
-        images = ops.cast(images, self.compute_dtype)
+        images = ops.cast(images, self._dtype_of(images))
         if self.units == "normalized":
             displacement = self._in_pixels(displacement, images)
         return sampled(images, displacement, "displacement", **self.options)
@@ -123,6 +125,13 @@ class DenseWarp(keras.Layer):
         points = (displacement[0], *size_of(displacement, data_format), len(displacement) - 2)
         check_points(images, "displacement", points, self.options["interpolation"])
         return images, displacement
+
+    def _dtype_of(self, images):
+        return dtype_of_output(images, self.options["interpolation"], self.compute_dtype)
+
+    def compute_output_spec(self, inputs):
+        shape = self.compute_output_shape([x.shape for x in inputs])
+        return keras.KerasTensor(shape, self._dtype_of(inputs[0]))
 
     def compute_output_shape(self, input_shape):
         images, displacement = self._check(input_shape)

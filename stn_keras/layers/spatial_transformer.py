@@ -21,6 +21,7 @@ from stn_keras.checks.images import (
     check_batch,
     check_images,
     check_interpolation,
+    dtype_of_output,
     fill_tensor,
     from_channels_last,
     resized,
@@ -82,7 +83,8 @@ class SpatialTransformer(keras.Layer):
             `[images, ...]`, all that a network of several inputs takes.
 
     Returns:
-        The warped images, in the layer's compute dtype. Coordinates are float32 or wider under
+        The warped images, in the layer's compute dtype; integers stay what they are with
+        `"nearest"`. Coordinates are float32 or wider under
         every dtype policy, and so is `theta` where the localization network gives it so.
 
     Raises:
@@ -145,6 +147,12 @@ class SpatialTransformer(keras.Layer):
         self.gradient_scale = as_number(gradient_scale, "gradient_scale")
         ownership.claim(localization, self)
 
+    from_file = False  # whose trained network may have started anywhere
+
+    def __call__(self, *args, **kwargs):
+        networks.check_call(args, self.localization)
+        return super().__call__(*args, **kwargs)
+
     def build(self, input_shape):
         images_shape = networks.images_shape(input_shape, self.localization)
         self._check_images(images_shape)
@@ -154,7 +162,8 @@ class SpatialTransformer(keras.Layer):
             several = networks.is_list(input_shape)
             seen = [tuple(shape) for shape in input_shape] if several else images_shape
             check_theta(networks.built_for(seen, self.localization), self.transform)
-            networks.check_start(self.localization, self.transform)
+            if not self.from_file:
+                networks.check_start(self.localization, self.transform)
 
     def call(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
@@ -228,10 +237,9 @@ class SpatialTransformer(keras.Layer):
         return ops.cast(images, self._dtype_of(images))
 
     def _dtype_of(self, images):
-        """Integers, such as labels, stay what they are where pixels are only picked."""
-        dtype = keras.backend.standardize_dtype(images.dtype)
-        picked = self.interpolation == "nearest" and self.antialias == 1
-        return dtype if picked and "int" in dtype else self.compute_dtype
+        if self.antialias > 1:  # averages
+            return self.compute_dtype
+        return dtype_of_output(images, self.interpolation, self.compute_dtype)
 
     def compute_output_spec(self, inputs):
         shapes = keras.tree.map_structure(lambda x: x.shape, inputs)
@@ -263,7 +271,9 @@ class SpatialTransformer(keras.Layer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "localization": ownership.deserialize(config["localization"])})
+        layer = cls(**{**config, "localization": ownership.deserialize(config["localization"])})
+        layer.from_file = True
+        return layer
 
     def _check_images(self, shape):
         ranks = (self.transform.axes + 2,)

@@ -4,10 +4,12 @@ import math
 
 from keras import ops
 
+from stn_keras.checks.arguments import as_flag
+
 
 def extent(length, align_corners):
     """Pixel steps from −1 to 1: edge to edge, or centre to centre of the corner pixels."""
-    return length - 1 if align_corners else length
+    return length - 1 if as_flag(align_corners, "align_corners") else length
 
 
 def positive_extent(length, align_corners, dtype):

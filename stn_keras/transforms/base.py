@@ -230,6 +230,16 @@ class ImageOrVolume(MatrixTransform):
         axes = config.pop("axes")
         return config if axes == 2 else {**config, "axes": axes}
 
+    @classmethod
+    def from_config(cls, config):
+        """The transform; files may hold a `max_rotation` above the bound of today."""
+        bound = config.get("max_rotation")
+        if bound is None:
+            return cls(**config)
+        transform = cls(**{**config, "max_rotation": None})
+        object.__setattr__(transform, "max_rotation", bound)
+        return transform
+
     def __repr__(self):
         settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__qualname__}({settings})"
