@@ -135,10 +135,10 @@ def gather_dot(upstream, rows, indices):
     products = [upstream * pixels.astype(upstream.dtype) for pixels in gather(rows, indices)]
     if upstream.shape[-1] == 1:
         # Written down: XLA would gather the pixels again for each coordinate.
-        return lax.optimization_barrier([product[..., 0] for product in products])
+        return lax.optimization_barrier(jnp.concatenate(products, axis=-1))
     zeros = [jnp.zeros((), product.dtype) for product in products]
 
     def add(these, those):
         return [this + that for this, that in zip(these, those)]
 
-    return list(lax.reduce(products, zeros, add, [upstream.ndim - 1]))
+    return jnp.stack(lax.reduce(products, zeros, add, [upstream.ndim - 1]), axis=-1)

@@ -138,4 +138,4 @@ def scatter_sum(upstream, indices, weights, count):
 
 def gather_dot(upstream, rows, indices):
     pixels = tf.cast(tf.stack(gather(rows, indices), axis=-2), upstream.dtype)
-    return tf.unstack(tf.reduce_sum(tf.expand_dims(upstream, -2) * pixels, axis=-1), axis=-1)
+    return tf.reduce_sum(tf.expand_dims(upstream, -2) * pixels, axis=-1)

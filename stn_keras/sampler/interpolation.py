@@ -109,15 +109,14 @@ def by_coordinates(upstream, rows, coordinates, options):
         return sums.gather_dot(upstream, rows, corners(coordinates, **options)[0])
 
     @backend.compile
-    def by_coordinate(*tensors):
-        dots, coordinates = tensors[:-axes], tensors[-axes:]
+    def by_coordinate(dots, *coordinates):
+        dots = sums.unstacked(dots)
         return [
             total(slope * ops.where(slope != 0, dot, 0) for slope, dot in zip(axis, dots))
             for axis in slopes(coordinates, **options)
         ]
 
-    axes = len(coordinates)
-    return by_coordinate(*by_weight(upstream, rows, *coordinates), *coordinates)
+    return by_coordinate(by_weight(upstream, rows, *coordinates), *coordinates)
 
 
 def corners(coordinates, *, dtype, **options):

@@ -22,7 +22,7 @@ def gather_sum(rows, indices, weights):
     def backward(upstream, rows, *tensors):
         indices, weights = tensors[:taps], tensors[taps:]
         to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
-        to_weights = map(readable, gather_dot(upstream, rows, indices), weights)
+        to_weights = map(readable, unstacked(gather_dot(upstream, rows, indices)), weights)
         return to_rows, *[None] * taps, *to_weights
 
     return backend.with_gradient(forward, backward)(rows, *indices, *weights)
@@ -39,20 +39,21 @@ def scatter_sum(upstream, indices, weights, count):
     def backward(rows, upstream, *tensors):
         indices, weights = tensors[:taps], tensors[taps:]
         to_upstream = gather_sum(rows, indices, weights)
-        to_weights = map(readable, gather_dot(upstream, rows, indices), weights)
+        to_weights = map(readable, unstacked(gather_dot(upstream, rows, indices)), weights)
         return to_upstream, *[None] * taps, *to_weights
 
     return backend.with_gradient(forward, backward)(upstream, *indices, *weights)
 
 
 def gather_dot(upstream, rows, indices):
-    """The dot products over channels of the upstream and the rows at `indices[k]`: a list of
-    `(batch, *output_size)`."""
+    """The dot products over channels of the upstream and the rows at `indices[k]`: `(batch,
+    *output_size, taps)`."""
 
     def forward(upstream, rows, *indices):
         return backend.gather_dot(upstream, rows, indices)
 
     def backward(weights, upstream, rows, *indices):
+        weights = unstacked(weights)
         to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
         return gather_sum(rows, indices, weights), to_rows, *[None] * len(indices)
 
@@ -62,3 +63,8 @@ def gather_dot(upstream, rows, indices):
 def readable(dot, weight):
     """A dot product with a pixel; 0 where the pixel has no weight and may be infinite or NaN."""
     return ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0)
+
+
+def unstacked(dots):
+    """The product with each tap."""
+    return [dots[..., k] for k in range(dots.shape[-1])]
