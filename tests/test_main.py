@@ -68,9 +68,9 @@ def test_export_refuses(tmp_path, capsys, model):
     refused(capsys, status, "no file", "none.keras")
     (tmp_path / "model").mkdir()
     refused(capsys, main(["export", str(model), "--format", "saved_model"]), "model exists")
-    for output, words in (("none/x.onnx", "none does not exist"), ("dir.onnx", "is a folder")):
-        (tmp_path / "dir.onnx").mkdir(exist_ok=True)
-        flags = ["--format", "onnx", "--output", str(tmp_path / output)]
+    for output, words in (("none/x.tflite", "none does not exist"), ("dir.tflite", "is a folder")):
+        (tmp_path / "dir.tflite").mkdir(exist_ok=True)
+        flags = ["--format", "litert", "--output", str(tmp_path / output)]
         refused(capsys, main(["export", str(model), *flags]), words, "; ")
         assert not list(tmp_path.rglob("*.part*"))
 
