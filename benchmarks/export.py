@@ -23,7 +23,7 @@ import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from stn_keras import export, layers, models, sampling
+from stn_keras import backend, export, models
 from stn_keras.serving import onnx as onnx_files
 
 
@@ -52,12 +52,7 @@ def contenders(network, folder):
     yield "LiteRT", folder / "model.tflite", lambda images: runner(images=images)["output_0"]
 
     yield "ONNX", *onnx(network, folder / "model.onnx")
-    plain = mock.patch.multiple(
-        onnx_files,
-        _warp=layers.warp.__wrapped__,
-        _at_points=sampling.at_points.__wrapped__,
-    )
-    with plain:
+    with mock.patch.object(onnx_files, "_sample", backend.sample):
         yield "ONNX, gathers", *onnx(network, folder / "gathers.onnx")
 
 
