@@ -112,7 +112,8 @@ def native(images, generic, warp, fill, *, interpolation, fill_mode, **options):
 
     grid = finite(warp.grid(), images.shape[1:-1], fill_mode, warp.align_corners)
     grid = grid.to(torch.promote_types(images.dtype, grid.dtype))
-    unchanged = warp.is_identity()
+    same_size = tuple(warp.input_size) == tuple(warp.output_size)
+    unchanged = warp.is_identity() if same_size else None
     if unchanged is not None and unchanged.device.type == "cpu" and not unchanged.any():
         unchanged = None
     settings = MODES.index(interpolation), list(PADDING).index(fill_mode), warp.align_corners

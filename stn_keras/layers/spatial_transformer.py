@@ -214,7 +214,8 @@ class SpatialTransformer(keras.Layer):
         return self.warped_by.grid(theta, size, align_corners=self.align_corners)
 
     def _warp(self, images, theta, output_size, antialias=1):
-        images = to_channels_last(self._pixels(images), self.data_format)
+        images = ops.cast(images, self._dtype_of(images))
+        images = to_channels_last(images, self.data_format)
         if isinstance(self.warped_by, transforms.Affine):
             theta = as_affine(theta, self.warped_by.axes)
             theta = ops.reshape(theta, (-1, self.warped_by.num_parameters))
@@ -231,10 +232,6 @@ class SpatialTransformer(keras.Layer):
         dtype = keras.backend.standardize_dtype(images.dtype)
         warped = as_type(mean_of_blocks(samples, antialias), dtype)
         return from_channels_last(warped, self.data_format)
-
-    def _pixels(self, images):
-        """Images in the dtype of the output."""
-        return ops.cast(images, self._dtype_of(images))
 
     def _dtype_of(self, images):
         if self.antialias > 1:  # averages

@@ -1,7 +1,8 @@
 """Samples of images at pixel coordinates, and their gradients, written by hand.
 
-A sample is a sum of weights times pixels. The gradient of the weights is the dot product of the
-upstream with each pixel, that of the coordinates these products times the weights' slopes.
+A sample is a sum of weights times pixels. The gradient of a weight is the dot product of the
+upstream with the weight's pixel. The gradient of a coordinate is the sum of these products, each
+times the slope of its weight.
 """
 
 import functools

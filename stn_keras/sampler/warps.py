@@ -25,7 +25,7 @@ class Warp:
     Attributes:
         tensor: What the positions are computed from; its kind says how.
         input_size: `(height, width)` or `(depth, height, width)` of the input.
-        output_size: That of the output.
+        output_size: The size of the output, in the same order.
         align_corners: See `stn_keras.geometry`.
     """
 
@@ -54,9 +54,8 @@ class Warp:
         return to_grid(self.pixels(), self.input_size, self.align_corners)
 
     def is_identity(self):
-        """Which images stay as they are: `(batch,)` booleans, or None if none can."""
-        if tuple(self.input_size) != tuple(self.output_size):
-            return None
+        """Which images stay as they are, of an output of the input's size: `(batch,)` booleans, or
+        None if that is not known."""
         by_coordinate = []
         for k, coordinate in enumerate(self.pixels()):
             position = ops.arange(coordinate.shape[-1 - k], dtype=coordinate.dtype)
@@ -96,8 +95,6 @@ class Displacement(Warp):
         return displaced(self.tensor, self.input_size, self.align_corners)
 
     def is_identity(self):
-        if tuple(self.input_size) != tuple(self.output_size):
-            return None
         return ops.all(self.tensor == 0, axis=tuple(range(1, len(self.tensor.shape))))
 
 
@@ -132,8 +129,6 @@ class Affine(Warp):
 
 def same_matrix(warp, identity):
     """Which of the matrices of a warp are `identity`: then it looks at every pixel's centre."""
-    if tuple(warp.input_size) != tuple(warp.output_size):
-        return None
     return ops.all(warp.tensor == ops.cast(identity, warp.tensor.dtype), axis=(1, 2))
 
 
