@@ -22,17 +22,23 @@ def compile(function):
     the first batch size it meets at once and another one when it comes again: a smaller last batch
     of an epoch does not wait for a compiler.
 
-    Eagerly, on small images or on images of unknown size, nothing is marked.
+    Eagerly, on small images or on images of unknown size, nothing is marked; nor beside several CPU
+    devices, such as those that stand for several GPUs in a test: TensorFlow puts some operations on
+    the first of them, and then refuses to compile the warps of the others.
     """
 
     @functools.wraps(function)
     def call(*tensors):
-        if tf.executing_eagerly() or not any(map(is_large, tensors)):
+        if tf.executing_eagerly() or has_many_cpus() or not any(map(is_large, tensors)):
             return function(*tensors)
         with tf.xla.experimental.jit_scope(), private.unoptimized():
             return function(*tensors)
 
     return call
+
+
+def has_many_cpus():
+    return len(tf.config.list_logical_devices("CPU")) > 1
 
 
 def is_large(tensor):
