@@ -6,7 +6,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from stn_keras import grid_sample
-from stn_keras.backend import private
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("functions of TensorFlow", allow_module_level=True)
@@ -63,9 +62,3 @@ def test_what_lies_before_the_warp_has_the_gradient_of_the_plain_warp(rng, name,
     if traced_before:
         AROUND[name](images)
     assert_allclose(gradient(AROUND[name]), gradient(warp), rtol=1e-4)
-
-
-def test_without_the_private_name_the_optimizer_may_change_the_operations(monkeypatch):
-    monkeypatch.delattr(tf.Graph, "_attr_scope")
-    with private.unoptimized():
-        pass

@@ -61,9 +61,12 @@ def shape(tensor):
     return tensor.shape
 
 
-def gather_sum(rows, indices, weights, finite=False):
-    times = scaled if finite else weighted
-    return functools.reduce(operator.add, map(times, gather(rows, indices), weights))
+def gather_sums(rows, indices, sets, finite=False):
+    pixels, times = gather(rows, indices), scaled if finite else weighted
+    if len(sets) > 1:
+        # Masked once for all: XLA makes one loop of the sums, and LLVM vectorizes only short ones.
+        pixels, times = list(map(masked, pixels, *sets)), scaled
+    return [functools.reduce(operator.add, map(times, pixels, weights)) for weights in sets]
 
 
 @jax.vmap
@@ -85,6 +88,18 @@ def weighted(pixels, weight):
     # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
     # vectorize: half as fast.
     return jnp.where(jnp.isnan(product), jnp.where(unread, 0, jnp.nan), product)
+
+
+def masked(pixels, *weights):
+    """The pixels, but 0 where all of their weights are 0, even for NaN."""
+    pixels = pixels.astype(weights[0].dtype)
+    # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
+    integer = {4: jnp.int32, 8: jnp.int64}[pixels.dtype.itemsize]
+    read = jnp.minimum(jnp.ceil(functools.reduce(operator.add, map(jnp.abs, weights))), 1)
+    mask = -read[..., None].astype(integer)
+    return lax.bitcast_convert_type(
+        lax.bitcast_convert_type(pixels, integer) & mask, pixels.dtype
+    )
 
 
 def scatter_sum(upstream, indices, weights, count):
@@ -130,15 +145,10 @@ def scatter_sum(upstream, indices, weights, count):
     return total.reshape(batch, count, channels)
 
 
-def gather_dot(upstream, rows, indices):
-    """The sums over channels in one pass over the upstream."""
-    products = [upstream * pixels.astype(upstream.dtype) for pixels in gather(rows, indices)]
-    if upstream.shape[-1] == 1:
-        # Written down: XLA would gather the pixels again for each coordinate.
-        return lax.optimization_barrier(jnp.concatenate(products, axis=-1))
-    zeros = [jnp.zeros((), product.dtype) for product in products]
-
-    def add(these, those):
-        return [this + that for this, that in zip(these, those)]
-
-    return jnp.stack(lax.reduce(products, zeros, add, [upstream.ndim - 1]), axis=-1)
+def dots(function, upstream, *tensors):
+    """Two at a time, as the parts of complex numbers: XLA would make a pass for each sum."""
+    products = [upstream * images for images in function(*tensors)]
+    pairs = list(zip(products[::2], products[1::2]))
+    paired = lax.optimization_barrier([lax.complex(*pair).sum(axis=-1) for pair in pairs])
+    last = [product.sum(axis=-1) for product in products[2 * len(pairs) :]]
+    return [part(pair) for pair in paired for part in (jnp.real, jnp.imag)] + last

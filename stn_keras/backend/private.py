@@ -32,17 +32,3 @@ def torch_transforms_active():
         return functorch or torch.autograd.forward_ad._current_level >= 0
     except AttributeError:
         return True
-
-
-def unoptimized():
-    """A context in which TensorFlow's graph optimizer leaves the operations as they are.
-
-    It would gather additions into new ones, which XLA is not told of, so that they split what XLA
-    compiles into pieces. Without this name it does, and warps take several times as long.
-    """
-    import tensorflow as tf
-
-    scope = getattr(tf.compat.v1.get_default_graph(), "_attr_scope", None)
-    if scope is None:
-        return contextlib.nullcontext()
-    return scope({"_grappler_do_not_remove": tf.compat.v1.AttrValue(b=True)})

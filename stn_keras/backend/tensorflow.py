@@ -5,8 +5,6 @@ import math
 
 import tensorflow as tf
 
-from stn_keras.backend import private
-
 # Positions in one image from which XLA is worth its compilation, a tenth of a second or more.
 LARGE = 2**8
 
@@ -22,23 +20,20 @@ def compile(function):
     the first batch size it meets at once and another one when it comes again: a smaller last batch
     of an epoch does not wait for a compiler.
 
-    Eagerly, on small images or on images of unknown size, nothing is marked; nor beside several CPU
-    devices, such as those that stand for several GPUs in a test: TensorFlow puts some operations on
-    the first of them, and then refuses to compile the warps of the others.
+    Eagerly, on small images or on images of unknown size, nothing is marked.
+
+    What is marked has no sum of sums, but differences: TensorFlow's graph optimizer would make one
+    operation of the sums, which has no mark and splits what XLA compiles into pieces.
     """
 
     @functools.wraps(function)
     def call(*tensors):
-        if tf.executing_eagerly() or has_many_cpus() or not any(map(is_large, tensors)):
+        if tf.executing_eagerly() or not any(map(is_large, tensors)):
             return function(*tensors)
-        with tf.xla.experimental.jit_scope(), private.unoptimized():
+        with tf.xla.experimental.jit_scope():
             return function(*tensors)
 
     return call
-
-
-def has_many_cpus():
-    return len(tf.config.list_logical_devices("CPU")) > 1
 
 
 def is_large(tensor):
@@ -97,9 +92,12 @@ def shape(tensor):
     return tuple(found[k] if length is None else length for k, length in enumerate(known))
 
 
-def gather_sum(rows, indices, weights, finite=False):
-    times = scaled if finite else weighted
-    return tf.add_n(list(map(times, gather(rows, indices), weights)))
+def gather_sums(rows, indices, sets, finite=False):
+    pixels, times = gather(rows, indices), scaled if finite else weighted
+    if len(sets) > 1:
+        # Masked once for all: XLA makes one loop of the sums, and LLVM vectorizes only short ones.
+        pixels, times = list(map(masked, pixels, *sets)), scaled
+    return [tf.add_n(list(map(times, pixels, weights))) for weights in sets]
 
 
 def gather(rows, indices):
@@ -111,9 +109,9 @@ def gather(rows, indices):
 
 def in_batch(indices, count):
     """Indices of rows within their image → within the whole batch."""
-    first = tf.range(tf.shape(indices[0])[0]) * count
-    first = tf.reshape(first, [-1] + [1] * (indices[0].shape.rank - 1))
-    return [index + first for index in indices]
+    before = tf.range(tf.shape(indices[0])[0]) * -count
+    before = tf.reshape(before, [-1] + [1] * (indices[0].shape.rank - 1))
+    return [index - before for index in indices]
 
 
 def scaled(pixels, weight):
@@ -132,6 +130,16 @@ def weighted(pixels, weight):
     return tf.where(tf.math.is_nan(product), tf.where(read, nan, zero), product)
 
 
+def masked(pixels, *weights):
+    """The pixels, but 0 where all of their weights are 0, even for NaN."""
+    pixels = tf.cast(pixels, weights[0].dtype)
+    # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
+    integer = {4: tf.int32, 8: tf.int64}[pixels.dtype.size]
+    read = tf.minimum(tf.math.ceil(tf.add_n(list(map(tf.abs, weights)))), 1)
+    mask = tf.expand_dims(-tf.cast(read, integer), -1)
+    return tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(pixels, integer), mask), pixels.dtype)
+
+
 def scatter_sum(upstream, indices, weights, count):
     channels = upstream.shape[-1]
     samples = tf.reshape(upstream, (-1, channels))
@@ -142,6 +150,16 @@ def scatter_sum(upstream, indices, weights, count):
     return tf.reshape(total, (-1, count, channels))
 
 
-def gather_dot(upstream, rows, indices):
-    pixels = tf.cast(tf.stack(gather(rows, indices), axis=-2), upstream.dtype)
-    return tf.reduce_sum(tf.expand_dims(upstream, -2) * pixels, axis=-1)
+def dots(function, upstream, *tensors):
+    """Two at a time, as the parts of complex numbers: XLA would make a pass for each sum."""
+
+    @compile
+    def pass_by_pass(upstream, *tensors):
+        products = [upstream * images for images in function(*tensors)]
+        pairs = list(zip(products[::2], products[1::2]))
+        paired = [tf.reduce_sum(tf.complex(*pair), axis=-1) for pair in pairs]
+        return paired, [tf.reduce_sum(last, axis=-1) for last in products[2 * len(pairs) :]]
+
+    # The parts are taken outside, or XLA would make a pass for each after all.
+    paired, last = pass_by_pass(upstream, *tensors)
+    return [part(pair) for pair in paired for part in (tf.math.real, tf.math.imag)] + last

@@ -40,8 +40,9 @@ def in_full(function):
 matmul = in_full(torch.matmul)
 
 
-def gather_sum(rows, indices, weights, finite=False):
-    return sum(map(weighted, gather(rows, indices), weights))
+def gather_sums(rows, indices, sets, finite=False):
+    pixels = gather(rows, indices)
+    return [sum(map(weighted, pixels, weights)) for weights in sets]
 
 
 def gather(rows, indices):
@@ -65,10 +66,10 @@ def weighted(pixels, weight):
 
 
 def scatter_sum(*args):
-    raise NotImplementedError("PyTorch differentiates `gather_sum` by itself.")
+    raise NotImplementedError("PyTorch differentiates `gather_sums` by itself.")
 
 
-gather_dot = scatter_sum
+dots = scatter_sum
 
 
 def sample(generic, images, warp, fill, **options):

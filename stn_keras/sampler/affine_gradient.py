@@ -9,7 +9,6 @@ from a window of samples, which is much faster (benchmarks/README.md).
 
 import functools
 import itertools
-import math
 
 from keras import ops
 
@@ -30,23 +29,15 @@ def gathered(upstream, scatter, *, matrix, size):
         size: `(height, width)` of the images.
 
     Returns:
-        `(batch, height · width, channels)`, of the images' pixels.
+        `(batch, height, width, channels)`.
     """
     (a, b, _), (c, d, _) = elements(matrix)
     # A sample mixes pixels less than one away along x and along y.
     reach = ops.maximum(ops.abs(a) + ops.abs(c), ops.abs(b) + ops.abs(d))
     fits = ops.all(reach < SIDE / 2 * ops.abs(a * d - b * c))  # False for NaN
 
-    def as_images(rows):
-        return ops.reshape(rows, (-1, *size, upstream.shape[-1]))
-
-    # As images and not as rows: XLA's loop over rows would compute each row's place in the image.
-    images = ops.cond(
-        fits,
-        lambda: backend.compile(functools.partial(window_sum, size=size))(upstream, matrix),
-        lambda: as_images(scatter()),
-    )
-    return ops.reshape(images, (-1, math.prod(size), upstream.shape[-1]))
+    gather = backend.compile(functools.partial(window_sum, size=size))
+    return ops.cond(fits, lambda: gather(upstream, matrix), scatter)
 
 
 def window_sum(upstream, matrix, *, size):
@@ -61,18 +52,18 @@ def window_sum(upstream, matrix, *, size):
     determinant = a * d - b * c
     u, columns = window((d * x - b * y) / determinant, width)
     v, rows = window((a * y - c * x) / determinant, height)
-    # From the pixel to the point where the window's first sample was taken.
-    aside, below = a * u + b * v - x, c * u + d * v - y
+    # From the point where the window's first sample was taken to the pixel.
+    aside, below = x - a * u - b * v, y - c * u - d * v
     indices, weights = [], []
     for (j, (row, in_height)), (i, (col, in_width)) in itertools.product(
         enumerate(rows), enumerate(columns)
     ):
-        weight = hat(aside + a * i + b * j) * hat(below + c * i + d * j)
+        weight = hat(aside - a * i - b * j) * hat(below - c * i - d * j)
         weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
         indices.append(row * width + col)
         weights.append(ops.cast(weight, upstream.dtype))
     samples = ops.reshape(upstream, (-1, height * width, channels))
-    return backend.gather_sum(samples, indices, weights, finite=True)
+    return backend.gather_sums(samples, indices, [weights], finite=True)[0]
 
 
 def window(centre, length):

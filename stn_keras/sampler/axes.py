@@ -23,6 +23,11 @@ def from_middle(length, dtype):
     return ops.arange(length, dtype=dtype) - middle(length, dtype)
 
 
+def first(length, dtype):
+    """The position of the first pixel, counted from the middle of its axis."""
+    return (1 - as_float(length, dtype)) / 2
+
+
 def middle(length, dtype):
     """The pixel coordinate of the middle of an axis."""
     return (as_float(length, dtype) - 1) / 2

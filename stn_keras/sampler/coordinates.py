@@ -46,7 +46,7 @@ def plane(coefficients, output_size):
         *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
         for k, (slope, length) in enumerate(zip(slopes, reversed(output_size))):
             along = (1,) * (axes - k) + (-1,) + (1,) * k
-            value = value + slope * ops.reshape(from_middle(length, value.dtype), along)
+            value = value - slope * ops.reshape(-from_middle(length, value.dtype), along)
         return value
 
     def backward(upstream, *coefficients):
@@ -68,9 +68,8 @@ def to_pixels(grid, size, align_corners):
     """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
     lengths = size[::-1]
     halves = [as_float(extent(length, align_corners), grid.dtype) / 2 for length in lengths]
-    middles = [middle(length, grid.dtype) for length in lengths]
-    halves, middles = (ops.cast(ops.stack(numbers), grid.dtype) for numbers in (halves, middles))
-    return by_axis(grid * halves + middles)
+    coordinates = zip(by_axis(grid, halves), lengths)
+    return [coordinate + middle(length, grid.dtype) for coordinate, length in coordinates]
 
 
 def to_grid(coordinates, size, align_corners):
@@ -82,8 +81,8 @@ def to_grid(coordinates, size, align_corners):
     return ops.stack(grid, axis=-1)
 
 
-def by_axis(points):
-    """`(..., 2)` → x and y, each `(...)`; in volumes z too.
+def by_axis(points, scales=(1, 1, 1)):
+    """`(..., 2)` → x and y, each `(...)` and times its scale; in volumes z too.
 
     With a gradient that compilers vectorize: of a slice it is a padding, which XLA computes with a
     branch per number.
@@ -92,14 +91,14 @@ def by_axis(points):
 
     @backend.compile
     def joined(*upstream):
-        found = ops.expand_dims(upstream[0], -1)
-        for axis in range(1, axes):
-            here = ops.arange(axes) == axis
-            found = ops.where(here, ops.expand_dims(upstream[axis], -1), found)
+        columns = [ops.expand_dims(x * scale, -1) for x, scale in zip(upstream, scales)]
+        found = columns[0]
+        for axis, column in enumerate(columns[1:], 1):
+            found = ops.where(ops.arange(axes) == axis, column, found)
         return found
 
     def forward(points):
-        return [points[..., axis] for axis in range(axes)]
+        return [points[..., axis] * scale for axis, scale in zip(range(axes), scales)]
 
     return backend.with_gradient(forward, lambda upstream, _: [joined(*upstream)])(points)
 

@@ -1,8 +1,7 @@
 """Samples of images at pixel coordinates, and their gradients, written by hand.
 
-A sample is a sum of weights times pixels. The gradient of a weight is the dot product of the
-upstream with the weight's pixel. The gradient of a coordinate is the sum of these products, each
-times the slope of its weight.
+A sample is a sum of weights times pixels. Its derivative by a coordinate is the same sum with the
+slopes of the weights, and the gradient of the coordinate the dot product of that with the upstream.
 """
 
 import functools
@@ -15,10 +14,9 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.checks.arguments import wide_dtype
 from stn_keras.sampler import affine_gradient, sums
-from stn_keras.sampler.taps import outside_weight, taps
+from stn_keras.sampler.taps import inside_weight, taps
 
-# Without the operation by which `sum` and `math.prod` begin.
-total = functools.partial(functools.reduce, operator.add)
+# Without the operation by which `math.prod` begins.
 product = functools.partial(functools.reduce, operator.mul)
 
 
@@ -41,7 +39,6 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
     if images.shape[-1] == 0:
         return empty(images, coordinates)
     size = backend.shape(images)[1:-1]
-    rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
     options = {
         "size": size,
         "interpolation": interpolation,
@@ -50,7 +47,7 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
         "dtype": wide_dtype(images, coordinates[0]),
     }
     affine = (interpolation, fill_mode, len(size)) == ("bilinear", "constant", 2)
-    samples = mix(rows, coordinates, options, warp.matrix if affine else None)
+    samples = mix(images, coordinates, options, warp.matrix if affine else None)
     if filled and fill_mode == "constant":
         samples = samples + missing(coordinates, fill, samples.dtype, size, interpolation)
     return samples
@@ -62,107 +59,104 @@ def empty(images, coordinates):
     return nothing + ops.cast(ops.sum(images), nothing.dtype)
 
 
-def mix(rows, coordinates, options, matrix=None):
-    """The weighted sums of rows around the coordinates, `(batch, *output_size, channels)`.
+def mix(images, coordinates, options, matrix=None):
+    """The weighted sums of pixels around the coordinates, `(batch, *output_size, channels)`.
 
-    `matrix` is that of an affine warp, whose rows have a cheaper gradient; else None.
+    `matrix` is that of an affine warp, whose images have a cheaper gradient; else None.
     """
     axes = len(coordinates)
 
-    def forward(rows, *inputs):
-        return sums.gather_sum(rows, *corners(inputs[:axes], **options))
+    def forward(images, *inputs):
+        corners = Corners(inputs[:axes], **options)
+        return sums.gather_sum(as_rows(images), corners.indices(), corners.weights())
 
-    def backward(upstream, rows, *inputs):
+    def backward(upstream, images, *inputs):
         coordinates, rest = inputs[:axes], inputs[axes:]
-        to_rows = by_rows(upstream, coordinates, options, *rest)
-        return to_rows, *by_coordinates(upstream, rows, coordinates, options), *(None for _ in rest)
+        to_images = by_images(upstream, coordinates, options, *rest)
+        to_coordinates = by_coordinates(upstream, images, coordinates, options)
+        return to_images, *to_coordinates, *(None for _ in rest)
 
-    inputs = [rows, *coordinates] + ([] if matrix is None else [matrix])
+    inputs = [images, *coordinates] + ([] if matrix is None else [matrix])
     return backend.with_gradient(forward, backward)(*inputs)
 
 
-def by_rows(upstream, coordinates, options, matrix=None):
-    """The gradient of the rows: the upstream, spread over the pixels that were read."""
+def as_rows(images):
+    return ops.reshape(images, (-1, math.prod(backend.shape(images)[1:-1]), images.shape[-1]))
+
+
+def by_images(upstream, coordinates, options, matrix=None):
+    """The gradient of the images: the upstream, spread over the pixels that were read."""
+    size = options["size"]
 
     @backend.compile
-    def spread(upstream, *coordinates):
-        count = math.prod(options["size"])
-        indices, weights = corners(coordinates, **options)
-        return sums.scatter_sum(upstream, indices, weights, count)
+    def scattered(upstream, *coordinates):
+        corners = Corners(coordinates, **options)
+        rows = sums.scatter_sum(upstream, corners.indices(), corners.weights(), math.prod(size))
+        return ops.reshape(rows, (-1, *size, upstream.shape[-1]))
+
+    def scatter():
+        return scattered(upstream, *coordinates)
 
     if matrix is None:
-        return spread(upstream, *coordinates)
-    return affine_gradient.gathered(
-        upstream, lambda: spread(upstream, *coordinates), matrix=matrix, size=options["size"]
-    )
+        return scatter()
+    return affine_gradient.gathered(upstream, scatter, matrix=matrix, size=size)
 
 
-def by_coordinates(upstream, rows, coordinates, options):
-    """The gradient of each coordinate, `(batch, *output_size)`.
-
-    In two pieces: in one XLA would gather the pixels again for each coordinate.
-    """
+def by_coordinates(upstream, images, coordinates, options):
+    """The gradient of each coordinate, `(batch, *output_size)`."""
     if options["interpolation"] == "nearest":
         return [ops.zeros_like(coordinate) for coordinate in coordinates]
 
-    @backend.compile
-    def by_weight(upstream, rows, *coordinates):
-        return sums.gather_dot(upstream, rows, corners(coordinates, **options)[0])
+    def derivatives(images, *coordinates):
+        corners = Corners(coordinates, **options)
+        return sums.gather_sums(as_rows(images), corners.indices(), corners.slopes())
 
-    @backend.compile
-    def by_coordinate(dots, *coordinates):
-        dots = sums.unstacked(dots)
+    return backend.dots(derivatives, upstream, images, *coordinates)
+
+
+class Corners:
+    """The pixels around each sample: all combinations of the taps of its axes."""
+
+    def __init__(self, coordinates, *, size, dtype, **options):
+        self.size, self.dtype = size, dtype
+        self.by_axis = [
+            taps(coordinate, length, **options)
+            for coordinate, length in zip(reversed(coordinates), size)
+        ]
+
+    def indices(self):
+        """Of the pixels among those of their image."""
+        indices = []
+        for first, *others in itertools.product(*self.by_axis):
+            index, _, _ = first
+            for (position, _, _), length in zip(others, self.size[1:]):
+                index = index * length + position
+            indices.append(index)
+        return indices
+
+    def weights(self):
+        return self.products()
+
+    def slopes(self):
+        """The derivatives of the weights along each of the coordinates."""
+        return [self.products(axis) for axis in reversed(range(len(self.by_axis)))]
+
+    def products(self, of_slope=None):
+        """Of each pixel's weights along its axes; along axis `of_slope` of its slope."""
         return [
-            total(slope * ops.where(slope != 0, dot, 0) for slope, dot in zip(axis, dots))
-            for axis in slopes(coordinates, **options)
+            ops.cast(
+                product(tap[2 if axis == of_slope else 1] for axis, tap in enumerate(corner)),
+                self.dtype,
+            )
+            for corner in itertools.product(*self.by_axis)
         ]
-
-    return by_coordinate(by_weight(upstream, rows, *coordinates), *coordinates)
-
-
-def corners(coordinates, *, dtype, **options):
-    """All combinations of the axes' taps: a list of indices, and one of weights."""
-    found = list(itertools.product(*taps_by_axis(coordinates, **options)))
-    weights = [product(weight for _, weight, _ in corner) for corner in found]
-    return (
-        [index([position for position, _, _ in corner], options["size"]) for corner in found],
-        [ops.cast(weight, dtype) for weight in weights],
-    )
-
-
-def slopes(coordinates, *, dtype, **options):
-    """The derivatives of the weights of `corners` along each of the coordinates."""
-    by_axis = taps_by_axis(coordinates, **options)
-    return [
-        [
-            ops.cast(product(tap[2 if k == axis else 1] for k, tap in enumerate(corner)), dtype)
-            for corner in itertools.product(*by_axis)
-        ]
-        for axis in reversed(range(len(by_axis)))
-    ]
-
-
-def taps_by_axis(coordinates, *, size, **options):
-    """Lists of taps, in the order of sizes."""
-    return [
-        taps(coordinate, length, **options)
-        for coordinate, length in zip(reversed(coordinates), size)
-    ]
-
-
-def index(positions, size):
-    """The index of a pixel among those of its image."""
-    found, *positions = positions
-    for position, length in zip(positions, size[1:]):
-        found = found * length + position
-    return found
 
 
 def missing(coordinates, fill, dtype, size, interpolation):
     """What lies outside the image, times the weight of the taps there."""
     fill = ops.reshape(ops.cast(fill, dtype), (1,) * (len(size) + 1) + (-1,))
     inside = product(
-        1 - outside_weight(coordinate, length, interpolation)
+        inside_weight(coordinate, length, interpolation)
         for coordinate, length in zip(reversed(coordinates), size)
     )
     weight = ops.cast(ops.expand_dims(1 - inside, -1), dtype)

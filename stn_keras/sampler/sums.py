@@ -5,6 +5,9 @@ and a weight, `(batch, *output_size)` both. The gradients of each sum are the ot
 weight 0 is not read: it may be infinite or NaN.
 """
 
+import functools
+import itertools
+
 from keras import ops
 
 from stn_keras import backend
@@ -13,19 +16,30 @@ from stn_keras import backend
 def gather_sum(rows, indices, weights):
     """The sum over the taps of `weights[k]` times the rows at `indices[k]`: `(batch, *output_size,
     channels)`. Integers may have one tap, of weight 0 or 1, and stay integers."""
-    indices, weights = list(indices), list(weights)
+    return gather_sums(rows, indices, [weights])[0]
+
+
+def gather_sums(rows, indices, sets):
+    """`gather_sum` with each of several sets of weights; what one set reads, all may read."""
     taps = len(indices)
 
+    def split(tensors):
+        return [tensors[k : k + taps] for k in range(0, len(tensors), taps)]
+
     def forward(rows, *tensors):
-        return backend.gather_sum(rows, tensors[:taps], tensors[taps:])
+        indices, *sets = split(tensors)
+        return backend.gather_sums(rows, indices, sets)
 
-    def backward(upstream, rows, *tensors):
-        indices, weights = tensors[:taps], tensors[taps:]
-        to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
-        to_weights = map(readable, unstacked(gather_dot(upstream, rows, indices)), weights)
-        return to_rows, *[None] * taps, *to_weights
+    def backward(upstreams, rows, *tensors):
+        indices, *sets = split(tensors)
+        count = backend.shape(rows)[1]
+        to_rows, to_weights = [], []
+        for upstream, weights in zip(upstreams, sets):
+            to_rows.append(scatter_sum(upstream, indices, weights, count))
+            to_weights += by_weights(upstream, rows, indices, weights)
+        return functools.reduce(ops.add, to_rows), *[None] * taps, *to_weights
 
-    return backend.with_gradient(forward, backward)(rows, *indices, *weights)
+    return backend.with_gradient(forward, backward)(rows, *indices, *itertools.chain(*sets))
 
 
 def scatter_sum(upstream, indices, weights, count):
@@ -39,32 +53,23 @@ def scatter_sum(upstream, indices, weights, count):
     def backward(rows, upstream, *tensors):
         indices, weights = tensors[:taps], tensors[taps:]
         to_upstream = gather_sum(rows, indices, weights)
-        to_weights = map(readable, unstacked(gather_dot(upstream, rows, indices)), weights)
-        return to_upstream, *[None] * taps, *to_weights
+        return to_upstream, *[None] * taps, *by_weights(upstream, rows, indices, weights)
 
     return backend.with_gradient(forward, backward)(upstream, *indices, *weights)
 
 
-def gather_dot(upstream, rows, indices):
-    """The dot products over channels of the upstream and the rows at `indices[k]`: `(batch,
-    *output_size, taps)`."""
+def by_weights(upstream, rows, indices, weights):
+    """The gradient of each weight: the dot product of the upstream with its pixel."""
 
-    def forward(upstream, rows, *indices):
-        return backend.gather_dot(upstream, rows, indices)
+    def pixels(rows, *indices):
+        one = ops.ones_like(indices[0], dtype=upstream.dtype)
+        return [gather_sum(rows, [index], [one]) for index in indices]
 
-    def backward(weights, upstream, rows, *indices):
-        weights = unstacked(weights)
-        to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
-        return gather_sum(rows, indices, weights), to_rows, *[None] * len(indices)
-
-    return backend.with_gradient(forward, backward)(upstream, rows, *indices)
+    dots = backend.dots(pixels, upstream, rows, *indices)
+    return list(map(readable, dots, weights))
 
 
 def readable(dot, weight):
     """A dot product with a pixel; 0 where the pixel has no weight and may be infinite or NaN."""
     return ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0)
 
-
-def unstacked(dots):
-    """The product with each tap."""
-    return [dots[..., k] for k in range(dots.shape[-1])]

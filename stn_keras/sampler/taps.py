@@ -43,13 +43,14 @@ def on_axis(position, weight, slope, index, constant):
     return index, ops.where(inside, weight, 0), ops.where(inside, slope, 0)
 
 
-def outside_weight(coordinate, length, interpolation):
-    """The total weight of the taps outside the axis; exactly 0 if there are none."""
+def inside_weight(coordinate, length, interpolation):
+    """The total weight of the taps on the axis; exactly 1 if all are."""
     coordinate = bounded(coordinate, length)
     found = {"nearest": closest, "bilinear": linear, "bicubic": cubic}[interpolation](coordinate)
-    return sum(
-        ops.where(clamp(position, length) == position, 0, weight) for position, weight, _ in found
-    )
+    inside = ops.ones_like(coordinate)
+    for position, weight, _ in found:
+        inside = inside - ops.where(clamp(position, length) == position, 0, weight)
+    return inside
 
 
 def closest(coordinate):

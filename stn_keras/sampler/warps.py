@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from stn_keras.sampler.axes import extent, middle
+from stn_keras.sampler.axes import extent, first
 from stn_keras.sampler.coordinates import (
     affine_map,
     affine_rows,
@@ -135,6 +135,6 @@ def same_matrix(warp, identity):
 def from_first(coordinates, size):
     """Pixel coordinates counted from the middle of an image of `size` → from its first pixel."""
     return [
-        coordinate + middle(length, coordinate.dtype)
+        coordinate - first(length, coordinate.dtype)
         for coordinate, length in zip(coordinates, reversed(size))
     ]
