@@ -8,8 +8,8 @@ from a window of samples, which is much faster (benchmarks/README.md).
 """
 
 import functools
-import itertools
 
+import numpy as np
 from keras import ops
 
 from stn_keras import backend
@@ -41,40 +41,42 @@ def gathered(upstream, scatter, *, matrix, size):
 
 
 def window_sum(upstream, matrix, *, size):
-    """`gathered` from the 3×3 samples that may have seen each pixel: `(batch, *size, channels)`."""
+    """`gathered` from the samples that may have seen each pixel: `(batch, *size, channels)`."""
     _, height, width, channels = backend.shape(upstream)
     (a, b, x), (c, d, y) = elements(matrix)
-    x = ops.reshape(from_middle(size[1], matrix.dtype), (1, 1, -1)) - x
-    y = ops.reshape(from_middle(size[0], matrix.dtype), (1, -1, 1)) - y
+    x = ops.reshape(from_middle(size[1], matrix.dtype), (1, 1, -1, 1)) - x
+    y = ops.reshape(from_middle(size[0], matrix.dtype), (1, -1, 1, 1)) - y
     # Not times the inverse: compilers repeat cheap steps where they are needed, and may round them
     # differently, but a window's indices and weights must begin at the same sample. A division
     # they do once.
     determinant = a * d - b * c
-    u, columns = window((d * x - b * y) / determinant, width)
-    v, rows = window((a * y - c * x) / determinant, height)
+    u = window_start((d * x - b * y) / determinant, width)
+    v = window_start((a * y - c * x) / determinant, height)
     # From the point where the window's first sample was taken to the pixel.
     aside, below = x - a * u - b * v, y - c * u - d * v
-    indices, weights = [], []
-    for (j, (row, in_height)), (i, (col, in_width)) in itertools.product(
-        enumerate(rows), enumerate(columns)
-    ):
-        weight = hat(aside - a * i - b * j) * hat(below - c * i - d * j)
-        weight = ops.where(ops.logical_and(in_height, in_width), weight, 0)
-        indices.append(row * width + col)
-        weights.append(ops.cast(weight, upstream.dtype))
+    down, right = np.divmod(np.arange(SIDE**2, dtype="int32"), SIDE)
+    row, in_height = on_axis(v, down, height)
+    column, in_width = on_axis(u, right, width)
+    down, right = (ops.cast(steps, matrix.dtype) for steps in (down, right))
+    weights = hat(aside - a * right - b * down) * hat(below - c * right - d * down)
+    weights = ops.cast(ops.where(ops.logical_and(in_height, in_width), weights, 0), upstream.dtype)
     samples = ops.reshape(upstream, (-1, height * width, channels))
+    taps = (ops.unstack(tensor, axis=-1) for tensor in (row * width + column, weights))
+    indices, weights = taps
     return backend.gather_sums(samples, indices, [weights], finite=True)[0]
 
 
-def window(centre, length):
-    """The first of the samples about a centre, both counted from the middle of the axis, and the
-    index of each, with whether it is on the axis."""
+def window_start(centre, length):
+    """The first of the samples about a centre, both counted from the middle of the axis."""
     half = middle(length, centre.dtype)
-    first = backend.floor(bounded(centre + half, length) + (1 - SIDE / 2))
-    start = ops.cast(first, "int32")
-    indices = [clamp(start + step, length) for step in range(SIDE)]
-    found = [(index, index == start + step) for step, index in enumerate(indices)]
-    return first - half, found
+    return backend.floor(bounded(centre + half, length) + (1 - SIDE / 2)) - half
+
+
+def on_axis(start, steps, length):
+    """The indices of samples by steps from the first, and which of them are on the axis."""
+    position = ops.cast(start + middle(length, start.dtype), "int32") + steps
+    index = clamp(position, length)
+    return index, index == position
 
 
 def hat(distance):
@@ -83,8 +85,8 @@ def hat(distance):
 
 
 def elements(matrix):
-    """Rows of elements, `(batch, 1, 1)` each."""
+    """Rows of elements, `(batch, 1, 1, 1)` each."""
     return [
-        [ops.reshape(matrix[:, row, column], (-1, 1, 1)) for column in range(matrix.shape[2])]
+        [ops.reshape(matrix[:, row, column], (-1, 1, 1, 1)) for column in range(matrix.shape[2])]
         for row in range(matrix.shape[1])
     ]
