@@ -97,9 +97,7 @@ def masked(pixels, *weights):
     integer = {4: jnp.int32, 8: jnp.int64}[pixels.dtype.itemsize]
     read = jnp.minimum(jnp.ceil(functools.reduce(operator.add, map(jnp.abs, weights))), 1)
     mask = -read[..., None].astype(integer)
-    return lax.bitcast_convert_type(
-        lax.bitcast_convert_type(pixels, integer) & mask, pixels.dtype
-    )
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(pixels, integer) & mask, pixels.dtype)
 
 
 def scatter_sum(upstream, indices, weights, count):

@@ -120,14 +120,14 @@ def scaled(pixels, weight):
 
 def weighted(pixels, weight):
     """The pixels times their weight, and 0 where that is 0, even for NaN."""
-    read = tf.expand_dims(weight != 0, -1)
+    read = weight != 0
     if pixels.dtype.is_integer:
-        return tf.where(read, pixels, tf.zeros((), pixels.dtype))
+        return tf.where(tf.expand_dims(read, -1), pixels, tf.zeros((), pixels.dtype))
     product = scaled(pixels, weight)
     # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
     # vectorize: half as fast.
-    nan, zero = (tf.constant(x, product.dtype) for x in (math.nan, 0))
-    return tf.where(tf.math.is_nan(product), tf.where(read, nan, zero), product)
+    instead = tf.where(read, tf.constant(math.nan, weight.dtype), 0)
+    return tf.where(tf.math.is_nan(product), tf.expand_dims(instead, -1), product)
 
 
 def masked(pixels, *weights):

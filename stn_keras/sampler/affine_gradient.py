@@ -86,7 +86,5 @@ def hat(distance):
 
 def elements(matrix):
     """Rows of elements, `(batch, 1, 1, 1)` each."""
-    return [
-        [ops.reshape(matrix[:, row, column], (-1, 1, 1, 1)) for column in range(matrix.shape[2])]
-        for row in range(matrix.shape[1])
-    ]
+    found = ops.unstack(ops.reshape(matrix, (-1, 6, 1, 1, 1)), axis=1)
+    return found[:3], found[3:]

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from keras import ops
 
 from stn_keras.checks.arguments import as_flag
@@ -20,6 +21,8 @@ def positive_extent(length, align_corners, dtype):
 
 def from_middle(length, dtype):
     """Pixel positions counted from the middle of their axis, `(length,)`."""
+    if isinstance(length, int):
+        return ops.convert_to_tensor(np.arange(length) - (length - 1) / 2, dtype)
     return ops.arange(length, dtype=dtype) - middle(length, dtype)
 
 

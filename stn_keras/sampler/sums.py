@@ -72,4 +72,3 @@ def by_weights(upstream, rows, indices, weights):
 def readable(dot, weight):
     """A dot product with a pixel; 0 where the pixel has no weight and may be infinite or NaN."""
     return ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0)
-
