@@ -115,6 +115,12 @@ def test_the_readme_has_the_tables_of_the_committed_runs():
     assert set(cifar10.groups()) == set(cifar10.FLAGS)
 
 
-def test_the_benchmarks_readme_has_the_figures_of_the_committed_files():
-    readme = speed.README.read_text()
-    assert report.insert(readme, "benchmarks.report", speed.sections(speed.rows())) == readme
+@pytest.mark.parametrize("page", speed.pages())
+def test_pages_have_the_speeds_of_the_committed_files(page):
+    text = page.read_text()
+    assert report.insert(text, "benchmarks.report", speed.pages()[page]) == text
+
+
+def test_the_answer_is_in_the_first_ten_lines():
+    lines = (speed.FOLDER / "README.md").read_text().splitlines()[:10]
+    assert all(line in lines for line in speed.answer().splitlines())
