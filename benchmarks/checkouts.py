@@ -4,7 +4,7 @@ From the root of one of them, which is called `ours`:
 
     git worktree add ../base COMMIT
     python -m benchmarks.checkouts ../base
-    python -m benchmarks.checkouts ../base --quick      # only to see that it works
+    python -m benchmarks.checkouts ../base --quick --backend jax    # to see that it works
 
 The programs are those of this checkout; each process imports the library of one of the two. They
 take turns. On each backend, the warps of `benchmarks.sampler` called as Keras calls them, and those
@@ -35,7 +35,7 @@ FIRST_CALLS = {
 QUICK = {
     "warps": ["64x32x32x3", "projective"],
     "tensorflow": ["traced, affine*"],
-    "jax": ["new size, layer with gradients"],
+    "jax": ["new size, layer forward"],
     "torch": [],
 }
 
@@ -65,7 +65,7 @@ def parse():
     )
     parser.add_argument("base", type=pathlib.Path, help="the other checkout")
     parser.add_argument("--backend", choices=FRAMEWORKS, nargs="+", default=list(FRAMEWORKS))
-    parser.add_argument("--rounds", type=int, default=8, help="of the warps")
+    parser.add_argument("--rounds", type=int, default=6, help="of the warps")
     parser.add_argument("--seconds", type=float, default=0.2, help="of each turn in a round")
     parser.add_argument("--first-rounds", type=int, default=3, help="of the first calls")
     parser.add_argument("--quick", action="store_true", help="a few, small, to see that it works")
@@ -84,17 +84,19 @@ def parse():
 
 def main():
     args = parse()
+    measured = {}
     for backend in args.backend:
         os.environ.update(ENVIRONMENT, KERAS_BACKEND=backend)
         print(f"\n# {report.BACKENDS[backend]}", flush=True)
-        rows = {"sampler": warps(backend, args.base, args)}
-        sampler.show(rows["sampler"], sampler.TARGET[backend])
-        if calls := first_calls(backend, args.base, args):
-            rows["first_call"] = calls
+        measured[backend] = warps(backend, args.base, args)
+        sampler.show(measured[backend], sampler.TARGET[backend])
+        calls = first_calls(backend, args.base, args)
+        if calls:
             sampler.show_table("First calls", *report.first_calls(calls))
-        for program, found in rows.items():
-            if args.output:
-                sampler.save(found, args.output / f"{program}-{backend}.csv")
+        for program, rows in {"sampler": measured[backend], "first_call": calls}.items():
+            if args.output and rows:
+                sampler.save(rows, args.output / f"{program}-{backend}.csv")
+    print("", *report.against_base(measured), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -86,15 +86,15 @@ class Section:
         return f"{min(every):.2f} to {max(every):.2f}"
 
 
-def sections():
-    """`{backend: [section of each table of warps]}`."""
+def sections(measured=None):
+    """`{backend: [section of each table of warps]}`, of the CSV files or the rows given."""
     return {
         backend: [
             Section(backend, kind, [row for row in rows if row["table"] == kind])
             for kind in WARPS
             if any(row["table"] == kind for row in rows)
         ]
-        for backend, rows in read("sampler").items()
+        for backend, rows in (measured or read("sampler")).items()
     }
 
 
@@ -166,9 +166,9 @@ def waits_in_short():
     return [f"- First calls: {'; '.join(said)}."] if said else []
 
 
-def against_base():
+def against_base(measured=None):
     """Geometric means of the other checkout's time divided by ours."""
-    compared = [s for those in sections().values() for s in those if s.base]
+    compared = [s for those in sections(measured).values() for s in those if s.base]
     if not compared:
         return []
     lines = [

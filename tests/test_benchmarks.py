@@ -95,6 +95,8 @@ def test_another_checkout(tmp_path):
     assert f"{base} ÷ {OURS}, ratio of medians" in found
     if BACKEND != "torch":
         assert float(found["First calls"][0]["base"]) > 0
+    (means,) = (found[title] for title in found if title.startswith("## Time of commit"))
+    assert len(means) == 2 and list(means[0]) == ["warps", *JOBS]
     measured = report.read_file(tmp_path / f"sampler-{BACKEND}.csv")
     assert {row["contender"] for row in measured} == {base, OURS, "PyTorch"}
 
