@@ -21,7 +21,7 @@ import os
 import pathlib
 import sys
 
-from benchmarks import first_call, report, sampler
+from benchmarks import first_call, report, sampler, tables
 from benchmarks.contenders import contenders
 from benchmarks.frameworks import FRAMEWORKS, WAYS
 from benchmarks.rounds import ENVIRONMENT
@@ -92,10 +92,10 @@ def main():
         sampler.show(measured[backend], sampler.TARGET[backend])
         calls = first_calls(backend, args.base, args)
         if calls:
-            sampler.show_table("First calls", *report.first_calls(calls))
+            tables.show("First calls", tables.of_first_calls(calls))
         for program, rows in {"sampler": measured[backend], "first_call": calls}.items():
             if args.output and rows:
-                sampler.save(rows, args.output / f"{program}-{backend}.csv")
+                tables.save(rows, args.output / f"{program}-{backend}.csv")
     print("", *report.against_base(measured), sep="\n\n")
 
 

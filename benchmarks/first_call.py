@@ -20,12 +20,11 @@ import statistics
 import sys
 from dataclasses import dataclass
 
-from benchmarks import report
+from benchmarks import tables
 from benchmarks.contenders import contenders
 from benchmarks.frameworks import FRAMEWORKS
 from benchmarks.machine import commit, machine
 from benchmarks.rounds import ENVIRONMENT, HERE, start
-from benchmarks.sampler import show_table
 
 BOTH = "+ gradients of coordinates and images"
 
@@ -131,7 +130,7 @@ def main():
         sys.exit(f"--figures={args.figures!r} matches none of {[m.name for m in every]}")
     print("{versions}; {cores} cores of {processor}".format(**machine(["keras", args.backend])))
     rows = [row for measurement in chosen for row in measure(args.backend, measurement)]
-    show_table("First calls", *report.first_calls(rows))
+    tables.show("First calls", tables.of_first_calls(rows))
 
 
 if __name__ == "__main__":

@@ -16,19 +16,19 @@ Run it on a machine that does nothing else.
 """
 
 import argparse
-import csv
 import fnmatch
 import os
 import pathlib
 import statistics
 import sys
 
-from benchmarks import report
+from benchmarks import tables
 from benchmarks.contenders import NCHW, contenders
 from benchmarks.frameworks import FRAMEWORKS
 from benchmarks.machine import commit, machine
 from benchmarks.rounds import ENVIRONMENT, HERE, ask, compete, serve, start, weigh
 from benchmarks.warps import CELLS
+from results.report import table
 
 TARGET = {"tensorflow": 1, "jax": 1, "torch": 0.9}  # PyTorch's milliseconds ÷ ours, at least
 
@@ -95,12 +95,13 @@ def show_tables(rows, target):
                 found = (cells.get((warp, job, name)) for name in names)
                 shown = ("–" if row is None else cell.format(**row) for row in found)
                 lines.append([warp, job, *shown])
-        show_table(title, ["warp", "job", *names], lines)
+        tables.show(title, table(["warp", "job", *names], lines))
     for name in names:
         for reference in names:
-            if name.startswith("ours") and report.are_compared(reference, name):
-                ratios = report.ratios(rows, reference, name)
-                show_table(f"{reference} ÷ {name}, ratio of medians", *report.with_means(ratios))
+            if name.startswith("ours") and tables.are_compared(reference, name):
+                ratios = tables.ratios(rows, reference, name)
+                title = f"{reference} ÷ {name}, ratio of medians"
+                tables.show(title, tables.of_ratios(ratios))
                 count_below(ratios, target)
 
 
@@ -108,17 +109,6 @@ def count_below(ratios, target):
     every = [ratio for by_job in ratios.values() for ratio in by_job.values()]
     for bar in sorted({1, target}, reverse=True):
         print(f"\n{sum(ratio < bar for ratio in every)} of {len(every)} below {bar}.")
-
-
-def show_table(title, heads, lines):
-    print(f"\n{title}:\n\n{report.table(heads, lines)}", flush=True)
-
-
-def save(rows, path):
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def parse():
@@ -160,7 +150,7 @@ def main():
     everything = chosen == list(CELLS) and args.way is None and args.at_most is None
     beside = pathlib.Path(__file__).with_name(f"sampler-{args.backend}.csv")
     if output := args.output or (everything and beside):
-        save(rows, output)
+        tables.save(rows, output)
 
 
 if __name__ == "__main__":

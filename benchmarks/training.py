@@ -32,9 +32,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from benchmarks import report, rounds
+from benchmarks import report, rounds, tables
 from benchmarks.machine import commit, machine
-from benchmarks.sampler import save
 from stn_keras import precision
 
 THEIRS = "PyTorch, float32"
@@ -166,6 +165,8 @@ def measure(args):
     for _ in range(args.rounds):
         for (name, task), found in rates.items():
             found.append(rounds.ask(pipes[name], task))
+    for pipe in pipes.values():
+        pipe.send(None)
     return [
         {"contender": title(name, default), "task": task, "median": statistics.median(found)}
         | {"min": min(found), "max": max(found), "rounds": args.rounds}
@@ -194,8 +195,8 @@ def main():
     )
     args = parser.parse_args()
     rows = measure(args)
-    save(rows, args.output)
-    print(report.training(rows))
+    tables.save(rows, args.output)
+    print(tables.of_training(rows))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from printed import BACKEND, ROOT, run, tables
 
 from benchmarks import checkouts, memory, report, rounds, sampler
+from benchmarks import tables as figures
 from benchmarks.contenders import PEERS, can, contenders, prepare, values
 from benchmarks.frameworks import JOBS, WAYS
 from benchmarks.warps import CELLS, SHAPES
@@ -97,7 +98,7 @@ def test_another_checkout(tmp_path):
         assert float(found["First calls"][0]["base"]) > 0
     (means,) = (found[title] for title in found if title.startswith("## Time of commit"))
     assert len(means) == 2 and list(means[0]) == ["warps", *JOBS]
-    measured = report.read_file(tmp_path / f"sampler-{BACKEND}.csv")
+    measured = figures.read(tmp_path / f"sampler-{BACKEND}.csv")
     assert {row["contender"] for row in measured} == {base, OURS, "PyTorch"}
 
 
@@ -217,27 +218,26 @@ def csv_rows(contenders, jobs=("forward", "+ gradient of coordinates")):
     ]
 
 
-def test_answer_from_files(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "FOLDER", tmp_path)
+def test_answer():
     times = {"base, default": 6, "ours, compiled": 1, "ours, default": 4, "PyTorch": 2}
-    sampler.save(csv_rows(times), tmp_path / "sampler-tensorflow.csv")
-    assert "- TensorFlow: affine layer 0.50, 0.50 (0.50 to 0.50). Commit ours." in report.answer()
-    title, table = report.against_base()
+    measured = {"tensorflow": csv_rows(times)}
+    (said,) = report.answer(measured, {}).splitlines()[2:]
+    assert said == "- TensorFlow: affine layer 0.50, 0.50 (0.50 to 0.50). Commit ours."
+    title, table = report.against_base(measured)
     assert title == "## Time of commit base divided by that of ours"
     assert table.splitlines()[-1] == "| TensorFlow, affine layer | 1.50 | 1.50 |"
 
 
-def test_first_calls_in_the_answer(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "FOLDER", tmp_path)
-    models = {"quick start": ("first fit, s",)}
-    models["two transformers"] = "first steps, s", "smaller batch, s"
+def test_first_calls_in_the_answer():
+    models = {"quick start": ["first fit, s"]}
+    models["two transformers"] = ["first steps, s", "smaller batch, s"]
     calls = [
         {"what": what, "figure": figure, "contender": name, "median": median, "at_most": "2 more"}
-        for what, figures in models.items()
-        for figure in figures
-        for name, median in {"ours": 4, "beside": 1}.items()
+        for what, names in models.items()
+        for figure in names
+        for name, median in {"ours": "4", "beside": "1"}.items()
     ]
-    sampler.save(calls, tmp_path / "first_call-tensorflow.csv")
-    (line,) = report.waits_in_short()
-    assert line.count("3.0 s") == 3
-    assert "| two transformers | smaller batch, s | 4 | 1 | 2 more | no |" in report.waits()[1]
+    (said,) = report.first_calls_in_short({"tensorflow": calls})
+    assert said.count("3.0 s") == 3
+    last = figures.of_first_calls(calls).splitlines()[-1]
+    assert last == "| two transformers | smaller batch, s | 4 | 1 | 2 more | no |"

@@ -6,7 +6,7 @@ import types
 import pytest
 from printed import BACKEND, run
 
-from benchmarks import first_call, report, waits
+from benchmarks import first_call, tables, waits
 
 pytestmark = pytest.mark.slow
 
@@ -92,10 +92,9 @@ def test_limits_on_what_is_added(monkeypatch, adds, without, met):
     monkeypatch.setattr(first_call, "start", start)
     rows = first_call.measure(BACKEND, measurement, rounds=2)
     assert asked == ["ours", "beside", "beside", "ours"]
-    heads, (fit, free) = report.first_calls(rows)
-    assert heads == ["what", "figure", "ours", "beside", "at most", "met"]
-    assert fit == ["model", "fit, s", "5", str(without), "1 more" if adds else "1", met]
-    assert free[4:] == ["–", ""]
+    _, _, fit, free = tables.of_first_calls(rows).splitlines()
+    assert fit == f"| model | fit, s | 5 | {without} | {'1 more' if adds else '1'} | {met} |"
+    assert free == "| model | free | 1 | 1 | – |  |"
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's graph")

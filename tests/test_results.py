@@ -180,4 +180,4 @@ def test_pages_have_the_speeds_of_the_committed_files(page):
 
 def test_the_answer_is_in_the_first_ten_lines():
     lines = (speed.FOLDER / "README.md").read_text().splitlines()[:10]
-    assert all(line in lines for line in speed.answer().splitlines())
+    assert all(any(f"- {name}" in line for line in lines) for name in speed.BACKENDS.values())
