@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from stn_keras import transforms
+from stn_keras.checks.arguments import as_array
 
 __all__ = ["Identity", "cnn", "head"]
 
@@ -99,14 +100,6 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         dtype="float64" if keras.config.dtype_policy().name == "float64" else "float32",
         name=name,
     )
-
-
-def as_array(numbers):
-    """An array of floats, which is empty if `numbers` can't be converted."""
-    try:
-        return np.asarray(numbers, float)
-    except (ValueError, TypeError):
-        return np.empty(0)
 
 
 def cnn(

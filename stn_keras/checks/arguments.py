@@ -57,6 +57,15 @@ def as_numbers(values, name):
     return tensor
 
 
+def as_array(values):
+    """A NumPy array, empty where `values` are no real numbers, or unknown as in traced code."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError):  # of TensorFlow, a NotImplementedError
+        return np.empty(0)
+    return array if array.dtype.kind in "biuf" else np.empty(0)
+
+
 def as_size(size, name, axes=(2,)):
     """`size` as a tuple of positive integers, one per axis; scalar tensors pass unchecked."""
     try:
