@@ -1,11 +1,10 @@
 """Networks that regress `theta` from images, starting at the identity."""
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from stn_keras import transforms
-from stn_keras.checks.arguments import as_array
+from stn_keras.checks.arguments import as_array, as_count
 
 __all__ = ["Identity", "cnn", "head"]
 
@@ -56,6 +55,20 @@ class Head(layers.Dense):
     def call(self, inputs, training=None):
         total = ops.sum(ops.abs(inputs), axis=-1, keepdims=True)
         return super().call(inputs * (self.limit / ops.maximum(total, self.limit)), training)
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class CNN(keras.Sequential):
+    """The model that `cnn` returns, which says what images it needs."""
+
+    def build(self, input_shape=None):
+        try:
+            super().build(input_shape)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                "`localization.cnn` needs a batch of images of a known size, at least 18×18, in "
+                f"its `data_format`. Received: input_shape={input_shape}"
+            ) from error
 
 
 def head(transform="affine", start=None, activity_regularizer=None, name="theta"):
@@ -136,17 +149,17 @@ def cnn(
         `(batch, channels, height, width)` according to `data_format`, to `(batch, num_parameters)`.
 
     Raises:
-        ValueError: as for `head`, or if `data_format` is unknown.
+        ValueError: as for `head`, or if `data_format` is unknown or `last_pool` not positive.
     """
     body = [
         layers.Conv2D(16, 7, data_format=data_format),
         layers.MaxPooling2D(2, data_format=data_format),
         layers.ReLU(),
         layers.Conv2D(32, 5, data_format=data_format),
-        layers.MaxPooling2D(last_pool, data_format=data_format),
+        layers.MaxPooling2D(as_count(last_pool, "last_pool"), data_format=data_format),
         layers.ReLU(),
         layers.Flatten(data_format=data_format),
         layers.Dense(64, activation="relu"),
         head(transform, start, activity_regularizer),
     ]
-    return keras.Sequential(body, name=name)
+    return CNN(body, name=name)
