@@ -187,6 +187,20 @@ def test_a_head_of_another_transform_is_refused(rng):
     )
 
 
+def test_a_saved_head_of_another_transform_still_loads(rng, tmp_path):
+    images = rng.uniform(size=(2, 20, 20, 3)).astype("float32")
+    config = SpatialTransformer(localization.cnn("attention"), transform="rigid").get_config()
+    old = keras.Sequential([keras.Input((20, 20, 3)), SpatialTransformer.from_config(config)])
+    old.layers[0].localization.layers[-1].bias.assign(rng.normal(0, 0.1, 3))  # trained
+    old.save(tmp_path / "old.keras")
+    again = keras.saving.load_model(tmp_path / "old.keras", safe_mode=True)
+    assert_array_equal(float64(again(images)), float64(old(images)))
+
+    config["transform"] = "affine"
+    with pytest.raises(ValueError, match=r"`theta` must hold 6 numbers.*shape=\(None, 3\)"):
+        SpatialTransformer.from_config(config)(keras.Input((20, 20, 3)))
+
+
 @pytest.mark.parametrize("shape", [(17, 17, 3), (None, None, 3), (3, 32, 32)])
 @pytest.mark.parametrize("layer", [lambda network: network, SpatialTransformer])
 def test_images_that_a_cnn_can_not_take_are_refused(shape, layer):
