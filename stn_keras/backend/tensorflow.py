@@ -113,13 +113,13 @@ def gather_sums(rows, indices, sets, finite=False):
 def gather(rows, indices):
     """The rows of `(batch, n, channels)` at each of several `(batch, ..., 1)` indices."""
     flat = tf.reshape(rows, (-1, rows.shape[-1]))
-    indices = in_batch(indices, tf.shape(rows)[1])
+    indices = in_batch(indices, shape(rows)[1])
     return [tf.gather_nd(flat, index) for index in indices]
 
 
 def in_batch(indices, count):
     """Indices of rows within their image → within the whole batch."""
-    before = tf.range(tf.shape(indices[0])[0]) * -count
+    before = tf.range(shape(indices[0])[0]) * -count
     before = tf.reshape(before, [-1] + [1] * (indices[0].shape.rank - 1))
     return [index - before for index in indices]
 
@@ -153,7 +153,7 @@ def masked(pixels, *weights):
 def scatter_sum(upstream, indices, weights, count):
     channels = upstream.shape[-1]
     samples = tf.reshape(upstream, (-1, channels))
-    total = tf.zeros((tf.shape(upstream)[0] * count, channels), upstream.dtype)
+    total = tf.zeros((shape(upstream)[0] * count, channels), upstream.dtype)
     for index, weight in zip(in_batch(indices, count), weights):
         share = tf.math.multiply_no_nan(samples, tf.reshape(weight, (-1, 1)))
         total = tf.tensor_scatter_nd_add(total, tf.reshape(index, (-1, 1)), share)
