@@ -118,10 +118,10 @@ def constant_influence(control_points, output_size, align_corners):
 def influence(control_points, y, x, numpy):
     """`influence_of` normalised positions along both axes; `numpy` is NumPy or Keras's `ops`."""
     weights = spline_weights(control_points)
-    if numpy is ops:
-        weights = ops.convert_to_tensor(weights, dtype="float32")
-    y, x = y[:, None], x[:, None]
     rows, columns = (np.linspace(-1, 1, count)[None] for count in control_points)
+    if numpy is ops:
+        weights, rows, columns = (ops.cast(x, "float32") for x in (weights, rows, columns))
+    y, x = y[:, None], x[:, None]
     squares = ((y - rows) ** 2)[:, None, :, None] + ((x - columns) ** 2)[None, :, None, :]
     kernels = numpy.reshape(squares * numpy.log(squares + 1e-30), (-1, math.prod(control_points)))
     plane = (weights[-3:-2] + y * weights[-1:])[:, None] + (x * weights[-2:-1])[None]
