@@ -8,15 +8,12 @@ run, docs/train_script.md explains what a run writes, and `python train.py --hel
 """
 
 import math
-import pathlib
-import runpy
 import signal
 import sys
 
 import train_flags
+from stn_keras.system import terminal
 
-# Not imported, because that would load Keras, with its messages, first.
-terminal = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/terminal.py"))
 EVALUATED = 500  # images a batch
 
 
@@ -131,10 +128,10 @@ def report(flags, recipe, data, run, model):
 
 def main(arguments=None):
     """Runs the command and returns its exit status."""
-    terminal["prepare"]()
+    terminal.prepare()
     flags = train_flags.parse(sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports silently
-    with terminal["quiet"]():
+    with terminal.quiet():
         import keras
 
         keras.ops.zeros(())  # looks for GPUs
@@ -144,7 +141,7 @@ def main(arguments=None):
         train(flags)
         sys.stdout.flush()
     except BrokenPipeError:
-        status = terminal["give_up"]()
+        status = terminal.give_up()
         print(f"train.py: {messages.how_to_resume(flags)}", file=sys.stderr)
         return status
     except messages.EXPECTED_ERRORS as error:

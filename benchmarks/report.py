@@ -9,7 +9,7 @@ import statistics
 
 from benchmarks.frameworks import JOBS
 from results import report
-from stn_keras import files
+from stn_keras.system import files
 
 FOLDER = pathlib.Path(__file__).parent
 README = FOLDER / "README.md"

@@ -25,8 +25,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import files, observe, plots, precision
+from stn_keras import observe, plots, precision
 from stn_keras.data import distortions, pipeline
+from stn_keras.system import files
 from stn_keras.training.runs import environment
 
 # Of the distortions of held-out and of test images: the same for all models and seeds of training.

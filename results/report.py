@@ -3,7 +3,7 @@
 import pathlib
 import statistics
 
-from stn_keras import files
+from stn_keras.system import files
 
 README = pathlib.Path(__file__).parent / "README.md"
 END = "<!-- to here -->"

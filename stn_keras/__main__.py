@@ -1,13 +1,11 @@
 """`python -m stn_keras`: saved models, exported and asked about pictures."""
 
-import argparse
-import importlib
 import logging
 import pathlib
 import sys
 
-import stn_keras
-from stn_keras.terminal import give_up, prepare, quiet
+from stn_keras.system.files import explain
+from stn_keras.system.terminal import Parser, give_up, prepare, quiet
 
 FEW = 100  # pictures; the ranges of int8 that fewer give may be too narrow
 FORMATS = ("saved_model", "litert", "onnx")  # those of `export.SUFFIXES`, which imports Keras
@@ -26,8 +24,6 @@ def main(arguments=None):
     except BrokenPipeError:
         return give_up()
     except OSError as error:
-        from stn_keras.files import explain
-
         errors = [explain(error)]
     except ValueError as error:
         errors = [error]
@@ -42,8 +38,6 @@ def load_keras():
         import keras
         from absl import logging as absl_logging
 
-        if not hasattr(stn_keras, "SpatialTransformer"):
-            importlib.reload(stn_keras)  # registers every class that a saved model may hold
         keras.ops.zeros(())  # looks for GPUs
     absl_logging.set_verbosity(absl_logging.ERROR)  # the level that Keras's export returns to
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -127,12 +121,6 @@ def complaints(sources, unreadable):
             yield from (unreadable[path] for path in found if path in unreadable)
         elif all(path in unreadable for path in found):
             yield f"{path} has no picture that can be read; name another folder, or the pictures"
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """Exits with a one-line message; argparse would print the usage first."""
-        self.exit(2, f"stn_keras: {message} ({self.prog} --help explains all)\n")
 
 
 def parse(arguments):

@@ -10,8 +10,8 @@ import time
 
 import keras
 
-from stn_keras.files import replacing
 from stn_keras.observe import decompose, draw, observe
+from stn_keras.system.files import replacing
 from stn_keras.training.tensorboard import MetricsSummary, write_graph, write_settings
 from stn_keras.training.transformer_summary import TransformerSummary
 

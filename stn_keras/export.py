@@ -4,9 +4,9 @@ import pathlib
 
 import keras
 
-from stn_keras.files import replacing
 from stn_keras.serving import litert, onnx
 from stn_keras.serving.tracing import ExportError, functional, in_float32, with_flat_names
+from stn_keras.system.files import replacing
 
 __all__ = ["ExportError", "save"]
 

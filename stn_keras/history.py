@@ -3,7 +3,7 @@
 import csv
 import pathlib
 
-from stn_keras.files import FileError, explain, replacing
+from stn_keras.system.files import FileError, explain, replacing
 
 __all__ = ["cut", "read"]
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
 from stn_keras.curves import curves
-from stn_keras.files import FIGURE, replacing
+from stn_keras.system.files import FIGURE, replacing
 
 __all__ = ["curves", "outline", "pixels", "save", "warps"]
 

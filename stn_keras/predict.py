@@ -6,9 +6,10 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from stn_keras import files, observe, plots
-from stn_keras.files import FileError, read_settings
+from stn_keras import observe, plots
 from stn_keras.serving import inputs
+from stn_keras.system import files
+from stn_keras.system.files import FileError, read_settings
 
 __all__ = ["Classifier", "class_names", "describe", "drawing_names"]
 

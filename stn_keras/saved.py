@@ -6,8 +6,8 @@ import zipfile
 
 import keras
 
-from stn_keras.files import FileError, replacing
 from stn_keras.serving.tracing import in_float32
+from stn_keras.system.files import FileError, replacing
 
 __all__ = ["LoadError", "compact", "load"]
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from stn_keras import files, history, predict, resume, saved
+from stn_keras import history, predict, resume, saved
+from stn_keras.system import files
 
 HISTORY = b"epoch,accuracy,loss\r\n0,0.5,0.9\r\n1,0.6,0.8\r\n"
 CONFIG = b'{"classes": ["ant", "bee", "cat"]}'

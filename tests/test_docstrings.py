@@ -26,7 +26,6 @@ MODULES = (
     "models",
     "metrics",
     "regularizers",
-    "training.optimizers",
     "recipes",
     "training.splits",
     "training.devices",

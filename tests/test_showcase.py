@@ -10,10 +10,10 @@ from PIL import Image
 
 from stn_keras import SpatialTransformer, localization
 from stn_keras.data.poses import pose
-from stn_keras.files import FileError
 from stn_keras.saved import LoadError, compact, load
 from stn_keras.serving import view
 from stn_keras.serving.showcase import Distortion, Showcase
+from stn_keras.system.files import FileError
 
 pytestmark = pytest.mark.slow
 

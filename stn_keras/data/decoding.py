@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from stn_keras.files import explain
+from stn_keras.system.files import explain
 
 __all__ = ["PictureError", "read"]
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from stn_keras import observe, predict, saved
 from stn_keras.data import distortions, pictures, poses
-from stn_keras.files import FileError
 from stn_keras.serving import inputs
+from stn_keras.system.files import FileError
 
 __all__ = ["Distortion", "Showcase"]
 

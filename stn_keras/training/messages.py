@@ -6,8 +6,9 @@ import sys
 
 import tensorflow as tf
 
-from stn_keras import files, spread
+from stn_keras import spread
 from stn_keras.data import cifar10, pictures
+from stn_keras.system import files
 from stn_keras.training import runs
 
 FEW = 50  # images; an accuracy based on fewer is imprecise

@@ -13,8 +13,9 @@ from importlib import metadata
 import keras
 
 import stn_keras
-from stn_keras import callbacks, files, history, resume
+from stn_keras import callbacks, history, resume
 from stn_keras.recipes import RECIPES
+from stn_keras.system import files
 
 __all__ = ["Run", "UsageError", "environment", "saved_flags", "settings"]
 
