@@ -20,9 +20,9 @@ EVALUATED = 500  # images a batch
 def train(flags):
     import keras
 
-    from stn_keras import callbacks, precision, recipes, resume
+    from stn_keras import callbacks, precision, recipes
     from stn_keras.data import pipeline
-    from stn_keras.training import devices, messages, runs, splits
+    from stn_keras.training import devices, loop, messages, runs, splits
 
     # Flags. Check everything that can be checked before the data are loaded.
     run = runs.Run(flags.run, flags.output_dir, flags.log_dir, resumed=flags.resume)
@@ -68,61 +68,54 @@ def train(flags):
     messages.print_start(flags, settings, model, epochs_done)
 
     # Fit, and evaluate after every epoch.
-    try:
-        with resume.finishing_epochs(again=signal.SIG_DFL) as interruption:
-            model.fit(
-                pipeline.training_batches(
-                    *data.training,
-                    batch_size=batch_size,
-                    seed=flags.seed,
-                    flip=recipe.flip,
-                    crop=recipe.crop,
-                    first_epoch=epochs_done,
-                ),
-                epochs=flags.epochs,
-                initial_epoch=epochs_done,
-                steps_per_epoch=steps,
-                shuffle=False,  # the batches are shuffled already
-                validation_data=validation,
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[
-                    callbacks.Throughput(len(data.training.images)),
-                    *(callbacks.Evaluation(batches, "test") for batches in tests),
-                    callbacks.Checkpoint(
-                        callbacks.literal(run.folder / "best.keras"),
-                        monitor="val_accuracy",
-                        initial_value_threshold=run.best("val_accuracy", epochs_done),
-                    ),
-                    callbacks.Checkpoint(callbacks.literal(run.folder / "last.keras")),
-                    keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
-                    callbacks.MetricsSummary(run.log_dir),
-                    callbacks.TransformerSummary(run.log_dir, data.shown[:256]),
-                    resume.Backup(run.backup),
-                    callbacks.ProgressBar(),
-                    interruption,
-                ],
-            )
-    except KeyboardInterrupt:
-        if interruption.stopped:  # after a whole epoch
-            report(flags, recipe, data, run, model)
-        raise
-    report(flags, recipe, data, run, model)
+    loop.fit(
+        model,
+        pipeline.training_batches(
+            *data.training,
+            batch_size=batch_size,
+            seed=flags.seed,
+            flip=recipe.flip,
+            crop=recipe.crop,
+            first_epoch=epochs_done,
+        ),
+        epochs=flags.epochs,
+        steps=steps,
+        validation_data=validation,
+        run=run,
+        epochs_done=epochs_done,
+        measuring=[
+            callbacks.Throughput(len(data.training.images)),
+            *(callbacks.Evaluation(batches, "test") for batches in tests),
+            callbacks.Checkpoint(
+                callbacks.literal(run.folder / "best.keras"),
+                monitor="val_accuracy",
+                initial_value_threshold=run.best("val_accuracy", epochs_done),
+            ),
+        ],
+        writing=[
+            callbacks.TransformerSummary(run.log_dir, data.shown[:256]),
+            callbacks.ProgressBar(),
+            # After the last epoch, or after that in which Ctrl-C was pressed.
+            keras.callbacks.LambdaCallback(
+                on_train_end=lambda logs: report(flags, recipe, data, run, model)
+            ),
+        ],
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
     run.finish()
 
 
 def report(flags, recipe, data, run, model):
     """Saves the figures and prints the result; the callbacks have saved the models."""
-    from stn_keras import history, observe, plots
-    from stn_keras.training import messages
+    from stn_keras.training import loop, messages
 
-    results = history.read(run.history)
-    figure = plots.curves(
-        {run.name: results}, evaluation=("val", "test"), note=messages.loss_note(recipe)
+    results, seen = loop.draw(
+        run.folder,
+        model,
+        data.shown[:256],
+        evaluation=("val", "test"),
+        note=messages.loss_note(recipe),
     )
-    plots.save(figure, run.folder / "curves.png")
-    seen = observe.observe(model, data.shown[:256])
-    for figure in observe.figures(seen, data.shown[:8]).values():
-        plots.save(figure, run.folder / "warps.png")
     messages.print_result(flags, data, results, run.folder, seen)
 
 

@@ -85,13 +85,11 @@ def pictures_for(model, folder):
 
 def predict(args):
     try:
-        from stn_keras import predict, saved
+        from stn_keras import predict
         from stn_keras.data import pictures
     except ImportError as error:
         raise ValueError(f"{error}; pip install -r requirements.txt") from error
-    classifier = predict.Classifier(saved.load(args.model))
-    names = predict.class_names(args.model, len(classifier.classes))
-    classifier.classes = names or classifier.classes
+    classifier = predict.load(args.model)
     sources: dict[pathlib.Path, list[pathlib.Path]] = {}
     for path in args.images:
         sources[path] = pictures.find(path) if path.is_dir() else [path]

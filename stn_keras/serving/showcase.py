@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import observe, predict, saved
+from stn_keras import observe, predict
 from stn_keras.data import distortions, pictures, poses
 from stn_keras.serving import inputs
 from stn_keras.system.files import FileError
@@ -94,14 +94,14 @@ class Showcase:
 
     def __init__(self, path):
         self.path = path = pathlib.Path(path)
-        self.classifier = classifier_of(path)
+        self.classifier = predict.load(path)
         if not observe.transformers(self.classifier.model):
             raise ValueError(
                 f"{path} has no SpatialTransformer layer, so there is no warp to show; give "
                 "another model"
             )
         beside = path.with_name("plain.keras")
-        self.plain = classifier_of(beside) if beside.exists() and beside != path else None
+        self.plain = predict.load(beside) if beside.exists() and beside != path else None
         if self.plain is not None:
             self.call_plain = tf.function(self.plain.model)
         self.shape = tuple(self.classifier.model.inputs[0].shape)
@@ -169,14 +169,6 @@ class Showcase:
         output, calls = observe.record(self.classifier.model, batch)
         self.calls = [(name, layer) for name, layer, *_ in calls]
         return output, [observe.measure(layer, *seen) for _, layer, *seen in calls]
-
-
-def classifier_of(path):
-    """The `predict.Classifier` of a `.keras` file, with the names of its classes."""
-    classifier = predict.Classifier(saved.load(path))
-    names = predict.class_names(path, len(classifier.classes))
-    classifier.classes = names or classifier.classes
-    return classifier
 
 
 def images_of(path, channels):

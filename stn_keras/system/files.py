@@ -135,6 +135,12 @@ def read_settings(path):
     return settings
 
 
+def write_settings(path, settings):
+    """Writes a run's `config.json`."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 def _remove(path):
     if path.is_dir():
         shutil.rmtree(path)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import pathlib
 import platform
@@ -122,8 +121,7 @@ class Run:
             for folder in (self.folder, self.log_dir):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._check_unused(folder)  # another process may have been faster
-            with files.replacing(self.folder / "config.json") as path:
-                path.write_text(json.dumps(settings, indent=2) + "\n")
+            files.write_settings(self.folder / "config.json", settings)
         except BaseException:
             for folder in (self.folder, self.log_dir):
                 with contextlib.suppress(OSError):
