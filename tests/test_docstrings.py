@@ -39,8 +39,6 @@ MODULES = (
     "saved",
     "predict",
     "export",
-    "serving.showcase",
-    "serving.view",
     "data.cifar10",
     "data.mnist",
     "data.pictures",
