@@ -45,7 +45,15 @@ def test_modules_are_imported_on_demand_by_the_name_that_people_write(name):
         assert found is importlib.import_module(f"stn_keras.{name}")
 
 
-@pytest.mark.parametrize("imports", ["import stn_keras, keras", "import keras, stn_keras"])
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import keras, stn_keras",
+        "import stn_keras, keras",
+        "import stn_keras, tensorflow, keras",  # TensorFlow looks for Keras, without importing it
+        "import stn_keras.sampling, keras",
+    ],
+)
 def test_a_saved_model_loads_with_an_import_of_the_library_alone(tmp_path, imports):
     images = keras.Input((8, 8, 1))
     theta = keras.layers.Dense(6)(keras.layers.Flatten()(images))

@@ -1,7 +1,6 @@
 """Calls a function as soon as a program has imported a module."""
 
 import importlib.abc
-import importlib.util
 import sys
 
 
@@ -14,7 +13,7 @@ def after_import(name, function):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module as Python does, once, and hands it to a `_Loader`."""
+    """Finds one module as the other finders do, and has it loaded by a `_Loader`."""
 
     def __init__(self, name, function):
         self.name, self.function = name, function
@@ -22,16 +21,19 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name != self.name:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(filter(None, found), None)
         if spec is not None:
-            spec.loader = _Loader(spec.loader, self.function)
+            spec.loader = _Loader(spec.loader, self)
         return spec
 
 
 class _Loader(importlib.abc.Loader):
-    def __init__(self, loader, function):
-        self.loader, self.function = loader, function
+    """Loads a module as its own loader does, and calls the finder's function, once."""
+
+    def __init__(self, loader, finder):
+        self.loader, self.finder = loader, finder
 
     def create_module(self, spec):
         return self.loader.create_module(spec)
@@ -39,4 +41,6 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module):
         module.__spec__.loader = module.__loader__ = self.loader  # as if it had never been replaced
         self.loader.exec_module(module)
-        self.function()
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
+            self.finder.function()

@@ -1,9 +1,4 @@
-"""Measures of warps: distances, samples outside the image, NaN parameters, folds.
-
-The measures are functions of `theta`, and Keras metrics for models with `theta` among their
-outputs. They evaluate the transform on a regular grid of output points, so the values of different
-transforms are comparable. `FoldedShare` is a metric of a displacement.
-"""
+"""Distances from the identity, samples outside the image, and NaN parameters."""
 
 import math
 
@@ -12,21 +7,7 @@ from keras import ops
 
 from stn_keras import transforms
 from stn_keras.checks.arguments import size_for
-from stn_keras.folds import FoldedShare
 from stn_keras.sampler.axes import mean_over_points
-from stn_keras.spread import WarpSpread, warp_spread
-
-__all__ = [
-    "FoldedShare",
-    "IdentityDistance",
-    "NonfiniteShare",
-    "OutsideShare",
-    "WarpSpread",
-    "identity_distance",
-    "nonfinite_share",
-    "outside_share",
-    "warp_spread",
-]
 
 
 def identity_distance(theta, transform="affine", size=None, *, align_corners=False):
