@@ -73,12 +73,9 @@ class TerminateOnNaNTheta(keras.callbacks.Callback):
 class Throughput(keras.callbacks.Callback):
     """Adds "images_per_second" and "learning_rate" to the logs of every epoch.
 
-    Place it before the callbacks that should see these logs, such as `CSVLogger` and `TensorBoard`.
-    The history and the progress bar come last and always see them.
-
-    The speed is that of training: the clock stops when validation starts. In the first epoch it
-    includes tracing and compilation. The learning rate is the mean over about 20 of the epoch's
-    steps, or over all of them if there are fewer.
+    Place it before the callbacks that should see these logs, such as `CSVLogger`. The speed is that
+    of training: the clock stops when validation starts. In the first epoch it includes compilation.
+    The learning rate is the mean over about 20 of the epoch's steps, or all if there are fewer.
 
     Args:
         images_per_epoch: Number of images an epoch trains on.
@@ -159,9 +156,8 @@ class ProgressBar(keras.callbacks.ProgbarLogger):
 class Checkpoint(keras.callbacks.ModelCheckpoint):
     """Saves the model atomically after every epoch, or after every epoch that is the best so far.
 
-    Keras's `ModelCheckpoint` writes directly to the final path, where a kill or a full disk leaves
-    a damaged file. This callback renames a complete file into place. The arguments are those of
-    `ModelCheckpoint`, except that giving a `monitor` implies `save_best_only`.
+    Keras's `ModelCheckpoint` writes directly to the final path, where a kill leaves a damaged file.
+    The arguments are its own, except that giving a `monitor` implies `save_best_only`.
 
     Args:
         filepath: Path of a `.keras` file. `{epoch}` and names of logs in braces are replaced by

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from stn_keras import SpatialTransformer, localization
-from stn_keras.data.poses import pose
+from stn_keras.data.placement import placed
 from stn_keras.saved import LoadError, compact, load
 from stn_keras.serving import demo_result
 from stn_keras.serving.demo_model import DemoModel, Distortion
@@ -52,15 +52,15 @@ def model(folder):
     return DemoModel(folder / "last.keras")
 
 
-def test_poses_are_those_of_the_arguments(rng):
+def test_placements_are_those_of_the_arguments(rng):
     """Against flips, shifts and quarter turns of arrays."""
     images = rng.integers(0, 256, (2, 10, 10, 3), np.uint8)
-    assert_array_equal(pose(images), images)
-    assert_allclose(pose(images, angle=np.pi / 2), np.rot90(images, -1, (1, 2)), atol=1e-3)
-    shifted = np.array(pose(images, shift=(3, -2)))
+    assert_array_equal(placed(images), images)
+    assert_allclose(placed(images, angle=np.pi / 2), np.rot90(images, -1, (1, 2)), atol=1e-3)
+    shifted = np.array(placed(images, shift=(3, -2)))
     assert_allclose(shifted[:, :-2, 3:], images[:, 2:, :-3], atol=1e-3)
     assert not shifted[:, -2:].any() and not shifted[:, :, :3].any()
-    on_canvas = np.array(pose(images, (14, 14)))
+    on_canvas = np.array(placed(images, (14, 14)))
     assert_allclose(on_canvas[:, 2:-2, 2:-2], images, atol=1e-3)
     assert on_canvas.sum() == pytest.approx(images.sum())
 
@@ -68,12 +68,12 @@ def test_poses_are_those_of_the_arguments(rng):
 def test_a_tilted_square_is_small_where_it_is_far():
     square = np.zeros((1, 40, 40, 1), "float32")
     square[:, 10:30, 10:30] = 1
-    tilted = np.array(pose(square, tilt=0.5))[0, ..., 0]
+    tilted = np.array(placed(square, tilt=0.5))[0, ..., 0]
     heights = tilted.sum(axis=0)
     left, right = heights[:20].max(), heights[20:].max()
     assert right > 1.2 * left > 0
-    assert_allclose(np.array(pose(square, tilt=-0.5))[0, :, ::-1, 0], tilted, atol=1e-3)
-    larger = np.array(pose(square, scale=1.5)).sum()
+    assert_allclose(np.array(placed(square, tilt=-0.5))[0, :, ::-1, 0], tilted, atol=1e-3)
+    larger = np.array(placed(square, scale=1.5)).sum()
     assert larger == pytest.approx(1.5**2 * square.sum(), rel=0.01)
 
 

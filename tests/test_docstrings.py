@@ -27,9 +27,6 @@ MODULES = (
     "metrics",
     "regularizers",
     "recipes",
-    "training.splits",
-    "training.devices",
-    "training.runs",
     "callbacks",
     "observe",
     "plots",
@@ -44,7 +41,6 @@ MODULES = (
     "data.pictures",
     "data.pipeline",
     "data.distortions",
-    "data.poses",
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from stn_keras import transforms
-from stn_keras.data.poses import lay
+from stn_keras.data.placement import laid_on
 from stn_keras.sampling import grid_sample
 
 __all__ = ["distort", "fixed"]
@@ -31,6 +31,7 @@ def distort(images, name, seed, elastic=0.0):
     In a training, every batch is distorted anew:
 
     >>> import functools
+    >>> from stn_keras.data import pipeline
     >>> rotated = functools.partial(distort, name="R")
     >>> batches = pipeline.training_batches(images, labels, batch_size=4, seed=0, distort=rotated)
     >>> history = model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
@@ -100,7 +101,7 @@ def rotate_scale_translate(images, seed):
     canvas = CANVASES.get(side, side)
     room = tf.abs(canvas - scale * side)[:, None] / 2
     shift = room * uniform(images, place, -1, 1, axes=2)
-    return lay(images, canvas, angle, scale, shift)
+    return laid_on(images, canvas, angle, scale, shift)
 
 
 def project(images, seed):
@@ -128,7 +129,7 @@ def translate_clutter(images, seed):
     corner = corners(place, [batch, 2], canvas - side)
     shift = tf.cast(corner, "float32") - (canvas - side) / 2
     still = tf.zeros([batch])
-    return clutter(lay(images, canvas, still, tf.ones_like(still), shift), images, rest)
+    return clutter(laid_on(images, canvas, still, tf.ones_like(still), shift), images, rest)
 
 
 def clutter(canvases, images, seeds, count=6, patch=6):

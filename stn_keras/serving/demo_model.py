@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from stn_keras import observe, predict
-from stn_keras.data import distortions, pictures, poses
+from stn_keras.data import distortions, pictures, placement
 from stn_keras.serving import inputs
 from stn_keras.system.files import FileError
 
@@ -70,7 +70,7 @@ class DemoModel:
         size = inputs.size_of(self.shape)
         self.canvas = None if None in size else size
         # Several times as fast as operation by operation.
-        self.pose, self.observe = tf.function(poses.pose), tf.function(self._observe)
+        self.placed, self.observe = tf.function(placement.placed), tf.function(self._observe)
 
     @property
     def picture_size(self):
@@ -99,7 +99,7 @@ class DemoModel:
             "tilt": distortion.perspective,
         }
         amounts = {name: tf.constant(amount, "float32") for name, amount in amounts.items()}
-        posed = self.pose(tf.constant(picture[np.newaxis]), canvas, **amounts)
+        posed = self.placed(tf.constant(picture[np.newaxis]), canvas, **amounts)
         if distortion.clutter:
             others = self.images[:16] if len(self.images) else picture[np.newaxis]
             sources = np.concatenate([picture[np.newaxis], others]).astype("float32")

