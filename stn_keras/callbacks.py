@@ -57,7 +57,7 @@ class TerminateOnNaNTheta(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seen = observe(self.model, self.images)
-        dead = [name for name, sight in seen.items() if sight.nonfinite.any()]
+        dead = [name for name, found in seen.items() if found.nonfinite.any()]
         if not dead:
             return
         message = (

@@ -117,13 +117,9 @@ class WarpSpread(keras.metrics.Metric):
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the images in pixels, by default (32, 32); of volumes
-            `(depth, height, width)`, by default (16, 16, 16).
+        size: As in `warp_spread`.
         name: Name of the metric in the history.
         dtype: Dtype of the sums.
-
-    Raises:
-        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     def __init__(self, transform="affine", size=None, name="warp_spread", dtype=None):

@@ -61,19 +61,13 @@ def outside_share(theta, transform="affine", size=None, *, align_corners=False):
     Args:
         theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
-            `(depth, height, width)`, by default (16, 16, 16). The share is exact for a warp to
-            that size and approximate for others. Transforms that rotate assume an image of this
-            aspect ratio.
+        size: As in `identity_distance`. The share is exact for a warp to that size and approximate
+            for others.
         align_corners: See `stn_keras.geometry`.
 
     Returns:
         `(batch,)` in 0 … 1; samples that are not finite count as outside. float64 if `theta` is,
         else float32.
-
-    Raises:
-        ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
-            integers, or three for volumes.
     """
     transform = transforms.get(transform)
     size = size_for(transform, size)
@@ -157,9 +151,6 @@ class IdentityDistance(ThetaMetric):
         size: As in `identity_distance`.
         name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
-
-    Raises:
-        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     measure = staticmethod(identity_distance)
@@ -181,9 +172,6 @@ class OutsideShare(ThetaMetric):
         size: As in `identity_distance`.
         name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
-
-    Raises:
-        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     measure = staticmethod(outside_share)

@@ -26,14 +26,10 @@ POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-an
 def serve(paths=(), port=None):
     """Serves the page at 127.0.0.1 until Ctrl-C, and opens it in the browser.
 
-    Args:
-        paths: Paths of `.keras` files with spatial transformers; none for the two models in the
-            repository's `saved_models/`.
-        port: Port to listen on; `None` for the first free one from 7860 on.
-
-    Raises:
-        ValueError: if the backend is not TensorFlow, or as for `DemoModel`.
-        OSError: if the port is taken.
+    `paths` are those of `.keras` files with spatial transformers, by default of the two models in
+    the repository's `saved_models/`, and `port` is by default the first free one from 7860 on.
+    Raises a `ValueError` on other backends and as `DemoModel` does, an `OSError` if the port is
+    taken.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
