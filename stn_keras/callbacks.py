@@ -201,23 +201,26 @@ class Checkpoint(keras.callbacks.ModelCheckpoint):
             initial_value_threshold=initial_value_threshold,
         )
 
+        # Keras's own judge of what is better; it never stops.
+        self.judge = keras.callbacks.EarlyStopping(self.monitor, patience=math.inf, mode=mode)
+
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        if self.save_best_only and not self._improves(logs):
+        if self.save_best_only and not self._improves(epoch, logs):
             return
         with replacing(_fill(self.filepath, {**logs, "epoch": epoch + 1})) as path:
             self.model.save(path)
 
-    def _improves(self, logs):
+    def _improves(self, epoch, logs):
         if self.monitor not in logs:
             raise KeyError(f"monitor={self.monitor!r} is not among the logs {sorted(logs)}")
-        if self.monitor_op is None:
-            self._set_monitor_op()
-        value = float(logs[self.monitor])
-        if math.isnan(value) or not self._is_improvement(value, self.best):
+        if math.isnan(logs[self.monitor]):
             return False
-        self.best = value
-        return True
+        before = self.judge.best = self.best
+        self.judge.set_model(self.model)
+        self.judge.on_epoch_end(epoch, logs)
+        self.best = self.judge.best
+        return self.best != before
 
 
 def literal(path):
