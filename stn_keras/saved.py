@@ -50,7 +50,7 @@ def load(path):
         first = str(error).rpartition("Exception encountered: ")[2]  # where Keras wraps another
         cause = re.split(r"\n|\. ", first)[0][:100]
         raise LoadError(
-            f"{path} can't be loaded, damaged or with code of others, which is not run ({cause}); "
+            f"{path} can't be loaded, damaged or with Python code, which is not run ({cause}); "
             "save it again"
         ) from error
 

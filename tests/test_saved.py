@@ -35,7 +35,7 @@ def test_a_good_file_is_loaded(tmp_path):
 def test_a_lambda_is_not_run(tmp_path):
     path = saved(tmp_path / "a.keras", keras.layers.Lambda(lambda x: RAN.append(1) or x))
     RAN.clear()
-    with pytest.raises(LoadError, match="a.keras .* code of others, which is not run .*lambda"):
+    with pytest.raises(LoadError, match="a.keras .* Python code, which is not run .*lambda"):
         load(path)
     assert not RAN
 
