@@ -125,48 +125,29 @@ def parse(arguments):
     parser = Parser(prog="python -m stn_keras", description="Use a saved model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("export", help="write it for a runtime without Keras")
-    command.set_defaults(command=export_model)
-    command.add_argument("model", type=pathlib.Path, help="a .keras file")
-    command.add_argument("--format", choices=FORMATS, required=True)
-    command.add_argument(
-        "--output", type=pathlib.Path, metavar="PATH", help="default: beside the model"
-    )
-    command.add_argument(
-        "--quantize",
-        type=pathlib.Path,
-        metavar="FOLDER",
-        help="LiteRT in int8; the folder holds pictures like those in use, a hundred or more",
-    )
+    def command(name, function, help):
+        added = commands.add_parser(name, help=help)
+        added.set_defaults(command=function)
+        return added.add_argument
 
-    command = commands.add_parser("predict", help="classes of images, and what it looks at there")
-    command.set_defaults(command=predict)
-    command.add_argument("model", type=pathlib.Path, help="a .keras file")
-    command.add_argument(
-        "images",
-        type=pathlib.Path,
-        nargs="+",
-        metavar="IMAGE",
-        help="a picture, or a folder: all pictures in it that can be read",
-    )
-    command.add_argument(
-        "--output-dir",
-        type=pathlib.Path,
-        metavar="FOLDER",
-        default=pathlib.Path(),
-        help="for the drawings of the warps; default: the current folder",
-    )
+    add = command("export", export_model, "write it for a runtime without Keras")
+    add("model", type=pathlib.Path, help="a .keras file")
+    add("--format", choices=FORMATS, required=True)
+    add("--output", type=pathlib.Path, metavar="PATH", help="default: beside the model")
+    help = "LiteRT in int8; the folder holds pictures like those in use, a hundred or more"
+    add("--quantize", type=pathlib.Path, metavar="FOLDER", help=help)
 
-    command = commands.add_parser("demo", help="a local page: distort pictures, watch the warps")
-    command.set_defaults(command=demo)
-    command.add_argument(
-        "models",
-        type=pathlib.Path,
-        nargs="*",
-        metavar="MODEL",
-        help="a .keras file with spatial transformers; default: those in saved_models/",
-    )
-    command.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    add = command("predict", predict, "classes of images, and what it looks at there")
+    add("model", type=pathlib.Path, help="a .keras file")
+    help = "a picture, or a folder: all pictures in it that can be read"
+    add("images", type=pathlib.Path, nargs="+", metavar="IMAGE", help=help)
+    help = "for the drawings of the warps; default: the current folder"
+    add("--output-dir", type=pathlib.Path, metavar="FOLDER", default=pathlib.Path(), help=help)
+
+    add = command("demo", demo, "a local page: distort pictures, watch the warps")
+    help = "a .keras file with spatial transformers; default: those in saved_models/"
+    add("models", type=pathlib.Path, nargs="*", metavar="MODEL", help=help)
+    add("--port", type=int, help="default: the first free one from 7860 on")
     args = parser.parse_args(arguments)
     if getattr(args, "quantize", None) and args.format != "litert":
         parser.error(f"--quantize is for --format litert, not {args.format}")

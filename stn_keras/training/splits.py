@@ -46,11 +46,8 @@ def load(folder=None, *, image_size=32, validation_images=None, data_dir=None):
 
     `validation_images` are held out, by default 2,000 of CIFAR-10 and a fifth of a folder.
 
-    Raises:
-        UsageError: if `validation_images` leaves nothing to train on, or is given although the
-            folder has `val`.
-        stn_keras.data.pictures.PictureError: if the folder can't be used.
-        stn_keras.data.cifar10.DataError: if CIFAR-10 can't be loaded.
+    Raises a `UsageError` if that leaves nothing to train on, or is given although the folder has
+    `val`; a `PictureError` if the folder can't be used; a `DataError` if CIFAR-10 can't be loaded.
     """
     if folder is None:
         (images, labels), test = cifar10.load(data_dir)
