@@ -7,7 +7,7 @@ program has imported Keras, too, every class is registered that a saved model ma
 import importlib
 from typing import TYPE_CHECKING
 
-from stn_keras.system.imports import after_import
+from stn_keras.system.imports import after_keras
 
 if TYPE_CHECKING:
     from stn_keras import localization, losses, metrics, models, regularizers, transforms
@@ -78,4 +78,4 @@ def _register():
         importlib.import_module(f"{__name__}.{_HOMES.get(name, name)}")
 
 
-after_import("keras", _register)
+after_keras(_register)

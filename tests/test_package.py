@@ -52,6 +52,7 @@ def test_modules_are_imported_on_demand_by_the_name_that_people_write(name):
         "import stn_keras, keras",
         "import stn_keras, tensorflow, keras",  # TensorFlow looks for Keras, without importing it
         "import stn_keras.sampling, keras",
+        "import stn_keras.layers.networks, keras",
     ],
 )
 def test_a_saved_model_loads_with_an_import_of_the_library_alone(tmp_path, imports):

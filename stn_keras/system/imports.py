@@ -1,25 +1,34 @@
-"""Calls a function as soon as a program has imported a module."""
+"""Calls a function as soon as a program has imported Keras."""
 
+import importlib
 import importlib.abc
 import sys
 
+WITHOUT_KERAS = ("stn_keras.system", "stn_keras.__main__")
 
-def after_import(name, function):
-    """Calls `function` once the module `name` is imported: now, or when the program does it."""
-    if name in sys.modules:
+
+def after_keras(function):
+    """Calls `function` once Keras is imported: now, or when the program or the library does it.
+
+    It is called before any module of the library is imported that needs Keras, so that `function`
+    may import all of them without meeting one that is not complete yet.
+    """
+    if "keras" in sys.modules:
         function()
     else:
-        sys.meta_path.insert(0, _Finder(name, function))
+        sys.meta_path.insert(0, _Finder(function))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module as the other finders do, and has it loaded by a `_Loader`."""
+    """Finds Keras as the other finders do, and has it loaded by a `_Loader`."""
 
-    def __init__(self, name, function):
-        self.name, self.function = name, function
+    def __init__(self, function):
+        self.function = function
 
     def find_spec(self, name, path, target=None):
-        if name != self.name:
+        if name.startswith("stn_keras.") and not name.startswith(WITHOUT_KERAS):
+            importlib.import_module("keras")
+        if name != "keras":
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         found = (finder.find_spec(name, path, target) for finder in others)
