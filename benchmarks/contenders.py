@@ -1,4 +1,5 @@
-"""Who is timed: ours in each way of calling it, PyTorch, and of affine warps kornia and Keras."""
+"""Who is timed: ours in each way of calling it, the same of another checkout, which is called
+`base`, PyTorch, and of affine warps kornia and Keras."""
 
 import functools
 import importlib.util
@@ -60,11 +61,12 @@ PEERS = {
 NCHW = {"PyTorch": ["torch"], "kornia": ["kornia", "torch"]}  # and the packages they need
 
 
-def contenders(backend, ways=None, peers=False):
+def contenders(backend, ways=None, peers=False, base=False):
     """Names of those that are installed: ours, in the ways of that backend or in those given."""
     ways = [way for way in WAYS[backend] if ways is None or way in ways]
     others = ["PyTorch", *(PEERS if peers else ())]
-    return [f"ours, {way}" for way in ways] + [
+    libraries = ["base", "ours"] if base else ["ours"]
+    return [f"{library}, {way}" for way in ways for library in libraries] + [
         name
         for name in others
         if all(map(importlib.util.find_spec, NCHW.get(name, [])))
@@ -87,7 +89,8 @@ def prepare(contender, backend, name, shape):
     cell = CELLS[name]
     images, coordinates, upstream = arrays(cell, shape)
     who, _, way = contender.partition(", ")
-    warp = {**PEERS, "ours": cell.ours, "PyTorch": cell.pytorch}[who]
+    warps = {**PEERS, "ours": cell.ours, "base": cell.ours, "PyTorch": cell.pytorch}
+    warp = warps[who]
     if who in NCHW:
         backend = "torch"
         images, upstream = (np.moveaxis(array, -1, 1).copy("C") for array in (images, upstream))

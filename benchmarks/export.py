@@ -7,11 +7,11 @@ and `GridSample`, as `stn_keras.export` writes it, and with the gathers of our s
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import statistics
 import tempfile
-import time
 from unittest import mock
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -23,6 +23,8 @@ import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from benchmarks.rounds import milliseconds
+from results import report
 from stn_keras import backend, export, models
 from stn_keras.serving import onnx as onnx_files
 
@@ -68,16 +70,6 @@ def size(path):
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def milliseconds(function, images, seconds):
-    """The median of repeated calls."""
-    times, end = [], time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        start = time.perf_counter()
-        function(images)
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)
-
-
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
@@ -92,21 +84,19 @@ def main(arguments=None):
         for batch in args.batches:
             images = np.random.default_rng(batch).uniform(0, 255, (batch, 32, 32, 3))
             images = images.astype("float32")
-            rounds = {name: [] for name in functions}
+            times = {name: [] for name in functions}
             for function in functions.values():
                 assert np.allclose(function(images), found[0][2](images), rtol=0, atol=1e-5)
             for _ in range(args.rounds):
                 for name, function in functions.items():
-                    rounds[name].append(milliseconds(function, images, args.seconds))
-            for name, times in rounds.items():
-                table[name].append(
-                    f"{statistics.median(times):.2f} ({min(times):.2f} … {max(times):.2f})"
-                )
+                    calls = milliseconds(functools.partial(function, images), args.seconds)
+                    times[name].append(statistics.median(calls))
+            for name, medians in times.items():
+                low, middle, high = min(medians), statistics.median(medians), max(medians)
+                table[name].append(f"{middle:.2f} ({low:.2f} … {high:.2f})")
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, {os.cpu_count()} CPUs\n")
-    print("| format | KiB |" + "".join(f" {n} images, ms |" for n in args.batches))
-    print("|" + "---|" * (2 + len(args.batches)))
-    for name, cells in table.items():
-        print(f"| {name} | {sizes[name] / 1024:,.0f} |" + "".join(f" {c} |" for c in cells))
+    lines = [[name, f"{sizes[name] / 1024:,.0f}", *cells] for name, cells in table.items()]
+    print(report.table(["format", "KiB", *(f"{n} images, ms" for n in args.batches)], lines))
 
 
 if __name__ == "__main__":

@@ -16,13 +16,15 @@ Run it on a machine that does nothing else.
 import argparse
 import fnmatch
 import os
+import statistics
 import sys
 from dataclasses import dataclass
 
+from benchmarks import tables
 from benchmarks.contenders import contenders
 from benchmarks.frameworks import FRAMEWORKS
-from benchmarks.rounds import ENVIRONMENT, start
-from benchmarks.sampler import line, machine, table
+from benchmarks.machine import commit, machine
+from benchmarks.rounds import ENVIRONMENT, HERE, start
 
 BOTH = "+ gradients of coordinates and images"
 
@@ -42,22 +44,33 @@ class Measurement:
     limits: dict
     adds: bool = False
 
+    def limit(self, figure):
+        limit = self.limits[figure]
+        return "" if limit is None else f"{limit:g}{' more' if self.adds else ''}"
 
-def measurements(backend, sizes, many):
-    # A smaller batch may take 0.1 s a gradient: of theta; of theta and of the images, twice.
+
+def measurements(backend, sizes, many=False):
+    if backend == "tensorflow":
+        for name, warp, nodes in (
+            ("affine layer", "64x32x32x3", 900),
+            ("bicubic affine layer", "affine bicubic", 1300),
+        ):
+            title = f"traced, {name} with gradients"
+            yield Measurement(title, "graph", (warp, BOTH), None, {"nodes": nodes})
     for name, limits in (
         ("quick start", {"first fit, s": 1.0, "smaller batch, s": 0.1}),
-        ("two transformers", {"first steps, s": 3.0, "smaller batch, s": 0.4}),
+        ("two transformers", {"first steps, s": 3.5, "smaller batch, s": 0.3}),
     ):
         yield Measurement(name, name.replace(" ", "_"), (True,), (False,), limits, adds=True)
     installed = "PyTorch" in contenders(backend)
+    compiled = backend == "jax"  # which compiles for every size
     for name, warp, job, seconds in (
         ("layer forward", "64x32x32x3", "forward", 0.05),
-        ("layer with gradients", "64x32x32x3", BOTH, 0.3),
-        ("grid_sample with gradients", "grid_sample bilinear", BOTH, 0.3),
+        ("layer with gradients", "64x32x32x3", BOTH, 0.7 if compiled else 0.3),
+        ("grid_sample with gradients", "grid_sample bilinear", BOTH, 0.7 if compiled else 0.3),
     ):
-        few = {"first, s": None, "median, s": seconds, "MiB each": 5}
-        counts = {f"new size, {name}": (sizes, few)}
+        few = {"first, s": None, "median, s": seconds, "MiB each": 8 if compiled else 5}
+        counts = {f"new size, {name}": (sizes, few | {"MiB at the peak": None})}
         if many and job == BOTH:
             counts[f"500 sizes, {name}"] = 500, {"median, s": seconds, "MiB": 1000}
         for title, (count, limits) in counts.items():
@@ -73,21 +86,31 @@ def worker(pipe, function, args):
     pipe.send(getattr(waits, function)(*args))
 
 
-def in_fresh_process(function, args):
-    return start(worker, function, args).recv()
-
-
-def report(measurement, ours, beside):
-    """A line for each figure."""
-    for name, limit in measurement.limits.items():
-        figure, other = ours[name], beside and beside[name]
-        counts = figure - other if measurement.adds else figure
-        said = [f"{figure:.3g}", "–" if other is None else f"{other:.3g}"]
-        more = " more" if measurement.adds else ""
-        asked = (
-            ["–", ""] if limit is None else [f"{limit:g}{more}", "yes" if counts <= limit else "no"]
-        )
-        line([measurement.name, name, *said, *asked])
+def measure(backend, measurement, rounds=1, base=None):
+    """A row for each figure and each contender: ours, `base` (that of another checkout), and what
+    is beside them. They take turns, each time in a fresh process."""
+    contenders = {"base": (measurement.ours, base)} if base else {}
+    contenders["ours"] = measurement.ours, HERE
+    if measurement.beside is not None:
+        contenders["beside"] = measurement.beside, HERE
+    found = {name: [] for name in contenders}
+    for turn in range(rounds):
+        first = turn % len(contenders)
+        for name in [*contenders][first:] + [*contenders][:first]:
+            args, checkout = contenders[name]
+            pipe = start(worker, measurement.function, args, checkout=checkout)
+            found[name].append(pipe.recv())
+    rows = []
+    for figure in measurement.limits:
+        for name, (_, checkout) in contenders.items():
+            values = [figures[figure] for figures in found[name]]
+            rows.append(
+                {"what": measurement.name, "figure": figure, "contender": name}
+                | {"median": statistics.median(values), "min": min(values), "max": max(values)}
+                | {"rounds": rounds, "at_most": measurement.limit(figure)}
+                | {"commit": commit(checkout), **machine(["keras", backend])}
+            )
+    return rows
 
 
 def main():
@@ -106,13 +129,8 @@ def main():
     if not chosen:
         sys.exit(f"--figures={args.figures!r} matches none of {[m.name for m in every]}")
     print("{versions}; {cores} cores of {processor}".format(**machine(["keras", args.backend])))
-    table("First calls", ["what", "figure", "ours", "beside", "at most", "met"])
-    for measurement in chosen:
-        ours = in_fresh_process(measurement.function, measurement.ours)
-        beside = measurement.beside
-        if beside is not None:
-            beside = in_fresh_process(measurement.function, beside)
-        report(measurement, ours, beside)
+    rows = [row for measurement in chosen for row in measure(args.backend, measurement)]
+    tables.show("First calls", tables.of_first_calls(rows))
 
 
 if __name__ == "__main__":

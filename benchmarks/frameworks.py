@@ -15,6 +15,7 @@ import os
 JOBS = {  # which of (images, coordinates) a gradient is sent to
     "forward": (),
     "+ gradient of coordinates": (1,),
+    "+ gradient of images": (0,),
     "+ gradients of coordinates and images": (1, 0),
 }
 WAYS = {  # in which a model calls a layer
@@ -30,17 +31,7 @@ def on_tensorflow(warp, arrays, way):
     tensors = [tf.constant(array) for array in arrays]
     device = tf.config.list_logical_devices()[-1].device_type
 
-    def do(job, images, coordinates, upstream):
-        inputs = [(images, coordinates)[k] for k in JOBS[job]]
-        if not inputs:
-            return (warp(images, coordinates),)
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            warped = warp(images, coordinates)
-        none = tf.UnconnectedGradients.ZERO
-        return warped, *tape.gradient(warped, inputs, upstream, none)
-
-    calls = {job: functools.partial(do, job) for job in JOBS}
+    calls = {job: functools.partial(on_tape, warp, job) for job in JOBS}
     if way != "eager":
         compiled = True if way == "compiled" else None
         calls = {
@@ -55,6 +46,19 @@ def on_tensorflow(warp, arrays, way):
         return result
 
     return device, run
+
+
+def on_tape(warp, job, images, coordinates, upstream):
+    """The warped images and a job's gradients, on TensorFlow."""
+    import tensorflow as tf
+
+    inputs = [(images, coordinates)[k] for k in JOBS[job]]
+    if not inputs:
+        return (warp(images, coordinates),)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        warped = warp(images, coordinates)
+    return warped, *tape.gradient(warped, inputs, upstream, tf.UnconnectedGradients.ZERO)
 
 
 def on_jax(warp, arrays, way):

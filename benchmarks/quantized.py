@@ -7,11 +7,11 @@ both files take turns.
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import statistics
 import tempfile
-import time
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,6 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from benchmarks.rounds import milliseconds
+from results import report
 from stn_keras import export, saved
 from stn_keras.data import cifar10
 
@@ -27,16 +29,6 @@ def runner(path):
     """A function from images to logits, on one thread."""
     signature = Interpreter(str(path), num_threads=1).get_signature_runner()
     return lambda images: next(iter(signature(images=images.astype("float32")).values()))
-
-
-def microseconds(function, image, seconds):
-    """The median time of repeated calls."""
-    times, end = [], time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        start = time.perf_counter()
-        function(image)
-        times.append(1e6 * (time.perf_counter() - start))
-    return statistics.median(times)
 
 
 def logits(function, images, batch=100):
@@ -65,17 +57,19 @@ def main(arguments=None):
         times = {name: [] for name in paths}
         for _ in range(args.rounds):
             for name, function in single.items():
-                times[name].append(microseconds(function, images[:1], args.seconds))
+                calls = milliseconds(functools.partial(function, images[:1]), args.seconds)
+                times[name].append(1e3 * statistics.median(calls))
     same = np.mean(outputs["float32"].argmax(1) == outputs["int8"].argmax(1))
     error = np.abs(outputs["float32"] - outputs["int8"]).mean() / np.ptp(outputs["float32"])
     print(f"{len(images):,} test images; the same class for {same:.2%}; mean error of the logits")
     print(f"is {error:.2%} of their range\n")
-    print("| LiteRT | KiB | 1 image, 1 thread, µs | accuracy |\n|---|---|---|---|")
+    lines = []
     for name in paths:
         accuracy = np.mean(outputs[name].argmax(1) == labels)
         low, middle, high = min(times[name]), statistics.median(times[name]), max(times[name])
-        print(f"| {name} | {sizes[name]:,.0f} | {middle:.0f} ({low:.0f} … {high:.0f}) ", end="")
-        print(f"| {accuracy:.2%} |")
+        micros = f"{middle:.0f} ({low:.0f} … {high:.0f})"
+        lines.append([name, f"{sizes[name]:,.0f}", micros, f"{accuracy:.2%}"])
+    print(report.table(["LiteRT", "KiB", "1 image, 1 thread, µs", "accuracy"], lines))
 
 
 if __name__ == "__main__":

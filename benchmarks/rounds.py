@@ -1,6 +1,6 @@
 """Contenders that take turns, each in a process of its own that sleeps until it is asked."""
 
-import ctypes
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -9,9 +9,11 @@ import time
 
 import numpy as np
 
+from benchmarks import memory
 from benchmarks.contenders import can, prepare, values
 from benchmarks.frameworks import JOBS
 
+HERE = pathlib.Path(__file__).parents[1]
 TOLERANCE = 1e-3  # of the norm
 ENVIRONMENT = {  # of the workers; where there is a GPU, they share it
     "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -22,59 +24,19 @@ ENVIRONMENT = {  # of the workers; where there is a GPU, they share it
 }
 
 
-def serve(pipe, seconds, contender, *cell):
-    """A worker that sends its device and, of each job asked for, values; then, for each job it is
-    sent, the milliseconds of repeated calls."""
-    device, run = prepare(contender, *cell)
-    pipe.send(device)
-    pipe.send({job: values(contender, run, job) for job in pipe.recv()})
-    while job := pipe.recv():
-        run(job)  # wakes threads
-        times, end = [], time.perf_counter() + seconds
-        while not times or time.perf_counter() < end:
-            start = time.perf_counter()
-            run(job)
-            times.append((time.perf_counter() - start) * 1e3)
-        pipe.send(times)
-
-
-def weigh(pipe, contender, *cell):
-    """A worker that answers a job with the MiB at its peak, or None where they cannot be told."""
-    # What is freed goes back to the system at once, so that what is resident is what is needed.
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # TensorFlow's memory pool comes with oneDNN
-    if sys.platform == "linux":
-        ctypes.CDLL(None).mallopt(-3, 2**16)  # glibc's M_MMAP_THRESHOLD
-    device, run = prepare(contender, *cell)
-    while job := pipe.recv():
-        run(job)
-        told = sys.platform == "linux" and device == "CPU"
-        pipe.send(peak_memory(run, job) if told else None)
-
-
-def peak_memory(run, job):
-    """MiB that a call adds to the resident memory at its peak: the most of three calls, because
-    the kernel's counters lag."""
-
-    def high_water_mark():
-        status = pathlib.Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-    added = []
-    for _ in range(3):
-        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the mark falls to what is resident
-        before = high_water_mark()
-        run(job)
-        added.append(high_water_mark() - before)
-    return round(max(added), 1)
-
-
-def start(worker, *settings):
-    """The pipe to a new process that runs `worker`."""
+def start(worker, *settings, checkout=HERE):
+    """The pipe to a new process that runs `worker` with the library of a checkout."""
     spawn = multiprocessing.get_context("spawn")
     pipe, end = spawn.Pipe()
-    spawn.Process(target=worker, args=(end, *settings), daemon=True).start()
+    settings = checkout, worker, end, *settings
+    spawn.Process(target=run_with, args=settings, daemon=True).start()
     end.close()  # only the worker's is left, and `recv` fails when it dies
     return pipe
+
+
+def run_with(checkout, worker, *settings):
+    sys.path.insert(0, str(checkout))
+    worker(*settings)
 
 
 def ask(pipe, question):
@@ -82,34 +44,65 @@ def ask(pipe, question):
     return pipe.recv()
 
 
-def compete(names, cell, table, rounds, seconds, memory=False):
-    """Of one `cell`, `(backend, name, shape)`, all calls' milliseconds `{(job, contender): list}`,
-    peaks of memory `{(job, contender): MiB}`, and devices `{contender: name}`."""
-    _, warp, shape = cell
-    able = {job: [name for name in names if can(name, job, shape, table)] for job in JOBS}
-    pipes = {name: start(serve, seconds, name, *cell) for name in able["forward"]}
-    devices = {name: pipe.recv() for name, pipe in pipes.items()}
-    for name, pipe in pipes.items():
-        pipe.send([job for job in JOBS if name in able[job]])
-    found = {name: pipe.recv() for name, pipe in pipes.items()}
-    for job in JOBS:
-        check_agreement({name: found[name][job] for name in able[job]}, f"{warp}, {job}")
+def serve(pipe, contender, backend, seconds):
+    """A worker that is sent cells, `(name, shape, jobs)`, and answers with its device and its
+    values by job; then, for each job it is sent, with the milliseconds of repeated calls. None
+    ends a cell."""
+    for name, shape, jobs in iter(pipe.recv, None):
+        device, run = prepare(contender, backend, name, shape)
+        pipe.send((device, {job: values(contender, run, job) for job in jobs}))
+        for job in iter(pipe.recv, None):
+            pipe.send(milliseconds(functools.partial(run, job), seconds))
 
-    times = {(job, name): [] for job in JOBS for name in able[job]}
+
+def milliseconds(function, seconds):
+    """Those of repeated calls, after one that wakes threads."""
+    function()
+    times, end = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        function()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def weigh(pipe, contender, backend):
+    """A worker that answers `(name, shape, job)` with the MiB at the peak of a call, or None where
+    they cannot be told."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # TensorFlow's memory pool comes with oneDNN
+    memory.keep_nothing_freed()
+    for name, shape, job in iter(pipe.recv, None):
+        device, run = prepare(contender, backend, name, shape)
+        run(job)
+        pipe.send(peak(run, job) if memory.LINUX and device == "CPU" else None)
+
+
+def peak(run, job):
+    """MiB that a call adds at its peak: the most of three, because the kernel's counters lag."""
+    return round(max(memory.added_at_peak(run, job)[0] for _ in range(3)), 1)
+
+
+def compete(pipes, name, shape, table, rounds):
+    """The milliseconds of all calls, `{(job, contender): list}`, and devices, `{contender: name}`,
+    of a cell, by the pipes of contenders that `serve`."""
+    able = {job: [who for who in pipes if can(who, job, shape, table)] for job in JOBS}
+    those = able["forward"]
+    for who in those:
+        pipes[who].send((name, shape, [job for job in JOBS if who in able[job]]))
+    devices, found = {}, {}
+    for who in those:
+        devices[who], found[who] = pipes[who].recv()
+    for job in JOBS:
+        check_agreement({who: found[who][job] for who in able[job]}, f"{name}, {job}")
+    times = {(job, who): [] for job in JOBS for who in able[job]}
     for turn in range(rounds):
         for job, those in able.items():
             first = turn % len(those)
-            for name in those[first:] + those[:first]:
-                times[job, name] += ask(pipes[name], job)
-    for pipe in pipes.values():
-        pipe.send(None)
-    peaks = {}
-    if memory:
-        pipes = {name: start(weigh, name, *cell) for name in pipes}
-        peaks = {(job, name): ask(pipes[name], job) for job, name in times}
-        for pipe in pipes.values():
-            pipe.send(None)
-    return times, peaks, devices
+            for who in those[first:] + those[:first]:
+                times[job, who] += ask(pipes[who], job)
+    for who in able["forward"]:
+        pipes[who].send(None)
+    return times, devices
 
 
 def check_agreement(values, what):

@@ -16,59 +16,72 @@ Run it on a machine that does nothing else.
 """
 
 import argparse
-import csv
 import fnmatch
 import os
 import pathlib
-import re
 import statistics
 import sys
-from importlib import metadata
 
+from benchmarks import tables
 from benchmarks.contenders import NCHW, contenders
-from benchmarks.frameworks import FRAMEWORKS, JOBS
-from benchmarks.rounds import ENVIRONMENT, compete
+from benchmarks.frameworks import FRAMEWORKS
+from benchmarks.machine import commit, machine
+from benchmarks.rounds import ENVIRONMENT, HERE, ask, compete, serve, start, weigh
 from benchmarks.warps import CELLS
+from results.report import table
 
 TARGET = {"tensorflow": 1, "jax": 1, "torch": 0.9}  # PyTorch's milliseconds ÷ ours, at least
 
 
-def measure(name, contenders, args):
-    """A row for each job and each contender that can do it."""
-    cell = CELLS[name]
-    shape = tuple(min(length, args.at_most or length) for length in cell.shape)
-    times, peaks, devices = compete(
-        contenders,
-        (args.backend, name, shape),
-        cell.table,
-        args.rounds,
-        args.seconds,
-        args.memory,
-    )
-    return [
-        {"table": cell.table, "warp": name, "images": "x".join(map(str, shape))}
-        | {"job": job, "contender": contender, "median_ms": statistics.median(calls)}
-        | {"min_ms": min(calls), "max_ms": max(calls), "calls": len(calls)}
-        | {"peak_mib": peaks.get((job, contender)), "device": devices[contender]}
-        | machine(NCHW.get(contender, ["keras", args.backend]))
-        for (job, contender), calls in times.items()
-    ]
+def measure(backend, warps, names, args, base=None):
+    """A row for each of the warps, each job and each contender that can do it."""
+    checkouts = {name: base if name.startswith("base") else HERE for name in names}
+    pipes = {
+        name: start(serve, name, backend, args.seconds, checkout=checkout)
+        for name, checkout in checkouts.items()
+    }
+    weighers = {
+        name: start(weigh, name, backend, checkout=checkout)
+        for name, checkout in checkouts.items()
+        if args.memory
+    }
+    about = {
+        name: {"commit": "" if name in NCHW else commit(checkout)}
+        | machine(NCHW.get(name, ["keras", backend]))
+        for name, checkout in checkouts.items()
+    }
+    rows = []
+    for warp in warps:
+        print(f"{warp} …", file=sys.stderr)
+        cell = CELLS[warp]
+        shape = tuple(min(length, args.at_most or length) for length in cell.shape)
+        times, devices = compete(pipes, warp, shape, cell.table, args.rounds)
+        rows += [
+            {"table": cell.table, "warp": warp, "images": "x".join(map(str, shape))}
+            | {"job": job, "contender": name, "median_ms": statistics.median(calls)}
+            | {"min_ms": min(calls), "max_ms": max(calls), "calls": len(calls)}
+            | {"peak_mib": ask(weighers[name], (warp, shape, job)) if weighers else None}
+            | {"device": devices[name], **about[name]}
+            for (job, name), calls in times.items()
+        ]
+    for pipe in [*pipes.values(), *weighers.values()]:
+        pipe.send(None)
+    return rows
 
 
-def machine(packages):
-    info = pathlib.Path("/proc/cpuinfo")  # Linux's
-    model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
-    versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
-    return {"processor": model and model[1], "cores": os.cpu_count(), "versions": versions}
+def show(rows, target):
+    for title in dict.fromkeys(row["table"] for row in rows):
+        print(f"\n## {title}\n")
+        show_tables([row for row in rows if row["table"] == title], target)
 
 
-def report(rows, target):
-    """Prints the tables of rows that belong to one of the two."""
+def show_tables(rows, target):
+    """Prints the tables of rows that belong to one of the three."""
     cells = {(row["warp"], row["job"], row["contender"]): row for row in rows}
-    warps, _, names = (list(dict.fromkeys(column)) for column in zip(*cells, strict=True))
+    warps, jobs, names = (list(dict.fromkeys(column)) for column in zip(*cells, strict=True))
     for name in names:
         row = next(row for row in rows if row["contender"] == name)
-        print("- {contender}: {versions}; {device}".format(**row))
+        print("- {contender}: {versions}; {device} {commit}".format(**row))
     print("- {cores} cores of {processor}".format(**rows[0]))
     for title, cell in (
         ("Milliseconds, median (min … max)", "{median_ms:.4g} ({min_ms:.4g} … {max_ms:.4g})"),
@@ -76,47 +89,26 @@ def report(rows, target):
     ):
         if title.startswith("MiB") and all(row["peak_mib"] is None for row in rows):
             continue
-        table(title, ["warp", "job", *names])
+        lines = []
         for warp in warps:
-            for job in JOBS:
+            for job in jobs:
                 found = (cells.get((warp, job, name)) for name in names)
-                line([warp, job, *("–" if row is None else cell.format(**row) for row in found)])
+                shown = ("–" if row is None else cell.format(**row) for row in found)
+                lines.append([warp, job, *shown])
+        tables.show(title, table(["warp", "job", *names], lines))
     for name in names:
-        if name.startswith("ours") and "PyTorch" in names:
-            report_ratios(cells, warps, name, target)
+        for reference in names:
+            if name.startswith("ours") and tables.are_compared(reference, name):
+                ratios = tables.ratios(rows, reference, name)
+                title = f"{reference} ÷ {name}, ratio of medians"
+                tables.show(title, tables.of_ratios(ratios))
+                count_below(ratios, target)
 
 
-def report_ratios(cells, warps, name, target):
-    table(f"PyTorch ÷ {name}, ratio of medians", ["warp", *JOBS])
-    ratios = {
-        (warp, job): cells[warp, job, "PyTorch"]["median_ms"] / cells[warp, job, name]["median_ms"]
-        for warp in warps
-        for job in JOBS
-    }
-    for warp in warps:
-        line([warp, *(f"{ratios[warp, job]:.2f}" for job in JOBS)])
-    means = (statistics.geometric_mean(ratios[warp, job] for warp in warps) for job in JOBS)
-    line(["geometric mean", *(f"{mean:.2f}" for mean in means)])
+def count_below(ratios, target):
+    every = [ratio for by_job in ratios.values() for ratio in by_job.values()]
     for bar in sorted({1, target}, reverse=True):
-        below = sum(ratio < bar for ratio in ratios.values())
-        print(f"\n{below} of {len(ratios)} below {bar}.")
-
-
-def table(title, head):
-    print(f"\n{title}:\n")
-    line(head)
-    line(["---"] * len(head))
-
-
-def line(cells):
-    print("| " + " | ".join(cells) + " |", flush=True)
-
-
-def save(rows, path):
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+        print(f"\n{sum(ratio < bar for ratio in every)} of {len(every)} below {bar}.")
 
 
 def parse():
@@ -153,17 +145,12 @@ def main():
     ]
     if not chosen:
         sys.exit(f"--cells={args.cells!r} matches none of {list(CELLS)}")
-    rows = []
-    for name in chosen:
-        print(f"{name} …", file=sys.stderr)
-        rows += measure(name, names, args)
-    for title in dict.fromkeys(row["table"] for row in rows):
-        print(f"\n## {title}\n")
-        report([row for row in rows if row["table"] == title], TARGET[args.backend])
+    rows = measure(args.backend, chosen, names, args)
+    show(rows, TARGET[args.backend])
     everything = chosen == list(CELLS) and args.way is None and args.at_most is None
     beside = pathlib.Path(__file__).with_name(f"sampler-{args.backend}.csv")
     if output := args.output or (everything and beside):
-        save(rows, output)
+        tables.save(rows, output)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ lie in memory, normalized, shuffled and float32, nothing augments them and no me
 Each configuration lives in a process of its own, all take turns round by round, and the images are
 noise, which costs the same. PyTorch is optional: `pip install torch`.
 
+`training.csv` beside this program gets the figures, from which `python -m benchmarks.report` writes
+the table of `docs/speed.md`.
+
 Run it on a machine that does nothing else: where cores are shared, PyTorch's OpenMP threads wait
 for each other, and its figure falls to a tenth.
 """
@@ -20,19 +23,20 @@ import functools
 import importlib.util
 import itertools
 import os
+import pathlib
 import statistics
-import subprocess
-import sys
 import time
-from importlib import metadata
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the claim is about CPUs
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
+from benchmarks import report, rounds, tables
+from benchmarks.machine import commit, machine
 from stn_keras import precision
 
+THEIRS = "PyTorch, float32"
 PARAMETERS = 473_120
 WARM_UP = 20  # steps
 
@@ -123,18 +127,18 @@ def theirs(batch_size):
     return sum(p.numel() for p in network.parameters()), {"training": fit}
 
 
-def serve(configuration, batch_size, seconds):
-    """A worker: warms up, then answers each task named on stdin with its images per second."""
-    build = theirs if configuration == "torch" else functools.partial(ours, configuration)
+def serve(pipe, contender, batch_size, seconds):
+    """A worker: warms up, then answers each task that it is sent with its images per second."""
+    build = theirs if contender == THEIRS else functools.partial(ours, contender)
     parameters, tasks = build(batch_size)
     assert parameters == PARAMETERS, parameters
     steps = {}
     for name, task in tasks.items():
         task(WARM_UP)  # traces and compiles
         steps[name] = max(1, round(WARM_UP * seconds / duration(task, WARM_UP)))
-    print("ready", flush=True)
-    for name in map(str.strip, sys.stdin):
-        print(steps[name] * batch_size / duration(tasks[name], steps[name]), flush=True)
+    pipe.send("ready")
+    for name in iter(pipe.recv, None):
+        pipe.send(steps[name] * batch_size / duration(tasks[name], steps[name]))
 
 
 def duration(task, steps):
@@ -143,77 +147,39 @@ def duration(task, steps):
     return time.perf_counter() - start
 
 
-class Worker:
-    """A process that serves one configuration."""
-
-    def __init__(self, configuration, args):
-        flags = (f"--batch-size={args.batch_size}", f"--seconds={args.seconds}")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, f"--serve={configuration}", *flags],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.answer()  # ready
-
-    def ask(self, task):
-        print(task, file=self.process.stdin, flush=True)
-        return float(self.answer())
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"a worker ended with status {self.process.wait()}; see its message above")
-        return line
-
-
-def compare(args):
+def measure(args):
+    """A row for the training of each contender, and for the pipeline alone of the default one."""
     default = precision.choose("auto")
-    configurations = [*dict.fromkeys([default, "float32", "mixed_bfloat16"])]
-    packages = ["tensorflow", "keras"]
+    packages = {
+        policy: ["keras", "tensorflow"]
+        for policy in dict.fromkeys([default, "float32", "mixed_bfloat16"])
+    }
     if importlib.util.find_spec("torch"):
-        configurations.append("torch")
-        packages.append("torch")
+        packages[THEIRS] = ["torch"]
     else:
         print("PyTorch is not installed, so there is nothing to compare with: pip install torch\n")
-    print(
-        f"{os.cpu_count()} cores, batches of {args.batch_size}, {args.rounds} rounds of about "
-        f"{args.seconds:g} s each; " + ", ".join(f"{p} {metadata.version(p)}" for p in packages),
-        flush=True,
-    )
-    workers = {name: Worker(name, args) for name in configurations}
-    turns = [*((name, "training") for name in workers), (default, "loading")]
-    rates = {turn: [] for turn in turns}
+    pipes = {name: rounds.start(serve, name, args.batch_size, args.seconds) for name in packages}
+    for pipe in pipes.values():
+        pipe.recv()  # ready
+    rates = {(name, "training"): [] for name in pipes} | {(default, "loading"): []}
     for _ in range(args.rounds):
-        for name, task in turns:
-            rates[name, task].append(workers[name].ask(task))
-
-    print("\n| training | images/s, median | min … max | ours ÷ PyTorch |\n|---|---|---|---|")
-    for name in workers:
-        found = rates[name, "training"]
-        ratio = "–"
-        if "torch" in workers and name != "torch":
-            ratio = f"{median_ratio(found, rates['torch', 'training']):.2f}"
-        print(
-            f"| {title(name, default)} | {statistics.median(found):,.0f} "
-            f"| {min(found):,.0f} … {max(found):,.0f} | {ratio} |"
-        )
-    loading = rates[default, "loading"]
-    print(
-        f"\nThe pipeline alone: {statistics.median(loading):,.0f} images/s, "
-        f"{median_ratio(loading, rates[default, 'training']):.1f} times what training takes."
-    )
+        for (name, task), found in rates.items():
+            found.append(rounds.ask(pipes[name], task))
+    for pipe in pipes.values():
+        pipe.send(None)
+    return [
+        {"contender": title(name, default), "task": task, "median": statistics.median(found)}
+        | {"min": min(found), "max": max(found), "rounds": args.rounds}
+        | {"batch_size": args.batch_size, "commit": "" if name == THEIRS else commit(rounds.HERE)}
+        | machine(packages[name])
+        for (name, task), found in rates.items()
+    ]
 
 
 def title(name, default):
-    if name == "torch":
-        return "PyTorch, float32"
-    return f"ours, {name}" + (" (the default here)" if name == default else "")
-
-
-def median_ratio(numerators, denominators):
-    """Of rounds: what slows a round down slows both."""
-    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+    if name == THEIRS:
+        return name
+    return f"ours, {name}" + (" (the default there)" if name == default else "")
 
 
 def main():
@@ -224,12 +190,13 @@ def main():
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn in a round")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=report.TRAINING, help="CSV file of the figures"
+    )
     args = parser.parse_args()
-    if args.serve:
-        serve(args.serve, args.batch_size, args.seconds)
-    else:
-        compare(args)
+    rows = measure(args)
+    tables.save(rows, args.output)
+    print(tables.of_training(rows))
 
 
 if __name__ == "__main__":

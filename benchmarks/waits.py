@@ -1,21 +1,19 @@
 """What a user waits for the first time, each measured in a process that has done nothing yet.
 
-Functions return figures by name: seconds, or MiB that stay resident when all is freed. `who` is
-`"ours"` or `"PyTorch"`.
+Functions return figures by name: seconds, operations, or MiB that stay resident when all is freed.
+`who` is `"ours"` or `"PyTorch"`.
 """
 
-import ctypes
-import gc
-import pathlib
+import functools
 import statistics
-import sys
 import time
 
 import keras
 import numpy as np
 
+from benchmarks import memory
 from benchmarks.contenders import prepare
-from benchmarks.frameworks import FRAMEWORKS
+from benchmarks.frameworks import FRAMEWORKS, on_tape
 from benchmarks.warps import CELLS, arrays, sampler
 from stn_keras import SpatialTransformer, localization
 
@@ -27,22 +25,6 @@ def timed(function, *args):
     start = time.perf_counter()
     function(*args)
     return time.perf_counter() - start
-
-
-def resident():
-    """MiB of this process in memory; of Linux only."""
-    if sys.platform != "linux":
-        return float("nan")
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
-def settled():
-    """MiB in memory once all that is not needed is freed."""
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
-    return resident()
 
 
 def random_images(shape):
@@ -123,22 +105,25 @@ def new_sizes(who, backend, warp, job, count):
     rng, shapes = np.random.default_rng(1), {}
     while len(shapes) < count + 1:
         shapes[int(rng.integers(1, 33)), *map(int, rng.integers(16, 129, 2)), 3] = None
-    seconds = []
+    seconds, peaks = [], []
     for shape in shapes:
         _, run = prepare("ours, eager" if who == "ours" else who, backend, warp, shape)
-        seconds.append(timed(run, job))
+        peak, time = memory.added_at_peak(timed, run, job)
+        seconds.append(time)
+        peaks.append(peak)
         del run
         if len(seconds) == 1:
-            before = settled()
-        elif resident() - before > TOO_MUCH:
+            before = memory.settled()
+        elif memory.resident() - before > TOO_MUCH:
             break
     first, *others = seconds
-    stays = settled() - before
+    stays = memory.settled() - before
     return {
         "first, s": first,
         "median, s": statistics.median(others),
         "MiB": stays,
         "MiB each": stays / len(others),
+        "MiB at the peak": statistics.median(peaks[1:]),
     }
 
 
@@ -150,6 +135,19 @@ def fill_values(backend, job, count):
     calls = [FRAMEWORKS[backend](sampler(fill_value=v), inputs, "eager")[1] for v in values]
     first, *others = calls
     first(job)
-    before = settled()
+    before = memory.settled()
     seconds = [timed(run, job) for run in others]
-    return {"all, s": sum(seconds), "MiB": settled() - before}
+    return {"all, s": sum(seconds), "MiB": memory.settled() - before}
+
+
+def graph(warp, job):
+    """How many operations TensorFlow traces of a warp of any number of images, as in `fit`, those
+    of the graph's functions included."""
+    import tensorflow as tf
+
+    cell = CELLS[warp]
+    step = tf.function(functools.partial(on_tape, cell.ours, job), autograph=False)
+    inputs = arrays(cell, cell.shape)
+    specs = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in inputs]
+    traced = step.get_concrete_function(*specs).graph.as_graph_def()
+    return {"nodes": len(traced.node) + sum(len(f.node_def) for f in traced.library.function)}

@@ -3,8 +3,6 @@
 import pathlib
 import statistics
 
-from stn_keras.system import files
-
 README = pathlib.Path(__file__).parent / "README.md"
 END = "<!-- to here -->"
 
@@ -22,8 +20,7 @@ def mean(values):
 
 def write(program, text):
     """Writes `text` to README.md between the marks of `program`, or at the end with new marks."""
-    with files.replacing(README) as path:
-        path.write_text(insert(README.read_text(), program, text))
+    README.write_text(insert(README.read_text(), program, text))
 
 
 def insert(document, program, text):

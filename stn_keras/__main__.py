@@ -51,8 +51,7 @@ def export_model(args):
     model = load(args.model)
     examples = None if args.quantize is None else pictures_for(model, args.quantize)
     try:
-        with quiet():
-            export.save(model, output, args.format, quantize=examples)
+        export.save(model, output, args.format, quantize=examples)
     except export.ExportError as error:
         return [error]
     print(output)

@@ -7,6 +7,7 @@ import keras
 from stn_keras.serving import litert, onnx
 from stn_keras.serving.tracing import ExportError, functional, in_float32, with_flat_names
 from stn_keras.system.files import replacing
+from stn_keras.system.terminal import quiet
 
 __all__ = ["ExportError", "save"]
 
@@ -69,7 +70,7 @@ def save(model, path, format, *, quantize=None):
         raise ValueError(f"`path` must end in {SUFFIXES[format]!r}. Received: path={path}")
     model = functional(in_float32(model))
     examples = None if quantize is None else litert.as_examples(model, quantize)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, quiet():
         if format == "onnx":
             onnx.save(model, temporary)
         elif format == "litert":

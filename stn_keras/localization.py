@@ -1,10 +1,10 @@
 """Networks that regress `theta` from images, starting at the identity."""
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from stn_keras import transforms
+from stn_keras.checks.arguments import as_array, as_count
 
 __all__ = ["Identity", "cnn", "head"]
 
@@ -36,41 +36,48 @@ class Identity(keras.initializers.Initializer):
 
 
 @keras.saving.register_keras_serializable("stn_keras")
-class LimitedPixels(layers.Layer):
-    """Divides images whose root mean square is above 4 down to 4, and leaves all others unchanged.
+class Head(layers.Dense):
+    """A dense layer that scales features down where their absolute values sum to more than 64.
 
-    Pixels in 0 … 1 and normalised ones stay below it. Pixels in 0 … 255 would let Adam's first
-    steps move every sample out of the image.
+    A step of Adam changes `theta` by up to the learning rate times this sum. It is below 64 in most
+    networks that see pixels in 0 … 1. Pixels in 0 … 255 make it thousands: without this limit the
+    first steps move every sample out of the image.
 
     Example:
 
-    >>> np.array(LimitedPixels()(np.full((1, 2, 2, 1), 200.0)))[0, 0, 0]
-    array([4.], dtype=float32)
+    >>> features = np.full((1, 100), 200.0)
+    >>> np.array(Head(1, kernel_initializer="ones")(features))
+    array([[64.]], dtype=float32)
     """
 
-    limit = 4.0
+    limit = 64.0
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.input_spec = keras.InputSpec(ndim=4)
+    def call(self, inputs, training=None):
+        total = ops.sum(ops.abs(inputs), axis=-1, keepdims=True)
+        return super().call(inputs * (self.limit / ops.maximum(total, self.limit)), training)
 
-    def call(self, images):
-        squares = ops.cast(images, keras.config.floatx()) ** 2
-        square = ops.mean(squares, axis=(1, 2, 3), keepdims=True)
-        factor = self.limit / ops.sqrt(ops.maximum(square, self.limit**2))
-        return ops.cast(images, self.compute_dtype) * ops.cast(factor, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
+@keras.saving.register_keras_serializable("stn_keras")
+class CNN(keras.Sequential):
+    """The model that `cnn` returns, which says what images it needs."""
+
+    def build(self, input_shape=None):
+        try:
+            super().build(input_shape)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                "`localization.cnn` needs a batch of images of a known size, at least 18×18, in "
+                f"its `data_format`. Received: input_shape={input_shape}"
+            ) from error
 
 
 def head(transform="affine", start=None, activity_regularizer=None, name="theta"):
     """The last layer of a localization network: `(batch, features)` → `theta`.
 
     Its kernel is zero and its bias is the identity, so training starts with unchanged images. It
-    computes in float32 under every dtype policy but `"float64"`. Give your own network pixels in
-    0 … 1, for example by `keras.layers.Rescaling(1 / 255)` as its first layer: with pixels in
-    0 … 255 the first steps of Adam move every sample out of the image.
+    computes in float32 under every dtype policy but `"float64"`, and Keras's `quantize` skips it.
+    Features whose absolute values sum to more than 64 are scaled down to that: those of pixels in
+    0 … 255 would let the first steps of Adam move every sample out of the image.
 
     Example:
 
@@ -86,7 +93,7 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         name: Name of the layer. Several heads in one functional model need different names.
 
     Returns:
-        A `keras.layers.Dense`, `(batch, features)` → `(batch, num_parameters)`.
+        A subclass of `keras.layers.Dense`, `(batch, features)` → `(batch, num_parameters)`.
 
     Raises:
         ValueError: if `transform` is not a transform, or `start` has another number of parameters.
@@ -98,7 +105,7 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
             f"Received: start={start}"
         )
     bias = Identity(transform) if start is None else keras.initializers.Constant(list(start))
-    return layers.Dense(
+    return Head(
         transform.num_parameters,
         kernel_initializer="zeros",
         bias_initializer=bias,
@@ -106,14 +113,6 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
         dtype="float64" if keras.config.dtype_policy().name == "float64" else "float32",
         name=name,
     )
-
-
-def as_array(numbers):
-    """An array of floats, which is empty if `numbers` can't be converted."""
-    try:
-        return np.asarray(numbers, float)
-    except (ValueError, TypeError):
-        return np.empty(0)
 
 
 def cnn(
@@ -127,8 +126,7 @@ def cnn(
 ):
     """The localization network of the published CIFAR-10 model; 48,422 parameters on 32×32×3.
 
-    Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`, behind a layer
-    without weights that scales down pixels in 0 … 255, with which training would collapse.
+    Conv 7×7×16 – pool – ReLU – conv 5×5×32 – pool – ReLU – dense 64 ReLU – `theta`.
 
     Example:
 
@@ -151,24 +149,17 @@ def cnn(
         `(batch, channels, height, width)` according to `data_format`, to `(batch, num_parameters)`.
 
     Raises:
-        ValueError: as for `head`, or if `data_format` is unknown.
+        ValueError: as for `head`, or if `data_format` is unknown or `last_pool` not positive.
     """
-    body = published(transform, start, activity_regularizer, last_pool, data_format)
-    return keras.Sequential([LimitedPixels(), *body], name=name)
-
-
-def published(
-    transform="affine", start=None, activity_regularizer=None, last_pool=2, data_format=None
-):
-    """The layers of `cnn` for normalised images."""
-    return [
+    body = [
         layers.Conv2D(16, 7, data_format=data_format),
         layers.MaxPooling2D(2, data_format=data_format),
         layers.ReLU(),
         layers.Conv2D(32, 5, data_format=data_format),
-        layers.MaxPooling2D(last_pool, data_format=data_format),
+        layers.MaxPooling2D(as_count(last_pool, "last_pool"), data_format=data_format),
         layers.ReLU(),
         layers.Flatten(data_format=data_format),
         layers.Dense(64, activation="relu"),
         head(transform, start, activity_regularizer),
     ]
+    return CNN(body, name=name)

@@ -63,8 +63,7 @@ def cifar10_stn(
     x = normalization()(images)
     theta = None
     if transformer:
-        looks = localization.published(last_pool=last_pool)
-        localize = keras.Sequential(looks, name="localization")
+        localize = localization.cnn(last_pool=last_pool)
         if warped == "images":
             x = SpatialTransformer(localize, gradient_scale=gradient_scale, name="transformer")(x)
         else:

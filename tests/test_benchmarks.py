@@ -3,13 +3,15 @@
 import csv
 import importlib.util
 import re
+import shutil
 import sys
 
 import numpy as np
 import pytest
-from printed import BACKEND, run, tables
+from printed import BACKEND, ROOT, run, tables
 
-from benchmarks import rounds, sampler
+from benchmarks import checkouts, memory, report, rounds, sampler
+from benchmarks import tables as figures
 from benchmarks.contenders import PEERS, can, contenders, prepare, values
 from benchmarks.frameworks import JOBS, WAYS
 from benchmarks.warps import CELLS, SHAPES
@@ -43,9 +45,9 @@ def test_peers_do_the_same_work():
 
 
 def test_tables():
-    """Five shapes and eleven other warps, of three jobs each: 15 and 33 cells."""
+    """Five shapes and eleven other warps, of four jobs each."""
     by_table = [cell.table for cell in CELLS.values()]
-    assert (by_table.count("affine"), by_table.count("warps"), len(JOBS)) == (5, 11, 3)
+    assert (by_table.count("affine"), by_table.count("warps"), len(JOBS)) == (5, 11, 4)
     assert [CELLS[name].shape for name in SHAPES][:2] == [(64, 32, 32, 3), (32, 224, 224, 3)]
 
 
@@ -79,6 +81,33 @@ def test_sampler_on_tiny_images(tmp_path):
         assert (row["peak_mib"] != "") == (sys.platform == "linux" and row["device"] == "CPU")
 
 
+def test_another_checkout(tmp_path):
+    """A copy of this library whose import says so is compared with this one, in turns."""
+    pytest.importorskip("torch")
+    shutil.copytree(ROOT / "stn_keras", tmp_path / "base" / "stn_keras")
+    with (tmp_path / "base" / "stn_keras" / "__init__.py").open("a") as file:
+        file.write("(__import__('pathlib').Path(__file__).parents[2] / 'imported').touch()\n")
+    flags = [str(tmp_path / "base"), "--quick", f"--output={tmp_path}"]
+    found = run("benchmarks.checkouts", *flags)
+    assert (tmp_path / "imported").exists()
+    base = OURS.replace("ours", "base")
+    times = found["Milliseconds, median (min … max)"]
+    assert list(times[0]) == ["warp", "job", base, OURS, "PyTorch"]
+    assert f"{base} ÷ {OURS}, ratio of medians" in found
+    if BACKEND != "torch":
+        assert float(found["First calls"][0]["base"]) > 0
+    (means,) = (found[title] for title in found if title.startswith("## Time of commit"))
+    assert len(means) == 2 and list(means[0]) == ["warps", *JOBS]
+    measured = figures.read(tmp_path / f"sampler-{BACKEND}.csv")
+    assert {row["contender"] for row in measured} == {base, OURS, "PyTorch"}
+
+
+def test_what_is_no_checkout_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["checkouts", str(tmp_path)])
+    with pytest.raises(SystemExit, match="is not a checkout of this repository"):
+        checkouts.main()
+
+
 def test_no_such_cell(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["sampler", "--cells=affine*", "--table=affine"])
     monkeypatch.setattr(sampler.os, "environ", {})
@@ -89,6 +118,7 @@ def test_no_such_cell(monkeypatch):
 def rows(milliseconds, table="affine"):
     """What `measure` returns of `{(warp, contender): milliseconds}`."""
     fixed = {"peak_mib": None, "device": "CPU", "processor": "any", "cores": 2, "versions": "any 1"}
+    fixed["commit"] = "0123abc"
     return [
         {"table": table, "warp": warp, "job": job, "contender": name, "median_ms": ms}
         | {"min_ms": ms - 1, "max_ms": ms + 1, "calls": 3, **fixed}
@@ -98,11 +128,11 @@ def rows(milliseconds, table="affine"):
     ]
 
 
-@pytest.mark.parametrize(("target", "below"), [(1, ["3 of 6 below 1."]), (0.3, None)])
+@pytest.mark.parametrize(("target", "below"), [(1, ["4 of 8 below 1."]), (0.3, None)])
 def test_ratios(capsys, target, below):
     times = {("a", "ours, default"): 2, ("a", "PyTorch"): 1}
     times |= {("b", "ours, default"): 8, ("b", "PyTorch"): 64}
-    sampler.report(rows(times), target)
+    sampler.show(rows(times), target)
     printed = capsys.readouterr().out
     found = tables(printed)
     assert list(found) == [
@@ -117,15 +147,15 @@ def test_ratios(capsys, target, below):
         "geometric mean": "2.00",
     }
     said = [line for line in printed.splitlines() if "below" in line]
-    assert said == (below or ["3 of 6 below 1.", "0 of 6 below 0.3."])
+    assert said == (below or ["4 of 8 below 1.", "0 of 8 below 0.3."])
 
 
 def test_without_pytorch(monkeypatch, capsys, tmp_path):
     asked = []
 
-    def measure(name, contenders, args):
-        asked.append(contenders)
-        return rows({(name, who): 5 for who in contenders}, CELLS[name].table)
+    def measure(backend, warps, names, args):
+        asked.append(names)
+        return rows({(warp, who): 5 for warp in warps for who in names})
 
     monkeypatch.setattr(sampler, "measure", measure)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -134,7 +164,7 @@ def test_without_pytorch(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sampler.os, "environ", {})
     sampler.main()
     names = ["ours, compiled", "ours, default", "Keras affine_transform", "Keras map_coordinates"]
-    assert asked == [names] * 5
+    assert asked == [names]
     printed = capsys.readouterr().out
     assert "Without PyTorch" in printed and "Without kornia" in printed
     assert list(tables(printed)) == ["Milliseconds, median (min … max)"]
@@ -165,13 +195,49 @@ def die(pipe, *settings):
 
 
 def test_a_dead_worker_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(rounds, "serve", die)
-    with pytest.raises(EOFError):
-        rounds.compete([OURS], (BACKEND, "one image", (1, 1, 1, 1)), "warps", 1, 0)
+    pipes = {OURS: rounds.start(die)}
+    with pytest.raises((EOFError, ConnectionError)):
+        rounds.compete(pipes, "one image", (1, 1, 1, 1), "warps", rounds=1)
 
 
 @linux_only
 def test_peak_memory():
     """Of what a call frees before it returns, as well."""
-    peak = rounds.peak_memory(lambda job: np.ones(2**23).sum(), "forward")
-    assert peak == pytest.approx(64, abs=8)
+    peak, total = memory.added_at_peak(lambda: np.ones(2**23).sum())
+    assert peak == pytest.approx(64, abs=8) and total == 2**23
+
+
+def csv_rows(contenders, jobs=("forward", "+ gradient of coordinates")):
+    """Rows of two warps as a CSV file has them, of `{contender: milliseconds}`."""
+    return [
+        {"table": "affine", "warp": warp, "job": job, "contender": name, "median_ms": str(ms * k)}
+        | {"commit": name[:4], "device": "CPU", "cores": "2", "processor": "any"}
+        for k, warp in enumerate("ab", 1)
+        for job in jobs
+        for name, ms in contenders.items()
+    ]
+
+
+def test_answer():
+    times = {"base, default": 6, "ours, compiled": 1, "ours, default": 4, "PyTorch": 2}
+    measured = {"tensorflow": csv_rows(times)}
+    (said,) = report.answer(measured, {}).splitlines()[2:]
+    assert said == "- TensorFlow: affine layer 0.50, 0.50 (0.50 to 0.50). Commit ours."
+    title, table = report.against_base(measured)
+    assert title == "## Time of commit base divided by that of ours"
+    assert table.splitlines()[-1] == "| TensorFlow, affine layer | 1.50 | 1.50 |"
+
+
+def test_first_calls_in_the_answer():
+    models = {"quick start": ["first fit, s"]}
+    models["two transformers"] = ["first steps, s", "smaller batch, s"]
+    calls = [
+        {"what": what, "figure": figure, "contender": name, "median": median, "at_most": "2 more"}
+        for what, names in models.items()
+        for figure in names
+        for name, median in {"ours": "4", "beside": "1"}.items()
+    ]
+    (said,) = report.first_calls_in_short({"tensorflow": calls})
+    assert said.count("3.0 s") == 3
+    last = figures.of_first_calls(calls).splitlines()[-1]
+    assert last == "| two transformers | smaller batch, s | 4 | 1 | 2 more | no |"

@@ -15,7 +15,14 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 import stn_keras
-from stn_keras import SpatialTransformer, localization, transforms
+from stn_keras import (
+    DenseWarp,
+    Orientation,
+    SpatialTransformer,
+    VelocityIntegration,
+    localization,
+    transforms,
+)
 from stn_keras.sampler.coordinates import to_grid
 
 FILL_MODES = ["constant", "nearest", "reflect"]
@@ -994,10 +1001,20 @@ def test_a_layer_without_a_network_has_no_theta_of_its_own():
         SpatialTransformer().theta(IMAGES)
 
 
-@pytest.mark.parametrize("inputs", [(None,), (np.ones((1, 4, 5, 1)), np.ones((1, 6)))])
-def test_a_call_on_nothing_or_on_two_arguments_says_what_is_right(inputs):
-    with pytest.raises(ValueError, match=r"must be called on \[images, theta\].*Received: "):
-        SpatialTransformer()(*inputs)
+@pytest.mark.parametrize(
+    ("layer", "wanted"),
+    [
+        (SpatialTransformer, r"\[images, theta\]"),
+        (lambda: SpatialTransformer(functional_pair()), "a list of 2 inputs"),
+        (DenseWarp, r"\[images, displacement\]"),
+        (VelocityIntegration, "a velocity"),
+        (lambda: Orientation(keras.layers.Flatten(), 1), "images alone"),
+    ],
+)
+def test_a_call_on_nothing_or_on_two_arguments_says_what_is_right(layer, wanted):
+    for inputs in ((None,), ([IMAGES, None],), (IMAGES, IMAGES)):
+        with pytest.raises(ValueError, match=f"must be called on {wanted}.*Received: "):
+            layer()(*inputs)
 
 
 @pytest.mark.parametrize("value", ["False", None, 2])

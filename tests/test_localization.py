@@ -8,6 +8,7 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, localization, transforms
+from stn_keras.metrics import share_outside
 
 IDENTITY = [1, 0, 0, 0, 1, 0]
 
@@ -135,14 +136,40 @@ def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path
     assert_array_equal(float64(again(images)), float64(model(images)))
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_a_cnn_scales_bright_pixels_down_and_changes_no_others(rng, data_format):
-    limited = localization.cnn(data_format=data_format).layers[0]
-    images = rng.uniform(-3, 3, (2, 5, 6, 3)).astype("float32")
-    assert_array_equal(float64(limited(images)), images)
-    bright = float64(limited(rng.integers(0, 256, (2, 5, 6, 3)).astype("uint8")))
-    assert_allclose(np.sqrt(np.mean(bright**2, axis=(1, 2, 3))), 4, rtol=1e-5)
-    assert_array_equal(float64(limited(np.zeros((1, 5, 6, 3)))), 0)
+def test_a_head_scales_large_features_down_and_changes_no_others(rng):
+    head, plain = localization.Head(3), keras.layers.Dense(3)
+    features = rng.uniform(-6, 6, (2, 10)).astype("float32")  # the sums are below 64
+    plain.build(features.shape)
+    head.build(features.shape)
+    head.set_weights(plain.get_weights())
+    assert_array_equal(float64(head(features)), float64(plain(features)))
+    scaled = 64 * features / np.sum(np.abs(features), axis=1, keepdims=True)
+    assert_allclose(float64(head(1e6 * features)), float64(plain(scaled)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_training_on_raw_pixels_does_not_leave_the_images(depth):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 256)
+    images = rng.uniform(0, 180, (256, 16, 16, 1)).astype("float32")
+    images += 75 * (np.arange(16) // 6 == labels[:, None])[:, None, :, None]
+    hidden = [layers.Conv2D(8, 5, activation="relu"), layers.MaxPooling2D(2)][: 2 * depth]
+    network = keras.Sequential([*hidden, layers.Flatten(), localization.head()])
+    layer = SpatialTransformer(network)
+    model = keras.Sequential([layer, layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images, labels, batch_size=16, epochs=2, verbose=0)
+    outside = share_outside(layer.grid(layer.theta(images), (16, 16)))
+    assert np.mean(float64(outside)) < 0.5
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_keras_does_not_quantize_a_head(rng):
+    features = rng.uniform(size=(4, 16)).astype("float32")
+    model = keras.Sequential([localization.head(start=rng.normal(size=6))])
+    theta = float64(model(features))
+    model.quantize("int8")
+    assert_array_equal(float64(model(features)), theta)
 
 
 def test_a_head_of_another_transform_is_refused(rng):
@@ -160,10 +187,26 @@ def test_a_head_of_another_transform_is_refused(rng):
     )
 
 
-def test_images_too_small_for_a_cnn_are_refused():
-    for shape in ((17, 17, 3), (None, None, 3)):
-        with pytest.raises(ValueError, match="(?s)`localization` does not take.*18×18.*Received"):
-            SpatialTransformer(localization.cnn())(keras.Input(shape))
+def test_a_saved_head_of_another_transform_still_loads(rng, tmp_path):
+    images = rng.uniform(size=(2, 20, 20, 3)).astype("float32")
+    config = SpatialTransformer(localization.cnn("attention"), transform="rigid").get_config()
+    old = keras.Sequential([keras.Input((20, 20, 3)), SpatialTransformer.from_config(config)])
+    old.layers[0].localization.layers[-1].bias.assign(rng.normal(0, 0.1, 3))  # trained
+    old.save(tmp_path / "old.keras")
+    again = keras.saving.load_model(tmp_path / "old.keras", safe_mode=True)
+    assert_array_equal(float64(again(images)), float64(old(images)))
+
+    config["transform"] = "affine"
+    with pytest.raises(ValueError, match=r"`theta` must hold 6 numbers.*shape=\(None, 3\)"):
+        SpatialTransformer.from_config(config)(keras.Input((20, 20, 3)))
+
+
+@pytest.mark.parametrize("shape", [(17, 17, 3), (None, None, 3), (3, 32, 32)])
+@pytest.mark.parametrize("layer", [lambda network: network, SpatialTransformer])
+def test_images_that_a_cnn_can_not_take_are_refused(shape, layer):
+    with pytest.raises(ValueError, match="`localization.cnn` needs.*18×18.*Received") as error:
+        layer(localization.cnn())(keras.Input(shape))
+    assert "Exception encountered" not in str(error.value)
 
 
 def test_theta_is_float64_under_that_policy(set_policy):

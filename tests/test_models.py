@@ -25,7 +25,7 @@ LOCALIZATION = [
     ("ReLU", (4, 4, 32)),
     ("Flatten", (512,)),
     ("Dense", (64,)),
-    ("Dense", (6,)),
+    ("Head", (6,)),
 ]
 CLASSIFIER = [
     ("Conv2D", (28, 28, 8)),

@@ -176,6 +176,12 @@ def test_examples_must_be_equally_many(tmp_path):
         )
 
 
+def test_nothing_is_printed(rng, tmp_path, capfd):
+    model = keras.Sequential([keras.Input((*SIZE, 3)), looking(rng)])
+    export.save(model, tmp_path / "model.tflite", "litert", quantize=waves(rng, 2))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("lacking", ["quantizer", "setting"])
 def test_without_tensorflows_private_names_a_sentence_says_so(rng, tmp_path, monkeypatch, lacking):
     if lacking == "quantizer":

@@ -1,5 +1,9 @@
 """The tables and figures of `results/`, from files alone."""
 
+import json
+import pathlib
+import re
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,8 @@ from examples import cells
 from results import cifar10, distorted, report, tables
 
 pytestmark = pytest.mark.slow
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 # Test errors of seeds on a distortion; the paper has 0.7 (R), 0.5 (RTS), 0.8 (P) and 1.2 (E).
 ERRORS = {
@@ -115,6 +121,63 @@ def test_the_readme_has_the_tables_of_the_committed_runs():
     assert set(cifar10.groups()) == set(cifar10.FLAGS)
 
 
-def test_the_benchmarks_readme_has_the_figures_of_the_committed_files():
-    readme = speed.README.read_text()
-    assert report.insert(readme, "benchmarks.report", speed.sections(speed.rows())) == readme
+def accuracies(name, distortion):
+    """Those of the seeds of a network on distorted CIFAR-10."""
+    errors = tables.errors_of(distorted.read(distorted.CIFAR10))[name, distortion]
+    return report.mean([100 - error for error in errors])
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_pages_have_the_errors_of_the_committed_runs(page):
+    text = (ROOT / page).read_text()
+    errors, paper = tables.errors_of(distorted.read(distorted.MNIST)), distorted.read_paper()
+    networks = {"README.md": ["cnn"], "docs/results.md": ["cnn", "fcn"]}[page]
+    for network in networks:
+        for name in ("R", "RTS", "P", "E", "TC"):
+            keys = [(network, name), (f"st-{network}-affine", name)]
+            ours, theirs = ([values[key] for key in keys] for values in (errors, paper))
+            assert f" | {' | '.join([*map(report.mean, ours), *map(str, theirs)])} |" in text
+    for group in ("tuned", "tuned-cnn"):
+        assert cifar10.row(group, cifar10.groups()[group])[3] in text
+
+
+def test_pages_have_the_accuracies_of_the_committed_runs():
+    text = (ROOT / "docs" / "results.md").read_text()
+    for models in (("cnn", "images", "features"), ("wide", "orientation")):
+        for name in ("R", "RTS"):
+            assert " | ".join(accuracies(model, name) for model in models) in text
+    for name, histories in cifar10.groups().items():
+        assert " | ".join(cifar10.row(name, histories)[2:]) in text
+    pair = "wide", "orientation"
+    gains = {name: [accuracies(model, name) for model in pair] for name in ("R", "RTS")}
+    assert " to ".join(gains["R"]) in (ROOT / "README.md").read_text()
+    training = (ROOT / "docs" / "training.md").read_text()
+    assert all(" | ".join(gain) in training for gain in gains.values())
+
+
+def test_the_answer_has_figures_of_the_tables():
+    """Every number with a decimal point is one of the generated part, rounded."""
+    answer, _, rest = report.README.read_text().partition("## Limits of the comparison")
+    generated = re.findall(r"\d+\.\d+", rest.partition("<!-- from here")[2])
+    for figure in re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", answer):
+        decimals = len(figure.partition(".")[2])
+        assert figure in {f"{float(number):.{decimals}f}" for number in generated}, figure
+
+
+@pytest.mark.parametrize("folder", ["cifar10", "mnist_rts"])
+def test_the_accuracy_of_the_shipped_models(folder):
+    settings = json.loads((ROOT / "saved_models" / folder / "config.json").read_text())
+    row = re.search(rf"\| `{folder}/` .*", (ROOT / "docs" / "exporting.md").read_text())[0]
+    accuracies = [s["test_accuracy"] for s in (settings, settings.get("plain")) if s]
+    assert re.findall(r"[\d.]+(?= %)", row) == [f"{100 * a:.2f}" for a in accuracies]
+
+
+@pytest.mark.parametrize("page", speed.pages())
+def test_pages_have_the_speeds_of_the_committed_files(page):
+    text = page.read_text()
+    assert report.insert(text, "benchmarks.report", speed.pages()[page]) == text
+
+
+def test_the_answer_is_in_the_first_ten_lines():
+    lines = (speed.FOLDER / "README.md").read_text().splitlines()[:10]
+    assert all(any(f"- {name}" in line for line in lines) for name in speed.BACKENDS.values())

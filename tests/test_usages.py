@@ -8,7 +8,14 @@ from autodiff import float64, gradients
 from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
-from stn_keras import SpatialTransformer, affine_grid, grid_sample, pixel_sample, transforms
+from stn_keras import (
+    SpatialTransformer,
+    affine_grid,
+    grid_sample,
+    localization,
+    pixel_sample,
+    transforms,
+)
 from stn_keras.checks.images import FILL_MODES
 
 BACKEND = keras.backend.backend()
@@ -69,6 +76,34 @@ def test_transforms_of_symbolic_parameters(rng, name):
 def test_symbolic_tensors_of_a_wrong_shape_are_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def traced(function):
+    """`function(number)` of a number that is not known yet, or has a gradient."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)(tf.constant(1.0))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)(1.0)
+    import torch
+
+    return function(torch.tensor(1.0, requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda number: grid_sample(np.ones((1, 4, 5, 1)), np.ones((1, 2, 2, 2)), fill_value=number),
+        lambda number: SpatialTransformer(fill_value=[number]),
+        lambda number: localization.head(start=[number] * 6),
+    ],
+)
+def test_numbers_that_are_traced_are_refused(call):
+    with pytest.raises(ValueError, match="`(fill_value|start)` must be"):
+        traced(call)
 
 
 @pytest.mark.parametrize(

@@ -71,17 +71,17 @@ def gather_sums(rows, indices, sets, finite=False):
 
 @jax.vmap
 def gather(rows, indices):
-    """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
-    return [rows.at[index].get(mode="promise_in_bounds") for index in indices]
+    """The rows of `(batch, n, channels)` at each of several `(batch, ..., 1)` indices."""
+    return [rows.at[index[..., 0]].get(mode="promise_in_bounds") for index in indices]
 
 
 def scaled(pixels, weight):
-    return weight[..., None] * pixels.astype(weight.dtype)
+    return weight * pixels.astype(weight.dtype)
 
 
 def weighted(pixels, weight):
     """The pixels times their weight, and 0 where that is 0, even for NaN."""
-    unread = weight[..., None] == 0
+    unread = weight == 0
     if jnp.issubdtype(pixels.dtype, jnp.integer):
         return jnp.where(unread, jnp.zeros((), pixels.dtype), pixels)
     product = scaled(pixels, weight)
@@ -96,7 +96,7 @@ def masked(pixels, *weights):
     # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
     integer = {4: jnp.int32, 8: jnp.int64}[pixels.dtype.itemsize]
     read = jnp.minimum(jnp.ceil(functools.reduce(operator.add, map(jnp.abs, weights))), 1)
-    mask = -read[..., None].astype(integer)
+    mask = -read.astype(integer)
     return lax.bitcast_convert_type(lax.bitcast_convert_type(pixels, integer) & mask, pixels.dtype)
 
 

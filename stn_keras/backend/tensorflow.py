@@ -54,8 +54,7 @@ def with_gradient(forward, backward):
     """
 
     def call(*tensors):
-        # A variable would have to be given its gradient apart.
-        tensors = tuple(map(tf.convert_to_tensor, tensors))
+        tensors = tuple(map(here, tensors))
 
         @tf.custom_gradient
         def function(*floats):
@@ -75,6 +74,17 @@ def with_gradient(forward, backward):
         return function(*(tensor for tensor in tensors if tensor.dtype.is_floating))
 
     return call
+
+
+def here(tensor):
+    """The same as a tensor, not a variable, of the graph that is traced now.
+
+    In the gradient of a condition TensorFlow does not find those of the graphs around.
+    """
+    tensor = tf.convert_to_tensor(tensor)
+    if tf.executing_eagerly() or getattr(tensor, "graph", None) is tf.compat.v1.get_default_graph():
+        return tensor
+    return tf.identity(tensor)
 
 
 def with_floats(tensors, floats):
@@ -101,33 +111,33 @@ def gather_sums(rows, indices, sets, finite=False):
 
 
 def gather(rows, indices):
-    """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
+    """The rows of `(batch, n, channels)` at each of several `(batch, ..., 1)` indices."""
     flat = tf.reshape(rows, (-1, rows.shape[-1]))
-    indices = in_batch(indices, tf.shape(rows)[1])
-    return [tf.gather_nd(flat, tf.expand_dims(index, -1)) for index in indices]
+    indices = in_batch(indices, shape(rows)[1])
+    return [tf.gather_nd(flat, index) for index in indices]
 
 
 def in_batch(indices, count):
     """Indices of rows within their image → within the whole batch."""
-    before = tf.range(tf.shape(indices[0])[0]) * -count
+    before = tf.range(shape(indices[0])[0]) * -count
     before = tf.reshape(before, [-1] + [1] * (indices[0].shape.rank - 1))
     return [index - before for index in indices]
 
 
 def scaled(pixels, weight):
-    return tf.expand_dims(weight, -1) * tf.cast(pixels, weight.dtype)
+    return weight * tf.cast(pixels, weight.dtype)
 
 
 def weighted(pixels, weight):
     """The pixels times their weight, and 0 where that is 0, even for NaN."""
     read = weight != 0
     if pixels.dtype.is_integer:
-        return tf.where(tf.expand_dims(read, -1), pixels, tf.zeros((), pixels.dtype))
+        return tf.where(read, pixels, tf.zeros((), pixels.dtype))
     product = scaled(pixels, weight)
     # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
     # vectorize: half as fast.
     instead = tf.where(read, tf.constant(math.nan, weight.dtype), 0)
-    return tf.where(tf.math.is_nan(product), tf.expand_dims(instead, -1), product)
+    return tf.where(tf.math.is_nan(product), instead, product)
 
 
 def masked(pixels, *weights):
@@ -136,14 +146,14 @@ def masked(pixels, *weights):
     # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
     integer = {4: tf.int32, 8: tf.int64}[pixels.dtype.size]
     read = tf.minimum(tf.math.ceil(tf.add_n(list(map(tf.abs, weights)))), 1)
-    mask = tf.expand_dims(-tf.cast(read, integer), -1)
+    mask = -tf.cast(read, integer)
     return tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(pixels, integer), mask), pixels.dtype)
 
 
 def scatter_sum(upstream, indices, weights, count):
     channels = upstream.shape[-1]
     samples = tf.reshape(upstream, (-1, channels))
-    total = tf.zeros((tf.shape(upstream)[0] * count, channels), upstream.dtype)
+    total = tf.zeros((shape(upstream)[0] * count, channels), upstream.dtype)
     for index, weight in zip(in_batch(indices, count), weights):
         share = tf.math.multiply_no_nan(samples, tf.reshape(weight, (-1, 1)))
         total = tf.tensor_scatter_nd_add(total, tf.reshape(index, (-1, 1)), share)

@@ -46,18 +46,17 @@ def gather_sums(rows, indices, sets, finite=False):
 
 
 def gather(rows, indices):
-    """The rows of `(batch, n, channels)` at each of several `(batch, ...)` indices."""
+    """The rows of `(batch, n, channels)` at each of several `(batch, ..., 1)` indices."""
     batch, count, channels = rows.shape
     flat = rows.reshape(-1, channels)
     first = torch.arange(batch, device=rows.device) * count
     first = first.reshape(-1, *(1,) * (indices[0].ndim - 1))
     found = [flat.index_select(0, (index + first).reshape(-1)) for index in indices]
-    return [picked.reshape(*indices[0].shape, channels) for picked in found]
+    return [picked.reshape(*indices[0].shape[:-1], channels) for picked in found]
 
 
 def weighted(pixels, weight):
     """The pixels times their weight, and 0 where that is 0, even for NaN."""
-    weight = weight[..., None]
     if not pixels.is_floating_point():
         return torch.where(weight != 0, pixels, 0)
     pixels = pixels.to(weight.dtype)

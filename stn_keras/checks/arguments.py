@@ -57,6 +57,27 @@ def as_numbers(values, name):
     return tensor
 
 
+def check_call(layer, wanted, arguments):
+    """Raises a ValueError unless a layer is called on one argument, without None in it."""
+    if len(arguments) > 1:
+        received = f"{len(arguments)} arguments"
+    elif any(tensor is None for tensor in keras.tree.flatten(arguments)):
+        received = "None" if arguments[0] is None else "None instead of a tensor"
+    else:
+        return
+    name = type(layer).__name__
+    raise ValueError(f"`{name}` must be called on {wanted}. Received: {received}")
+
+
+def as_array(values):
+    """A NumPy array, empty where `values` are no real numbers, or unknown as in traced code."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError):  # of TensorFlow, a NotImplementedError
+        return np.empty(0)
+    return array if array.dtype.kind in "biuf" else np.empty(0)
+
+
 def as_size(size, name, axes=(2,)):
     """`size` as a tuple of positive integers, one per axis; scalar tensors pass unchecked."""
     try:

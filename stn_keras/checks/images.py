@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from stn_keras.checks.arguments import as_flag, as_type, wide_dtype
+from stn_keras.checks.arguments import as_array, as_flag, as_type, wide_dtype
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
@@ -48,13 +48,11 @@ def as_data_format(data_format):
 
 def as_fill(fill_value):
     """`fill_value` as a tuple of floats, hashable."""
-    try:
-        values = np.asarray(fill_value)
-    except ValueError:  # a ragged sequence
-        values = np.empty(0)
-    if values.dtype.kind not in "biuf" or values.ndim > 1 or values.size == 0:
+    values = as_array(fill_value)
+    if values.ndim > 1 or values.size == 0:
         raise ValueError(
-            "`fill_value` must be a number, or a sequence of one number per channel. "
+            "`fill_value` must be a number, or a sequence of one number per channel. Instead of "
+            "one that is learned or traced, add it times (1 - the warp of ones) to the output. "
             f"Received: fill_value={fill_value!r}"
         )
     return tuple(float(value) for value in values.reshape(-1))

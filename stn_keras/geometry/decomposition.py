@@ -1,6 +1,7 @@
 """Affine transforms as scales, a rotation, shears and a translation."""
 
 import numpy as np
+from keras import ops
 
 __all__ = ["decompose"]
 
@@ -43,7 +44,7 @@ def decompose(theta):
         >>> decompose([[0, -0.5, 0, 0.5, 0, 0.1]])["rotation"]
         array([90.])
     """
-    theta = np.asarray(theta, float) + 0.0  # −0 would turn 180° into −180°
+    theta = np.asarray(ops.convert_to_numpy(theta), float) + 0.0  # −0 would turn 180° into −180°
     with np.errstate(divide="ignore", invalid="ignore"):
         if np.prod(theta.shape[1:]) == 12:
             return of_volumes(theta.reshape(-1, 3, 4))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras.checks.arguments import as_count, wide_dtype
+from stn_keras.checks.arguments import as_count, check_call, wide_dtype
 from stn_keras.checks.images import (
     as_data_format,
     as_options,
@@ -93,6 +93,10 @@ class DenseWarp(keras.Layer):
         check_option("units", units, UNITS)
         self.units = units
         self.options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
+
+    def __call__(self, *args, **kwargs):
+        check_call(self, "[images, displacement]", args)
+        return super().__call__(*args, **kwargs)
 
     def build(self, input_shape):
         self._check(input_shape)
@@ -181,6 +185,10 @@ class VelocityIntegration(keras.Layer):
         super().__init__(autocast=False, **kwargs)
         self.steps = as_count(steps, "steps", least=0)
         self.data_format = as_data_format(data_format)
+
+    def __call__(self, *args, **kwargs):
+        check_call(self, "a velocity", args)
+        return super().__call__(*args, **kwargs)
 
     def build(self, input_shape):
         check_field(tuple(input_shape), "velocity", self.data_format)

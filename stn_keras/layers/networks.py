@@ -2,6 +2,7 @@
 what it gives."""
 
 import math
+import re
 
 import keras
 import numpy as np
@@ -27,19 +28,12 @@ def is_list(shape):
     return isinstance(shape, (tuple, list)) and all(isinstance(n, (tuple, list)) for n in shape)
 
 
-def check_call(arguments, network):
-    """Raises a ValueError unless a layer is called on one argument, which is not None."""
-    nothing = len(arguments) == 1 and arguments[0] is None
-    if len(arguments) > 1 or nothing:
-        received = "None" if nothing else f"{len(arguments)} arguments"
-        refuse("[images, theta]" if network is None else "images alone", network, received)
-
-
-def refuse(wanted, network, received):
-    raise ValueError(
-        f"This `SpatialTransformer` must be called on {wanted}, because localization={network}. "
-        f"Received: {received}"
-    )
+def wanted_by(network):
+    """What a layer with this network, or without one, must be called on."""
+    count = None if network is None else inputs_of(network)
+    several = f"a list of {count} inputs" if count and count > 1 else "images alone"
+    wanted = "[images, theta]" if network is None else several
+    return f"{wanted}, because localization={network}"
 
 
 def images_shape(input_shape, network):
@@ -49,14 +43,12 @@ def images_shape(input_shape, network):
         ValueError: if the layer must be called on something else.
     """
     given = len(input_shape) if is_list(input_shape) else None  # images alone
-    if network is None:
-        wanted, right = "[images, theta]", given == 2
-    else:
-        count = inputs_of(network)
-        wanted = f"a list of {count} inputs" if count and count > 1 else "images alone"
-        right = count is None or given == (None if count == 1 else count)
-    if not right:
-        refuse(wanted, network, f"input_shape={input_shape}")
+    count = 2 if network is None else inputs_of(network)
+    if count is not None and given != (None if count == 1 else count):
+        raise ValueError(
+            f"`SpatialTransformer` must be called on {wanted_by(network)}. "
+            f"Received: input_shape={input_shape}"
+        )
     return tuple(input_shape[0] if given else input_shape)
 
 
@@ -102,9 +94,15 @@ def built_for(shape, network):
         return network.compute_output_shape(shape)
     except Exception as error:  # layers raise many types for an unexpected shape
         raise ValueError(
-            f"`localization` does not take such inputs: {error} (`localization.cnn` needs images "
-            f"of a known size, at least 18×18.) Received: input_shape={shape}"
+            f"`localization` does not take such inputs: {cause(error)} "
+            f"Received: input_shape={shape}"
         ) from error
+
+
+def cause(error):
+    """An error's message, without the frame that Keras puts around it."""
+    framed = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+    return framed[1] if framed else str(error)
 
 
 def build(network, shape):

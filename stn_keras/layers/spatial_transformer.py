@@ -14,6 +14,7 @@ from stn_keras.checks.arguments import (
     as_number,
     as_size,
     as_type,
+    check_call,
     check_rank,
 )
 from stn_keras.checks.images import (
@@ -151,7 +152,7 @@ class SpatialTransformer(keras.Layer):
     from_file = False  # whose trained network may have started anywhere
 
     def __call__(self, *args, **kwargs):
-        networks.check_call(args, self.localization)
+        check_call(self, networks.wanted_by(self.localization), args)
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape):

@@ -61,7 +61,7 @@ def window_sum(upstream, matrix, *, size):
     weights = hat(aside - a * right - b * down) * hat(below - c * right - d * down)
     weights = ops.cast(ops.where(ops.logical_and(in_height, in_width), weights, 0), upstream.dtype)
     samples = ops.reshape(upstream, (-1, height * width, channels))
-    taps = (ops.unstack(tensor, axis=-1) for tensor in (row * width + column, weights))
+    taps = (ops.split(tensor, SIDE**2, axis=-1) for tensor in (row * width + column, weights))
     indices, weights = taps
     return backend.gather_sums(samples, indices, [weights], finite=True)[0]
 

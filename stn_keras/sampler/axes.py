@@ -26,6 +26,14 @@ def from_middle(length, dtype):
     return ops.arange(length, dtype=dtype) - middle(length, dtype)
 
 
+def to_middle(length, dtype, after):
+    """The way from each pixel to the middle of its axis, with axes of length 1 `after` it."""
+    shape = (-1,) + (1,) * after
+    if isinstance(length, int):
+        return ops.convert_to_tensor(np.reshape((length - 1) / 2 - np.arange(length), shape), dtype)
+    return ops.reshape(-from_middle(length, dtype), shape)
+
+
 def first(length, dtype):
     """The position of the first pixel, counted from the middle of its axis."""
     return (1 - as_float(length, dtype)) / 2

@@ -5,7 +5,7 @@ import math
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.sampler.axes import as_float, extent, from_middle, middle, positive_extent
+from stn_keras.sampler.axes import as_float, extent, from_middle, middle, positive_extent, to_middle
 
 FAR = 2.0**20  # pixels: further out a homography has no gradient
 
@@ -45,8 +45,7 @@ def plane(coefficients, output_size):
     def forward(*coefficients):
         *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
         for k, (slope, length) in enumerate(zip(slopes, reversed(output_size))):
-            along = (1,) * (axes - k) + (-1,) + (1,) * k
-            value = value - slope * ops.reshape(-from_middle(length, value.dtype), along)
+            value = value - slope * to_middle(length, value.dtype, after=k)
         return value
 
     def backward(upstream, *coefficients):

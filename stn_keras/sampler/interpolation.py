@@ -115,12 +115,15 @@ def by_coordinates(upstream, images, coordinates, options):
 
 
 class Corners:
-    """The pixels around each sample: all combinations of the taps of its axes."""
+    """The pixels around each sample: all combinations of the taps of its axes.
+
+    Indices, weights and slopes are lists of `(batch, *output_size, 1)`, an item per pixel.
+    """
 
     def __init__(self, coordinates, *, size, dtype, **options):
         self.size, self.dtype = size, dtype
         self.by_axis = [
-            taps(coordinate, length, **options)
+            taps(ops.expand_dims(coordinate, -1), length, **options)
             for coordinate, length in zip(reversed(coordinates), size)
         ]
 

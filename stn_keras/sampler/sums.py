@@ -1,8 +1,9 @@
 """The three sums that are all the arithmetic over pixels, differentiable any number of times.
 
 Rows are the pixels of an image, `(batch, n, channels)`. Each tap of a sample has an index of a row
-and a weight, `(batch, *output_size)` both. The gradients of each sum are the other two. A pixel of
-weight 0 is not read: it may be infinite or NaN.
+and a weight, `(batch, *output_size, 1)` both. The gradients of `gather_sum` are `scatter_sum` and
+`by_weights`, those of `scatter_sum` are `gather_sum` and `by_weights`. A pixel of weight 0 is not
+read: it may be infinite or NaN.
 """
 
 import functools
@@ -65,7 +66,7 @@ def by_weights(upstream, rows, indices, weights):
         one = ops.ones_like(indices[0], dtype=upstream.dtype)
         return [gather_sum(rows, [index], [one]) for index in indices]
 
-    dots = backend.dots(pixels, upstream, rows, *indices)
+    dots = [ops.expand_dims(dot, -1) for dot in backend.dots(pixels, upstream, rows, *indices)]
     return list(map(readable, dots, weights))
 
 

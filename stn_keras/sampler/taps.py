@@ -61,8 +61,9 @@ def closest(coordinate):
 def linear(coordinate):
     floor = backend.floor(coordinate)
     after = coordinate - floor
-    position, one = ops.cast(floor, "int32"), ops.ones_like(after)
-    return [(position, 1 - after, -one), (position + 1, after, one)]
+    position = ops.cast(floor, "int32")
+    down, up = (ops.convert_to_tensor(slope, after.dtype) for slope in (-1.0, 1.0))
+    return [(position, 1 - after, down), (position + 1, after, up)]
 
 
 def cubic(coordinate, a=-0.75):

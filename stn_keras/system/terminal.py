@@ -15,6 +15,7 @@ NOISE = re.compile(
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] "  # TensorFlow's own
     rb"|To enable the following instructions: "
     rb"|fully_quantize: "  # LiteRT's converter
+    rb"|WARNING:absl:Importing a function .* unsaved custom gradients"  # of second order
 )
 
 
