@@ -90,3 +90,17 @@ def test_a_second_derivative_is_that_of_the_plain_layer(name):
     else:
         found = wrap(lambda x: curvature(function)(x)[0])(scale)
     assert_allclose(float64(found), wanted, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_second_derivative_through_a_function_between_both_tapes():
+    """Both tapes lie outside: the backend differentiates its own gradient function."""
+    if keras.backend.backend() == "torch":
+        pytest.skip("has no such functions")
+    wrap, scale = next(iter(AROUND.values())), ops.convert_to_tensor(0.7, "float32")
+    function = total(LAYERS["SpatialTransformer"]())
+
+    def curvature(function):
+        return float64(derivative(lambda x: derivative(function)(x)[0])(scale)[0])
+
+    assert_allclose(curvature(wrap(function)), curvature(function), rtol=1e-4)

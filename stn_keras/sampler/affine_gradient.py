@@ -8,8 +8,9 @@ from a window of samples, which is much faster (benchmarks/README.md).
 """
 
 import functools
+import itertools
+import operator
 
-import numpy as np
 from keras import ops
 
 from stn_keras import backend
@@ -17,6 +18,7 @@ from stn_keras.sampler.axes import from_middle, middle
 from stn_keras.sampler.taps import bounded, clamp
 
 SIDE = 4  # of the window of samples; warps that magnify more are scattered
+FAR = float("inf")
 
 
 def gathered(upstream, scatter, *, matrix, size):
@@ -50,38 +52,44 @@ def window_sum(upstream, matrix, *, size):
     # differently, but a window's indices and weights must begin at the same sample. A division
     # they do once.
     determinant = a * d - b * c
-    u = window_start((d * x - b * y) / determinant, width)
-    v = window_start((a * y - c * x) / determinant, height)
-    # From the point where the window's first sample was taken to the pixel.
-    aside, below = x - a * u - b * v, y - c * u - d * v
-    down, right = np.divmod(np.arange(SIDE**2, dtype="int32"), SIDE)
-    row, in_height = on_axis(v, down, height)
-    column, in_width = on_axis(u, right, width)
-    down, right = (ops.cast(steps, matrix.dtype) for steps in (down, right))
-    weights = hat(aside - a * right - b * down) * hat(below - c * right - d * down)
-    weights = ops.cast(ops.where(ops.logical_and(in_height, in_width), weights, 0), upstream.dtype)
+    u, columns = window((d * x - b * y) / determinant, width)
+    v, rows = window((a * y - c * x) / determinant, height)
+    # From the point where the window's first sample was taken to the pixel, and from the others.
+    one, far = (ops.convert_to_tensor(number, matrix.dtype) for number in (1.0, FAR))
+    asides = masked(by_steps(x - a * u - b * v, a), columns, far)
+    belows = masked(by_steps(y - c * u - d * v, d), rows, far)
+    to_columns = by_steps(ops.zeros_like(c), c)
+    indices, weights = [], []
+    for (row, _), below in zip(rows, belows):
+        row = row * width
+        for (column, _), aside, to_column in zip(columns, asides, to_columns):
+            weight = ops.relu(one - ops.abs(aside)) * ops.relu(one - ops.abs(below + to_column))
+            indices.append(row + column)
+            weights.append(ops.cast(weight, upstream.dtype))
+        asides = [aside - b for aside in asides]
     samples = ops.reshape(upstream, (-1, height * width, channels))
-    taps = (ops.split(tensor, SIDE**2, axis=-1) for tensor in (row * width + column, weights))
-    indices, weights = taps
     return backend.gather_sums(samples, indices, [weights], finite=True)[0]
 
 
-def window_start(centre, length):
-    """The first of the samples about a centre, both counted from the middle of the axis."""
+def window(centre, length):
+    """The first of the samples about a centre, both counted from the middle of the axis, and the
+    index of each, with whether it is on the axis."""
     half = middle(length, centre.dtype)
-    return backend.floor(bounded(centre + half, length) + (1 - SIDE / 2)) - half
+    first = backend.floor(bounded(centre + half, length) + (1 - SIDE / 2))
+    start = ops.cast(first, "int32")
+    indices = [clamp(start + step, length) for step in range(SIDE)]
+    found = [(index, index == start + step) for step, index in enumerate(indices)]
+    return first - half, found
 
 
-def on_axis(start, steps, length):
-    """The indices of samples by steps from the first, and which of them are on the axis."""
-    position = ops.cast(start + middle(length, start.dtype), "int32") + steps
-    index = clamp(position, length)
-    return index, index == position
+def by_steps(distance, step):
+    """From each of the samples along an axis of the window."""
+    return list(itertools.accumulate([distance] + [step] * (SIDE - 1), operator.sub))
 
 
-def hat(distance):
-    """The weight of a pixel in a bilinear sample, along one axis."""
-    return ops.relu(1 - ops.abs(distance))
+def masked(distances, samples, far):
+    """The distances, but far from samples that are not on the axis: those have no weight."""
+    return [ops.where(on_axis, x, far) for x, (_, on_axis) in zip(distances, samples)]
 
 
 def elements(matrix):

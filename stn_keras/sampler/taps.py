@@ -39,8 +39,8 @@ def on_axis(position, weight, slope, index, constant):
     """The tap at `index`; with a constant outside, a tap that had to be moved counts as 0."""
     if not constant:
         return index, weight, slope
-    inside = index == position
-    return index, ops.where(inside, weight, 0), ops.where(inside, slope, 0)
+    inside = ops.cast(index == position, weight.dtype)
+    return index, weight * inside, slope * inside
 
 
 def inside_weight(coordinate, length, interpolation):
