@@ -8,24 +8,21 @@ run, docs/train_script.md explains what a run writes, and `python train.py --hel
 """
 
 import math
-import pathlib
-import runpy
 import signal
 import sys
 
 import train_flags
+from stn_keras.system import terminal
 
-# Not imported, because that would load Keras, with its messages, first.
-terminal = runpy.run_path(str(pathlib.Path(__file__).parent / "stn_keras/terminal.py"))
 EVALUATED = 500  # images a batch
 
 
 def train(flags):
     import keras
 
-    from stn_keras import callbacks, precision, recipes, resume
+    from stn_keras import callbacks, precision, recipes
     from stn_keras.data import pipeline
-    from stn_keras.training import devices, messages, runs, splits
+    from stn_keras.training import devices, loop, messages, runs, splits
 
     # Flags. Check everything that can be checked before the data are loaded.
     run = runs.Run(flags.run, flags.output_dir, flags.log_dir, resumed=flags.resume)
@@ -71,70 +68,63 @@ def train(flags):
     messages.print_start(flags, settings, model, epochs_done)
 
     # Fit, and evaluate after every epoch.
-    try:
-        with resume.finishing_epochs(again=signal.SIG_DFL) as interruption:
-            model.fit(
-                pipeline.training_batches(
-                    *data.training,
-                    batch_size=batch_size,
-                    seed=flags.seed,
-                    flip=recipe.flip,
-                    crop=recipe.crop,
-                    first_epoch=epochs_done,
-                ),
-                epochs=flags.epochs,
-                initial_epoch=epochs_done,
-                steps_per_epoch=steps,
-                shuffle=False,  # the batches are shuffled already
-                validation_data=validation,
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[
-                    callbacks.Throughput(len(data.training.images)),
-                    *(callbacks.Evaluation(batches, "test") for batches in tests),
-                    callbacks.Checkpoint(
-                        callbacks.literal(run.folder / "best.keras"),
-                        monitor="val_accuracy",
-                        initial_value_threshold=run.best("val_accuracy", epochs_done),
-                    ),
-                    callbacks.Checkpoint(callbacks.literal(run.folder / "last.keras")),
-                    keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
-                    callbacks.MetricsSummary(run.log_dir),
-                    callbacks.TransformerSummary(run.log_dir, data.shown[:256]),
-                    resume.Backup(run.backup),
-                    callbacks.ProgressBar(),
-                    interruption,
-                ],
-            )
-    except KeyboardInterrupt:
-        if interruption.stopped:  # after a whole epoch
-            report(flags, recipe, data, run, model)
-        raise
-    report(flags, recipe, data, run, model)
+    loop.fit(
+        model,
+        pipeline.training_batches(
+            *data.training,
+            batch_size=batch_size,
+            seed=flags.seed,
+            flip=recipe.flip,
+            crop=recipe.crop,
+            first_epoch=epochs_done,
+        ),
+        epochs=flags.epochs,
+        steps=steps,
+        validation_data=validation,
+        run=run,
+        epochs_done=epochs_done,
+        measuring=[
+            callbacks.Throughput(len(data.training.images)),
+            *(callbacks.Evaluation(batches, "test") for batches in tests),
+            callbacks.Checkpoint(
+                callbacks.literal(run.folder / "best.keras"),
+                monitor="val_accuracy",
+                initial_value_threshold=run.best("val_accuracy", epochs_done),
+            ),
+        ],
+        writing=[
+            callbacks.TransformerSummary(run.log_dir, data.shown[:256]),
+            callbacks.ProgressBar(),
+            # After the last epoch, or after that in which Ctrl-C was pressed.
+            keras.callbacks.LambdaCallback(
+                on_train_end=lambda logs: report(flags, recipe, data, run, model)
+            ),
+        ],
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
     run.finish()
 
 
 def report(flags, recipe, data, run, model):
     """Saves the figures and prints the result; the callbacks have saved the models."""
-    from stn_keras import history, observe, plots
-    from stn_keras.training import messages
+    from stn_keras.training import loop, messages
 
-    results = history.read(run.history)
-    figure = plots.curves(
-        {run.name: results}, evaluation=("val", "test"), note=messages.loss_note(recipe)
+    results, seen = loop.draw(
+        run.folder,
+        model,
+        data.shown[:256],
+        evaluation=("val", "test"),
+        note=messages.loss_note(recipe),
     )
-    plots.save(figure, run.folder / "curves.png")
-    seen = observe.observe(model, data.shown[:256])
-    for figure in observe.figures(seen, data.shown[:8]).values():
-        plots.save(figure, run.folder / "warps.png")
     messages.print_result(flags, data, results, run.folder, seen)
 
 
 def main(arguments=None):
     """Runs the command and returns its exit status."""
-    terminal["prepare"]()
+    terminal.prepare()
     flags = train_flags.parse(sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports silently
-    with terminal["quiet"]():
+    with terminal.quiet():
         import keras
 
         keras.ops.zeros(())  # looks for GPUs
@@ -144,7 +134,7 @@ def main(arguments=None):
         train(flags)
         sys.stdout.flush()
     except BrokenPipeError:
-        status = terminal["give_up"]()
+        status = terminal.give_up()
         print(f"train.py: {messages.how_to_resume(flags)}", file=sys.stderr)
         return status
     except messages.EXPECTED_ERRORS as error:

@@ -1,21 +1,16 @@
 """The flags of `train.py`.
 
-They are separate from the library, whose import takes seconds, so `--help` and errors appear at
-once.
+They import no Keras, which takes seconds, so `--help` and errors appear at once.
 """
 
 import argparse
 import datetime
 import pathlib
 
+from stn_keras.system.terminal import Parser
+
 SMALLEST_IMAGE = 18  # pixels, of which the network's convolutions leave one
 GREATEST_SEED = 2**32 - 1  # of NumPy
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """Exits with a one-line message; argparse would print all flags first."""
-        self.exit(2, f"{self.prog}: {message} (--help explains all flags)\n")
 
 
 def at_least(least):

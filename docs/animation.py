@@ -47,7 +47,7 @@ def slide(page, label, value):
 
 def changed(page, act):
     """Acts, and waits until the page shows another result."""
-    shown = "document.querySelector('#result .look').outerHTML"
+    shown = "document.querySelector('#result .result').outerHTML"
     before = page.evaluate(shown)
     act()
     page.wait_for_function(f"before => {shown} != before", arg=before)
@@ -61,7 +61,7 @@ def frame(page):
 def main():
     with serving() as address, screenshot.browsing(width=960, height=770) as page:
         page.goto(address)
-        page.locator("#result svg").first.wait_for()
+        page.locator("#result img").first.wait_for()
         frames, before = [], {}
         for turn in np.linspace(0, 2 * np.pi, FRAMES, endpoint=False):
             amounts = {

@@ -11,8 +11,7 @@ import contextlib
 import csv
 import fcntl
 import fnmatch
-import itertools
-import json
+import functools
 import os
 import pathlib
 import shlex
@@ -25,8 +24,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import files, observe, plots, precision
+from stn_keras import callbacks, precision
 from stn_keras.data import distortions, pipeline
+from stn_keras.system import files
+from stn_keras.training import loop
 from stn_keras.training.runs import environment
 
 # Of the distortions of held-out and of test images: the same for all models and seeds of training.
@@ -72,7 +73,7 @@ def main(module, description, folder, cells, train, classes, arguments=None):
             command = {"threads": args.threads, "command": shlex.join(args.command)}
             row |= {**command, **environment()}
             if folder:
-                write_settings(folder / "config.json", {**row, "classes": classes})
+                files.write_settings(folder / "config.json", {**row, "classes": classes})
             write(path, row)
 
 
@@ -97,7 +98,17 @@ def claim(path):
 
 
 def train(
-    model, optimizer, data, distortion, folder=None, *, epochs, batch_size, seed, **augmentation
+    model,
+    optimizer,
+    data,
+    distortion,
+    folder=None,
+    *,
+    epochs,
+    batch_size,
+    seed,
+    elastic=0.0,
+    **augmentation,
 ):
     """Trains on distorted images without the held-out ones; returns the errors in %.
 
@@ -112,23 +123,23 @@ def train(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    batches = distortions.training_batches(
-        *training, distortion, batch_size=batch_size, seed=seed, **augmentation
-    )
-    history = model.fit(
-        batches,
+    distort = functools.partial(distortions.distort, name=distortion, elastic=elastic)
+    loop.fit(
+        model,
+        pipeline.training_batches(
+            *training, batch_size=batch_size, seed=seed, distort=distort, **augmentation
+        ),
         epochs=epochs,
-        steps_per_epoch=steps,
-        shuffle=False,  # the batches are shuffled already
+        steps=steps,
         validation_data=evaluation(*held_out) if folder else None,
-        verbose=2,
-    ).history
+        writing=saving(folder) if folder else (),
+    )
     if folder:
-        save_run(folder, model, history, test[0][:8])
+        loop.draw(folder, model, test[0][:8])
     return {
         "test_error": error(model, *test),
         "validation_error": error(model, *held_out),
-        "training_error": percent_wrong(history["accuracy"][-1]),
+        "training_error": percent_wrong(model.history.history["accuracy"][-1]),
         "parameters": model.count_params(),
         "epochs": epochs,
         "batch_size": batch_size,
@@ -160,18 +171,13 @@ def percent_wrong(accuracy):
     return round(100 * (1 - accuracy), 3)
 
 
-def save_run(folder, model, history, images):
-    """Writes what a run of `train.py` does: the network, its history and the figures."""
+def saving(folder):
+    """Callbacks that write the network and its history, as a run of `train.py` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    with files.replacing(folder / "last.keras") as path:
-        model.save(path)
-    with files.replacing(folder / "history.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *history])
-        writer.writerows(zip(itertools.count(), *history.values()))
-    plots.save(plots.curves({folder.name: history}), folder / "curves.png")
-    for figure in observe.draw(model, images).values():
-        plots.save(figure, folder / "warps.png")
+    return [
+        callbacks.Checkpoint(callbacks.literal(folder / "last.keras")),
+        keras.callbacks.CSVLogger(folder / "history.csv"),
+    ]
 
 
 def save_pictures(path, model, images, labels, **arrays):
@@ -203,11 +209,6 @@ def write(path, row):
         writer = csv.DictWriter(file, row)
         writer.writeheader()
         writer.writerow(row)
-
-
-def write_settings(path, settings):
-    with files.replacing(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def parse(module, description, folder, arguments):

@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import os
 import pathlib
-import signal
 import sys
 import time
 
@@ -28,8 +27,8 @@ import numpy as np
 
 from examples import cells, register_networks, register_report
 from examples.register_pairs import VALIDATION_SEED, Batches, Brains, digits, mni152
-from stn_keras import callbacks, history, losses, plots, recipes, resume
-from stn_keras.training import messages, runs
+from stn_keras import history, losses, plots, recipes
+from stn_keras.training import loop, messages, runs
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "registration"
 VALIDATION_BATCHES = 10
@@ -133,24 +132,17 @@ def fit(model, run, recipe, training, validation, epochs, done, seed):
     shown = validation(np.random.default_rng(VALIDATION_SEED), 4)
     held_out = batches(validation, VALIDATION_BATCHES, VALIDATION_SEED)
     held_out.on_epoch_end = lambda: None  # the same in every epoch
-    with resume.finishing_epochs(again=signal.SIG_DFL) as interruption:
-        model.fit(
-            batches(training, recipe.steps, seed, done),
-            epochs=epochs,
-            initial_epoch=done,
-            shuffle=False,
-            validation_data=held_out,
-            verbose=2,
-            callbacks=[
-                Seconds(),
-                keras.callbacks.CSVLogger(run.history, append=done > 0),
-                callbacks.MetricsSummary(run.log_dir),
-                register_report.Pictures(run.log_dir, *shown),
-                callbacks.Checkpoint(run.folder / "last.keras"),
-                resume.Backup(run.backup),
-                interruption,
-            ],
-        )
+    loop.fit(
+        model,
+        batches(training, recipe.steps, seed, done),
+        epochs=epochs,
+        steps=recipe.steps,
+        validation_data=held_out,
+        run=run,
+        epochs_done=done,
+        measuring=[Seconds()],
+        writing=[register_report.Pictures(run.log_dir, *shown)],
+    )
 
 
 class Seconds(keras.callbacks.Callback):

@@ -13,7 +13,7 @@ import numpy as np
 from examples.register_networks import average, targets
 from stn_keras import DenseWarp, VelocityIntegration, geometry
 from stn_keras.data import mnist
-from stn_keras.files import FileError
+from stn_keras.system.files import FileError
 
 VALIDATION_IMAGES = 5_000  # the last training images
 VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002

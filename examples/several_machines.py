@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from stn_keras import SpatialTransformer, localization
-from stn_keras.files import replacing
+from stn_keras.system.files import replacing
 
 BATCH = 64  # over all machines; one machine takes its part
 

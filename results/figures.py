@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from results import tables
-from stn_keras import curves
+from stn_keras.viz import curves
 
 
 def axes(keys):

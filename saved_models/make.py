@@ -21,7 +21,7 @@ from PIL import Image
 from examples.cells import TEST_SEED
 from stn_keras import history, plots, saved
 from stn_keras.data import cifar10, distortions, mnist
-from stn_keras.files import read_settings
+from stn_keras.system.files import read_settings
 
 FOLDER = pathlib.Path(__file__).parent
 SHIPPED = 200  # test images

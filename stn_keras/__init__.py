@@ -1,15 +1,19 @@
-"""Spatial transformers for Keras."""
+"""Spatial transformers for Keras.
+
+`import stn_keras` does not wait for Keras: each name is imported when it is first used. Once a
+program has imported Keras, too, every class is registered that a saved model may hold.
+"""
 
 import importlib
-import sys
+from typing import TYPE_CHECKING
 
-# `python -m stn_keras --help` does not wait for Keras: `__main__` loads what follows.
-if sys.argv[:1] != ["-m"] or f"-m {__name__}" not in " ".join(sys.orig_argv):
+from stn_keras.system.imports import after_keras
+
+if TYPE_CHECKING:
     from stn_keras import localization, losses, metrics, models, regularizers, transforms
     from stn_keras.geometry import affine_grid
     from stn_keras.layers import DenseWarp, Orientation, SpatialTransformer, VelocityIntegration
     from stn_keras.sampling import grid_sample, pixel_sample
-    from stn_keras.training import optimizers
 
 __all__ = [
     "DenseWarp",
@@ -22,31 +26,56 @@ __all__ = [
     "losses",
     "metrics",
     "models",
-    "optimizers",
     "pixel_sample",
     "regularizers",
     "transforms",
 ]
 __version__ = "0.1.0"
 
-# Imported on demand, since some need the packages of an extra.
-_ON_DEMAND = (
+# Where the functions and classes are; other names are those of modules.
+_HOMES = {
+    **dict.fromkeys(("DenseWarp", "Orientation", "SpatialTransformer"), "layers"),
+    "VelocityIntegration": "layers",
+    "affine_grid": "geometry",
+    **dict.fromkeys(("grid_sample", "pixel_sample"), "sampling"),
+}
+# Not in `__all__`, since some need the packages of an extra.
+_MODULES = (
     "callbacks",
     "data",
     "export",
-    "files",
+    "geometry",
     "history",
+    "layers",
     "observe",
     "plots",
     "precision",
     "predict",
     "recipes",
     "resume",
+    "sampling",
     "saved",
 )
 
 
 def __getattr__(name):
-    if name not in _ON_DEMAND:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in __all__ or name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+def _register():
+    for name in (*__all__, "training.muon"):
+        importlib.import_module(f"{__name__}.{_HOMES.get(name, name)}")
+
+
+after_keras(_register)

@@ -1,13 +1,11 @@
 """`python -m stn_keras`: saved models, exported and asked about pictures."""
 
-import argparse
-import importlib
 import logging
 import pathlib
 import sys
 
-import stn_keras
-from stn_keras.terminal import give_up, prepare, quiet
+from stn_keras.system.files import explain
+from stn_keras.system.terminal import Parser, give_up, prepare, quiet
 
 FEW = 100  # pictures; the ranges of int8 that fewer give may be too narrow
 FORMATS = ("saved_model", "litert", "onnx")  # those of `export.SUFFIXES`, which imports Keras
@@ -26,8 +24,6 @@ def main(arguments=None):
     except BrokenPipeError:
         return give_up()
     except OSError as error:
-        from stn_keras.files import explain
-
         errors = [explain(error)]
     except ValueError as error:
         errors = [error]
@@ -42,8 +38,6 @@ def load_keras():
         import keras
         from absl import logging as absl_logging
 
-        if not hasattr(stn_keras, "SpatialTransformer"):
-            importlib.reload(stn_keras)  # registers every class that a saved model may hold
         keras.ops.zeros(())  # looks for GPUs
     absl_logging.set_verbosity(absl_logging.ERROR)  # the level that Keras's export returns to
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -90,13 +84,11 @@ def pictures_for(model, folder):
 
 def predict(args):
     try:
-        from stn_keras import predict, saved
+        from stn_keras import predict
         from stn_keras.data import pictures
     except ImportError as error:
         raise ValueError(f"{error}; pip install -r requirements.txt") from error
-    classifier = predict.Classifier(saved.load(args.model))
-    names = predict.class_names(args.model, len(classifier.classes))
-    classifier.classes = names or classifier.classes
+    classifier = predict.load(args.model)
     sources: dict[pathlib.Path, list[pathlib.Path]] = {}
     for path in args.images:
         sources[path] = pictures.find(path) if path.is_dir() else [path]
@@ -128,58 +120,33 @@ def complaints(sources, unreadable):
             yield f"{path} has no picture that can be read; name another folder, or the pictures"
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """Exits with a one-line message; argparse would print the usage first."""
-        self.exit(2, f"stn_keras: {message} ({self.prog} --help explains all)\n")
-
-
 def parse(arguments):
     parser = Parser(prog="python -m stn_keras", description="Use a saved model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("export", help="write it for a runtime without Keras")
-    command.set_defaults(command=export_model)
-    command.add_argument("model", type=pathlib.Path, help="a .keras file")
-    command.add_argument("--format", choices=FORMATS, required=True)
-    command.add_argument(
-        "--output", type=pathlib.Path, metavar="PATH", help="default: beside the model"
-    )
-    command.add_argument(
-        "--quantize",
-        type=pathlib.Path,
-        metavar="FOLDER",
-        help="LiteRT in int8; the folder holds pictures like those in use, a hundred or more",
-    )
+    def command(name, function, help):
+        added = commands.add_parser(name, help=help)
+        added.set_defaults(command=function)
+        return added.add_argument
 
-    command = commands.add_parser("predict", help="classes of images, and what it looks at there")
-    command.set_defaults(command=predict)
-    command.add_argument("model", type=pathlib.Path, help="a .keras file")
-    command.add_argument(
-        "images",
-        type=pathlib.Path,
-        nargs="+",
-        metavar="IMAGE",
-        help="a picture, or a folder: all pictures in it that can be read",
-    )
-    command.add_argument(
-        "--output-dir",
-        type=pathlib.Path,
-        metavar="FOLDER",
-        default=pathlib.Path(),
-        help="for the drawings of the warps; default: the current folder",
-    )
+    add = command("export", export_model, "write it for a runtime without Keras")
+    add("model", type=pathlib.Path, help="a .keras file")
+    add("--format", choices=FORMATS, required=True)
+    add("--output", type=pathlib.Path, metavar="PATH", help="default: beside the model")
+    help = "LiteRT in int8; the folder holds pictures like those in use, a hundred or more"
+    add("--quantize", type=pathlib.Path, metavar="FOLDER", help=help)
 
-    command = commands.add_parser("demo", help="a local page: distort pictures, watch the warps")
-    command.set_defaults(command=demo)
-    command.add_argument(
-        "models",
-        type=pathlib.Path,
-        nargs="*",
-        metavar="MODEL",
-        help="a .keras file with spatial transformers; default: those in saved_models/",
-    )
-    command.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    add = command("predict", predict, "classes of images, and what it looks at there")
+    add("model", type=pathlib.Path, help="a .keras file")
+    help = "a picture, or a folder: all pictures in it that can be read"
+    add("images", type=pathlib.Path, nargs="+", metavar="IMAGE", help=help)
+    help = "for the drawings of the warps; default: the current folder"
+    add("--output-dir", type=pathlib.Path, metavar="FOLDER", default=pathlib.Path(), help=help)
+
+    add = command("demo", demo, "a local page: distort pictures, watch the warps")
+    help = "a .keras file with spatial transformers; default: those in saved_models/"
+    add("models", type=pathlib.Path, nargs="*", metavar="MODEL", help=help)
+    add("--port", type=int, help="default: the first free one from 7860 on")
     args = parser.parse_args(arguments)
     if getattr(args, "quantize", None) and args.format != "litert":
         parser.error(f"--quantize is for --format litert, not {args.format}")

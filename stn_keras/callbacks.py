@@ -10,8 +10,8 @@ import time
 
 import keras
 
-from stn_keras.files import replacing
 from stn_keras.observe import decompose, draw, observe
+from stn_keras.system.files import replacing
 from stn_keras.training.tensorboard import MetricsSummary, write_graph, write_settings
 from stn_keras.training.transformer_summary import TransformerSummary
 
@@ -57,7 +57,7 @@ class TerminateOnNaNTheta(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seen = observe(self.model, self.images)
-        dead = [name for name, sight in seen.items() if sight.nonfinite.any()]
+        dead = [name for name, found in seen.items() if found.nonfinite.any()]
         if not dead:
             return
         message = (
@@ -73,12 +73,9 @@ class TerminateOnNaNTheta(keras.callbacks.Callback):
 class Throughput(keras.callbacks.Callback):
     """Adds "images_per_second" and "learning_rate" to the logs of every epoch.
 
-    Place it before the callbacks that should see these logs, such as `CSVLogger` and `TensorBoard`.
-    The history and the progress bar come last and always see them.
-
-    The speed is that of training: the clock stops when validation starts. In the first epoch it
-    includes tracing and compilation. The learning rate is the mean over about 20 of the epoch's
-    steps, or over all of them if there are fewer.
+    Place it before the callbacks that should see these logs, such as `CSVLogger`. The speed is that
+    of training: the clock stops when validation starts. In the first epoch it includes compilation.
+    The learning rate is the mean over about 20 of the epoch's steps, or all if there are fewer.
 
     Args:
         images_per_epoch: Number of images an epoch trains on.
@@ -159,9 +156,8 @@ class ProgressBar(keras.callbacks.ProgbarLogger):
 class Checkpoint(keras.callbacks.ModelCheckpoint):
     """Saves the model atomically after every epoch, or after every epoch that is the best so far.
 
-    Keras's `ModelCheckpoint` writes directly to the final path, where a kill or a full disk leaves
-    a damaged file. This callback renames a complete file into place. The arguments are those of
-    `ModelCheckpoint`, except that giving a `monitor` implies `save_best_only`.
+    Keras's `ModelCheckpoint` writes directly to the final path, where a kill leaves a damaged file.
+    The arguments are its own, except that giving a `monitor` implies `save_best_only`.
 
     Args:
         filepath: Path of a `.keras` file. `{epoch}` and names of logs in braces are replaced by
@@ -205,23 +201,26 @@ class Checkpoint(keras.callbacks.ModelCheckpoint):
             initial_value_threshold=initial_value_threshold,
         )
 
+        # Keras's own judge of what is better; it never stops.
+        self.judge = keras.callbacks.EarlyStopping(self.monitor, patience=math.inf, mode=mode)
+
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        if self.save_best_only and not self._improves(logs):
+        if self.save_best_only and not self._improves(epoch, logs):
             return
         with replacing(_fill(self.filepath, {**logs, "epoch": epoch + 1})) as path:
             self.model.save(path)
 
-    def _improves(self, logs):
+    def _improves(self, epoch, logs):
         if self.monitor not in logs:
             raise KeyError(f"monitor={self.monitor!r} is not among the logs {sorted(logs)}")
-        if self.monitor_op is None:
-            self._set_monitor_op()
-        value = float(logs[self.monitor])
-        if math.isnan(value) or not self._is_improvement(value, self.best):
+        if math.isnan(logs[self.monitor]):
             return False
-        self.best = value
-        return True
+        before = self.judge.best = self.best
+        self.judge.set_model(self.model)
+        self.judge.on_epoch_end(epoch, logs)
+        self.best = self.judge.best
+        return self.best != before
 
 
 def literal(path):

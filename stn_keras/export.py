@@ -4,10 +4,10 @@ import pathlib
 
 import keras
 
-from stn_keras.files import replacing
 from stn_keras.serving import litert, onnx
 from stn_keras.serving.tracing import ExportError, functional, in_float32, with_flat_names
-from stn_keras.terminal import quiet
+from stn_keras.system.files import replacing
+from stn_keras.system.terminal import quiet
 
 __all__ = ["ExportError", "save"]
 

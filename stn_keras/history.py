@@ -3,12 +3,12 @@
 import csv
 import pathlib
 
-from stn_keras.files import FileError, explain, replacing
+from stn_keras.system.files import FileError, explain, replacing
 
 __all__ = ["cut", "read"]
 
 
-def read(path, columns=()):
+def read(path):
     """Reads a CSV file of numbers into the format that `plots.curves` accepts.
 
     Example:
@@ -17,34 +17,29 @@ def read(path, columns=()):
 
     Args:
         path: A file with a line of names, then a row of numbers for each epoch, at least one.
-        columns: Names of columns that the file must have.
 
     Returns:
         Dict from column names to lists of floats.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        FileError: if the file is damaged, lacks one of `columns`, or has a field that is not a
-            number, such as the `NA` of a training without validation.
+        FileError: if the file is damaged, or has a field that is not a number, such as the `NA` of
+            a training without validation.
     """
     try:
         with open(path, newline="") as file:
-            names, *rows = [row for row in csv.reader(file) if row] or [[]]
-        if any(len(row) != len(names) for row in rows):
-            raise ValueError("a row is cut short")
-        found = {name: [float(row[k]) for row in rows] for k, name in enumerate(names)}
+            rows = list(csv.DictReader(file, restval="cut short"))
+        if not rows:
+            raise ValueError("it has no epochs")
+        if any(None in row for row in rows):
+            raise ValueError("its row of names is cut short")
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
     except FileNotFoundError:
         raise
     except OSError as error:
         raise FileError(explain(error)) from error
     except (ValueError, csv.Error) as error:
         raise FileError(f"{path} is damaged ({error}); {_REMEDY}") from error
-    if not rows:
-        raise FileError(f"{path} has no epochs; {_REMEDY}")
-    missing = [name for name in columns if name not in found]
-    if missing:
-        raise FileError(f"{path} is of another run, it lacks {missing[0]!r}; {_REMEDY}")
-    return found
 
 
 _REMEDY = "restore it or train again"

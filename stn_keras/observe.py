@@ -13,9 +13,9 @@ from stn_keras import plots
 from stn_keras.checks.images import to_channels_last
 from stn_keras.geometry.decomposition import decompose
 from stn_keras.layers import SpatialTransformer
-from stn_keras.metrics import nonfinite_share, share_outside
-from stn_keras.recording import recording
-from stn_keras.spread import corner_shifts, spread_of
+from stn_keras.layers.recording import recording
+from stn_keras.metrics.corners import corner_shifts, spread_of
+from stn_keras.metrics.theta import nonfinite_share, share_outside
 from stn_keras.viz.pictures import SHOWN, pictures
 
 __all__ = ["decompose", "draw", "observe", "transformers"]

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
-from stn_keras.curves import curves
-from stn_keras.files import FIGURE, replacing
+from stn_keras.system.files import FIGURE, replacing
+from stn_keras.viz.curves import curves
 
 __all__ = ["curves", "outline", "pixels", "save", "warps"]
 

@@ -6,11 +6,12 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from stn_keras import files, observe, plots
-from stn_keras.files import FileError, read_settings
+from stn_keras import observe, plots, saved
 from stn_keras.serving import inputs
+from stn_keras.system import files
+from stn_keras.system.files import FileError, read_settings
 
-__all__ = ["Classifier", "class_names", "describe", "drawing_names"]
+__all__ = ["Classifier", "class_names", "describe", "drawing_names", "load"]
 
 
 class Classifier:
@@ -76,6 +77,29 @@ class Classifier:
         of `read`, with the sampled region outlined."""
         pixels = np.clip(np.round(images), 0, 255).astype("uint8")
         return observe.figures(observe.observe(self.model, images), pixels)
+
+
+def load(path):
+    """Loads a saved classifier, with the names of its classes from `config.json` beside it.
+
+    Example:
+
+    >>> model.save("best.keras")
+    >>> load("best.keras").classes[:2]
+    ['0', '1']
+
+    Args:
+        path: A `.keras` file.
+
+    Returns:
+        A `Classifier`.
+
+    Raises:
+        ValueError: if the model is no image classifier, or one of the files is damaged.
+    """
+    classifier = Classifier(saved.load(path))
+    classifier.classes = class_names(path, len(classifier.classes)) or classifier.classes
+    return classifier
 
 
 def class_names(model_path, count):

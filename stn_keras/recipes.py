@@ -6,7 +6,7 @@ import math
 import keras
 
 from stn_keras import models
-from stn_keras.training import optimizers
+from stn_keras.training.muon import ConvMuon
 
 __all__ = ["RECIPES", "Recipe", "one_cycle"]
 
@@ -52,7 +52,7 @@ class Recipe:
         warmup: Share of the steps in which the rate rises to `peak`, before it falls to 0; with 0
             the rate is `peak` throughout.
         momentum: Nesterov momentum; 0 for plain SGD.
-        muon: Whether to update the classifier's convolutions by orthogonalized steps (`ConvMuon`).
+        muon: Whether to update the classifier's convolutions by orthogonalized steps (Muon).
         weight_decay: Decoupled weight decay, or `None`.
         gradient_scale: Factor on the gradient of the transformer's `theta`.
         spatial_dropout: Dropout rate after the classifier's second convolution.
@@ -103,7 +103,7 @@ class Recipe:
             "weight_decay": self.weight_decay,
         }
         if self.muon:
-            return optimizers.ConvMuon(**settings, exclude_layers=["localization"])
+            return ConvMuon(**settings, exclude_layers=["localization"])
         return keras.optimizers.SGD(**settings)
 
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from stn_keras import transforms
 from stn_keras.checks.arguments import size_for
-from stn_keras.metrics import squared_distance
+from stn_keras.metrics.theta import squared_distance
 from stn_keras.sampler.axes import mean_over_points
 
 __all__ = ["FromIdentity", "Outside"]

@@ -14,7 +14,7 @@ import zipfile
 import keras
 import numpy as np
 
-from stn_keras.files import FileError, explain, replacing
+from stn_keras.system.files import FileError, explain, replacing
 
 __all__ = ["Backup", "BackupError", "finishing_epochs", "restore", "state"]
 

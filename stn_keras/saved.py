@@ -6,8 +6,8 @@ import zipfile
 
 import keras
 
-from stn_keras.files import FileError, replacing
 from stn_keras.serving.tracing import in_float32
+from stn_keras.system.files import FileError, replacing
 
 __all__ = ["LoadError", "compact", "load"]
 
@@ -47,7 +47,12 @@ def load(path):
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # damaged and hostile files raise many types
-        raise LoadError(f"{path} {_cause(str(error))}") from error
+        first = str(error).rpartition("Exception encountered: ")[2]  # where Keras wraps another
+        cause = re.split(r"\n|\. ", first)[0][:100]
+        raise LoadError(
+            f"{path} can't be loaded, damaged or with Python code, which is not run ({cause}); "
+            "save it again"
+        ) from error
 
 
 def compact(source, target):
@@ -75,16 +80,3 @@ def compact(source, target):
     model = in_float32(load(source))
     with replacing(target) as temporary:
         model.save(temporary)
-
-
-def _cause(message):
-    if "lambda" in message:
-        return "brings Python code (a lambda), which is not run; save the model without it"
-    unknown = re.search(r"Could not locate \w+ '([^']*)'", message)
-    if unknown:
-        return (
-            f"needs {unknown[1]!r}, which is neither Keras's nor stn_keras's; nothing was run; "
-            "save the model without it"
-        )
-    first = message.partition("\n")[0][:200]
-    return f"can't be loaded, damaged or of another version of Keras ({first}); save it again"

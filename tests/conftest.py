@@ -23,6 +23,7 @@ else:
         for name in (
             "cifar10",
             "demo",
+            "demo_model",
             "distorted",
             "distortions",
             "distribute",
@@ -37,7 +38,6 @@ else:
             "recipes",
             "resume",
             "several_machines",
-            "showcase",
             "splits",
             "tensorboard",
             "train",

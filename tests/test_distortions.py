@@ -1,5 +1,7 @@
 """`data/distortions.py`: what is drawn, seen in images that tell where each pixel comes from."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import geometry
 from stn_keras.data import distortions, pipeline
-from stn_keras.data.distortions import DISTORTIONS, distort, fixed, homography, training_batches
+from stn_keras.data.distortions import DISTORTIONS, distort, fixed, homography
 
+training_batches = pipeline.training_batches
 pytestmark = pytest.mark.slow
 SIDES = {"R": 28, "RTS": 42, "P": 28, "E": 28, "TC": 60}
 
@@ -16,6 +19,10 @@ SIDES = {"R": 28, "RTS": 42, "P": 28, "E": 28, "TC": 60}
 @pytest.fixture
 def seed(rng):
     return rng.integers(0, 2**31, 2)
+
+
+def by(name, **options):
+    return functools.partial(distort, name=name, **options)
 
 
 def blots(rng, count):
@@ -143,7 +150,7 @@ def test_training_batches_distort_every_epoch_afresh_and_can_be_repeated(rng):
     images, labels = blots(rng, 10), np.arange(10)
 
     def taken(seed):
-        batches = training_batches(images, labels, "R", batch_size=5, seed=seed)
+        batches = training_batches(images, labels, batch_size=5, seed=seed, distort=by("R"))
         return list(batches.take(4).as_numpy_iterator())
 
     batches, again = taken(0), taken(0)
@@ -161,7 +168,7 @@ def test_training_batches_distort_every_epoch_afresh_and_can_be_repeated(rng):
 @pytest.mark.parametrize("name", distortions.DISTORTIONS)
 def test_augmented_images_are_distorted_too(rng, name):
     batches = training_batches(
-        blots(rng, 4), np.arange(4), name, batch_size=4, seed=0, flip=True, crop=2
+        blots(rng, 4), np.arange(4), batch_size=4, seed=0, flip=True, crop=2, distort=by(name)
     )
     images, _ = next(iter(batches))
     assert images.shape == distort(blots(rng, 4), name, (0, 0)).shape
@@ -170,7 +177,9 @@ def test_augmented_images_are_distorted_too(rng, name):
 @pytest.mark.parametrize("name", ["R", "RTS"])
 def test_an_image_is_flipped_independently_of_its_angle(name):
     ramp = np.tile(8 * np.arange(28, dtype="uint8")[:, None], (1000, 28, 1, 1))  # bright at right
-    batches = training_batches(ramp, np.zeros(1000), name, batch_size=1000, seed=0, flip=True)
+    batches = training_batches(
+        ramp, np.zeros(1000), batch_size=1000, seed=0, flip=True, distort=by(name)
+    )
     middle = middles(next(iter(batches))[0])[..., 0].astype(float)
     across = middle[:, :, -1].mean(axis=1) - middle[:, :, 0].mean(axis=1)
     down = middle[:, -1].mean(axis=1) - middle[:, 0].mean(axis=1)
@@ -183,7 +192,9 @@ def test_an_image_is_flipped_independently_of_its_angle(name):
 def test_elastic_images_bend_afresh_by_so_many_pixels(deviation, monkeypatch):
     monkeypatch.setitem(distortions.DISTORTIONS, "R", lambda images, seed: images)
     ramp = np.tile(9 * np.arange(28, dtype="uint8")[:, None], (1000, 28, 1, 1))
-    batches = training_batches(ramp, np.zeros(1000), "R", batch_size=500, seed=0, elastic=deviation)
+    batches = training_batches(
+        ramp, np.zeros(1000), batch_size=500, seed=0, distort=by("R", elastic=deviation)
+    )
     first, second = (
         (batch.numpy() - 9.0 * np.arange(28)[:, None]) / 9 for batch, _ in batches.take(2)
     )

@@ -26,11 +26,7 @@ MODULES = (
     "models",
     "metrics",
     "regularizers",
-    "training.optimizers",
     "recipes",
-    "training.splits",
-    "training.devices",
-    "training.runs",
     "callbacks",
     "observe",
     "plots",
@@ -40,14 +36,11 @@ MODULES = (
     "saved",
     "predict",
     "export",
-    "serving.showcase",
-    "serving.view",
     "data.cifar10",
     "data.mnist",
     "data.pictures",
     "data.pipeline",
     "data.distortions",
-    "data.poses",
 )
 
 

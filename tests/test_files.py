@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from stn_keras import files
-from stn_keras.files import clear, explain, replacing
+from stn_keras.system import files
+from stn_keras.system.files import clear, explain, replacing
 
 
 @pytest.fixture

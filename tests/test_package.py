@@ -1,6 +1,7 @@
 """What a wheel holds, and that the lists of what to install agree."""
 
 import importlib
+import inspect
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 
+import keras
 import pytest
 
 import stn_keras
@@ -36,10 +38,37 @@ def test_a_wheel_holds_the_library_and_its_licence_alone(tmp_path):
     assert any(name.endswith("/LICENSE") for name in information)
 
 
-@pytest.mark.parametrize("name", stn_keras._ON_DEMAND)
+@pytest.mark.parametrize("name", sorted({*dir(stn_keras)} - {"importlib"}))
 def test_modules_are_imported_on_demand_by_the_name_that_people_write(name):
-    module = getattr(stn_keras, name)
-    assert module is importlib.import_module(f"stn_keras.{name}")
+    found = getattr(stn_keras, name)
+    if inspect.ismodule(found):
+        assert found is importlib.import_module(f"stn_keras.{name}")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import keras, stn_keras",
+        "import stn_keras, keras",
+        "import stn_keras, tensorflow, keras",  # TensorFlow looks for Keras, without importing it
+        "import stn_keras.sampling, keras",
+        "import stn_keras.layers.networks, keras",
+    ],
+)
+def test_a_saved_model_loads_with_an_import_of_the_library_alone(tmp_path, imports):
+    images = keras.Input((8, 8, 1))
+    theta = keras.layers.Dense(6)(keras.layers.Flatten()(images))
+    warped = stn_keras.SpatialTransformer()([images, theta])
+    keras.Model(images, warped).save(tmp_path / "a.keras")
+    code = f"{imports}\nkeras.saving.load_model('a.keras')\nassert keras.__spec__.loader"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_the_import_reads_no_command_line_and_waits_for_no_keras():
+    code = "import sys, stn_keras; dir(stn_keras); sys.exit('keras' in sys.modules)"
+    for words in (["-c", code], ["-c", code, "-m", "stn_keras"]):
+        assert subprocess.run([sys.executable, *words], cwd=ROOT).returncode == 0
 
 
 def test_importing_the_library_loads_nothing_for_figures_data_or_other_backends():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stn_keras.recipes import RECIPES
-from stn_keras.training import optimizers
+from stn_keras.training.muon import ConvMuon
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -23,7 +23,7 @@ def test_recipes_rise_to_their_peak_and_end(recipe):
 def test_the_published_recipe_is_plain_sgd_and_the_tuned_one_muon():
     published, tuned = (RECIPES[name].optimizer(100) for name in ("published", "tuned"))
     assert type(published) is keras.optimizers.SGD and published.momentum == 0
-    assert type(tuned) is optimizers.ConvMuon and tuned.nesterov
+    assert type(tuned) is ConvMuon and tuned.nesterov
     assert tuned.exclude_layers == ["localization"]
 
 

@@ -35,7 +35,7 @@ def test_a_good_file_is_loaded(tmp_path):
 def test_a_lambda_is_not_run(tmp_path):
     path = saved(tmp_path / "a.keras", keras.layers.Lambda(lambda x: RAN.append(1) or x))
     RAN.clear()
-    with pytest.raises(LoadError, match="a.keras brings Python code"):
+    with pytest.raises(LoadError, match="a.keras .* Python code, which is not run .*lambda"):
         load(path)
     assert not RAN
 
@@ -44,9 +44,9 @@ def test_a_lambda_is_not_run(tmp_path):
 def test_a_foreign_class_is_not_run(tmp_path, module, name):
     path = saved(tmp_path / "a.keras")
     with_class(path, module, name)
-    with pytest.raises(LoadError, match=f"a.keras needs '{name}'.*nothing was run") as caught:
+    with pytest.raises(LoadError, match=f"a.keras .*which is not run .*'{name}'") as caught:
         load(path)
-    assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200 + len(str(tmp_path)) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])

@@ -102,3 +102,13 @@ def test_what_was_found_is_printed_in_one_line(capsys):
 def test_one_is_singular(number, words):
     assert messages.counted(number, "epoch") == words
     assert messages.counted(1, "class") == "1 class" and messages.counted(2, "class") == "2 classes"
+
+
+def test_a_sentence_says_how_much_warps_vary():
+    settled = messages.describe_spread(0.39, 6.05, (32, 32))
+    assert settled.startswith(
+        "Warps vary by 0.4 pixels between images: the transformer has settled"
+    )
+    assert "settled" not in messages.describe_spread(1.1, 6.05, (32, 32))
+    assert "settled" in messages.describe_spread(1.1, 6.05, (20, 64))
+    assert "NaN" in messages.describe_spread(float("nan"), float("nan"), (32, 32))

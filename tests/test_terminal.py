@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stn_keras.terminal import quiet
+from stn_keras.system.terminal import quiet
 
 pytestmark = pytest.mark.slow
 NOISE = [  # of TensorFlow 2.21 and of releases before it, as they came
@@ -61,9 +61,11 @@ def test_whoever_asks_for_all_messages_gets_them(capfd, monkeypatch):
 
 def test_without_stderr():
     code = (
-        "import os; os.close(2)\nwith runpy.run_path('stn_keras/terminal.py')['quiet'](): print(1)"
+        "import os; os.close(2)\n"
+        "from stn_keras.system.terminal import quiet\n"
+        "with quiet(): print(1)"
     )
-    finished = subprocess.run([sys.executable, "-c", "import runpy, " + code[7:]], stdout=-1)
+    finished = subprocess.run([sys.executable, "-c", code], stdout=-1)
     assert finished.stdout == b"1\n" and finished.returncode == 0
 
 
@@ -87,8 +89,7 @@ def test_help_comes_at_once(words):
 
 def test_help_imports_no_keras():
     code = (
-        "import sys; sys.argv[0] = '-m'; sys.orig_argv = ['python', '-m', 'stn_keras']\n"
-        "import stn_keras.__main__\nsys.exit('keras' in sys.modules or 'numpy' in sys.modules)"
+        "import sys, stn_keras.__main__\nsys.exit('keras' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -102,8 +103,8 @@ def test_an_error_is_all_that_is_said(tmp_path):
 
 
 def test_prepare_and_give_up():
-    load = "import runpy; terminal = runpy.run_path('stn_keras/terminal.py'); terminal['prepare']()"
-    code = f"{load}; print(chr(0xDCE9), flush=True); raise SystemExit(terminal['give_up']())"
+    load = "from stn_keras.system import terminal; terminal.prepare()"
+    code = f"{load}; print(chr(0xDCE9), flush=True); raise SystemExit(terminal.give_up())"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert (finished.returncode, finished.stdout.strip(), finished.stderr) == (141, b"?", b"")
     code = f"import sys; sys.stdout = None; {load}; sys.stdout.flush()"

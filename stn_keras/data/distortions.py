@@ -12,16 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from stn_keras import transforms
-from stn_keras.data import pipeline
-from stn_keras.data.poses import lay
+from stn_keras.data.placement import laid_on
 from stn_keras.sampling import grid_sample
 
-__all__ = ["distort", "fixed", "training_batches"]
+__all__ = ["distort", "fixed"]
 
 CANVASES = {28: 42}  # size of RTS's output by the size of its input, for MNIST; other sizes stay
 
 
-def distort(images, name, seed):
+def distort(images, name, seed, elastic=0.0):
     """Distorts a batch of images.
 
     Example:
@@ -29,11 +28,21 @@ def distort(images, name, seed):
     >>> distort(np.zeros((8, 28, 28, 1), "uint8"), "RTS", seed=(0, 0)).shape
     TensorShape([8, 42, 42, 1])
 
+    In a training, every batch is distorted anew:
+
+    >>> import functools
+    >>> from stn_keras.data import pipeline
+    >>> rotated = functools.partial(distort, name="R")
+    >>> batches = pipeline.training_batches(images, labels, batch_size=4, seed=0, distort=rotated)
+    >>> history = model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
+
     Args:
         images: uint8 `(batch, height, width, channels)`, square.
         name: `"R"` (rotation), `"RTS"` (rotation, scaling and translation), `"P"` (projective),
             `"E"` (elastic, a thin-plate spline) or `"TC"` (translation and clutter).
         seed: Two integers that determine the random numbers.
+        elastic: Standard deviation, in pixels, of the displacement of 16 control points of a
+            thin-plate spline that is applied to each image before the distortion.
 
     Returns:
         uint8 images. RTS of 28×28 images gives 42×42; TC gives 60×60; the others keep the size.
@@ -43,44 +52,11 @@ def distort(images, name, seed):
     """
     if name not in DISTORTIONS:
         raise ValueError(f"`name` must be one of {tuple(DISTORTIONS)}. Received: name={name!r}")
-    return to_uint8(DISTORTIONS[name](tf.cast(images, "float32"), seed))
-
-
-def training_batches(images, labels, name, *, batch_size, seed, elastic=0.0, **augmentation):
-    """Batches of `pipeline.training_batches`, each with new random distortions.
-
-    Example:
-
-    >>> batches = training_batches(images, labels, "R", batch_size=4, seed=0)
-    >>> history = model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
-
-    Args:
-        images: uint8 array `(n, height, width, channels)`.
-        labels: Integer array `(n,)`.
-        name: See `distort`.
-        batch_size: Number of images in a batch; the last batch of an epoch may be smaller.
-        seed: Integer that determines the order, augmentation and distortion of every epoch.
-        elastic: Standard deviation, in pixels, of the displacement of 16 control points of a
-            thin-plate spline that is applied to each image before the distortion.
-        **augmentation: `flip`, `crop` and `first_epoch` of `pipeline.training_batches`.
-
-    Returns:
-        A `tf.data.Dataset` of `(images, labels)`, images uint8.
-    """
-    batches = pipeline.training_batches(
-        images, labels, batch_size=batch_size, seed=seed, **augmentation
-    )
-
-    def distorted(step, batch):
-        images, labels = batch
-        # Not the numbers that `pipeline.training_batches` flips and crops by.
-        drawn = tf.random.experimental.stateless_fold_in(tf.stack([seed, step]), 2)
-        if elastic:
-            grid = spline(images, tf.random.experimental.stateless_fold_in(drawn, 1), elastic)
-            images = to_uint8(grid_sample(tf.cast(images, "float32"), grid))
-        return distort(images, name, drawn), labels
-
-    return batches.enumerate().map(distorted, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    images = tf.cast(images, "float32")
+    if elastic:
+        grid = spline(images, tf.random.experimental.stateless_fold_in(seed, 1), elastic)
+        images = tf.round(grid_sample(images, grid))
+    return to_uint8(DISTORTIONS[name](images, seed))
 
 
 def fixed(images, name, seed):
@@ -125,7 +101,7 @@ def rotate_scale_translate(images, seed):
     canvas = CANVASES.get(side, side)
     room = tf.abs(canvas - scale * side)[:, None] / 2
     shift = room * uniform(images, place, -1, 1, axes=2)
-    return lay(images, canvas, angle, scale, shift)
+    return laid_on(images, canvas, angle, scale, shift)
 
 
 def project(images, seed):
@@ -153,7 +129,7 @@ def translate_clutter(images, seed):
     corner = corners(place, [batch, 2], canvas - side)
     shift = tf.cast(corner, "float32") - (canvas - side) / 2
     still = tf.zeros([batch])
-    return clutter(lay(images, canvas, still, tf.ones_like(still), shift), images, rest)
+    return clutter(laid_on(images, canvas, still, tf.ones_like(still), shift), images, rest)
 
 
 def clutter(canvases, images, seeds, count=6, patch=6):

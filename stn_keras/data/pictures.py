@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stn_keras.data.decoding import PictureError, read
-from stn_keras.files import FIGURE
+from stn_keras.system.files import FIGURE
 
 __all__ = ["PictureError", "find", "load", "read", "split_folders"]
 

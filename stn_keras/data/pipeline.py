@@ -10,7 +10,9 @@ UNTUNED = tf.data.Options()
 UNTUNED.autotune.enabled = False
 
 
-def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, first_epoch=0):
+def training_batches(
+    images, labels, *, batch_size, seed, flip=False, crop=0, distort=None, first_epoch=0
+):
     """Infinite batches in which every epoch has each image once, newly shuffled and augmented.
 
     Example:
@@ -26,6 +28,8 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
         flip: Whether to flip each image horizontally with probability ½.
         crop: Largest random translation along both axes, in pixels; the image is mirrored at its
             edges.
+        distort: Function that distorts each batch, after flips and crops: from images and a seed
+            of two integers to images, such as `distortions.distort` with a name.
         first_epoch: Number of the first epoch, if training is resumed.
 
     Returns:
@@ -48,9 +52,13 @@ def training_batches(images, labels, *, batch_size, seed, flip=False, crop=0, fi
         chosen = tf.gather(images, indices)
         seeds = tf.unstack(tf.random.experimental.stateless_split(tf.stack([seed, step]), 2))
         if flip:
-            chosen = random_flip(chosen, seeds[0])
+            chosen = tf.image.stateless_random_flip_left_right(chosen, seeds[0])
         if crop:
             chosen = random_crop(chosen, crop, seeds[1])
+        if distort:
+            # Not the numbers of flips and crops.
+            drawn = tf.random.experimental.stateless_fold_in(tf.stack([seed, step]), 2)
+            chosen = distort(chosen, seed=drawn)
         return chosen, tf.gather(labels, indices)
 
     return (
@@ -84,14 +92,6 @@ def evaluation_batches(images, labels, *, batch_size):
         .prefetch(tf.data.AUTOTUNE)
         .with_options(UNTUNED)
     )
-
-
-def random_flip(images, seed):
-    """Flips each image horizontally with probability ½."""
-    heads = tf.random.stateless_uniform(tf.shape(images)[:1], seed) < 0.5
-    # Much faster than `tf.where` with `images[:, :, ::-1]`.
-    choices = tf.stack([images, tf.reverse(images, axis=[2])], axis=1)
-    return tf.gather(choices, tf.cast(heads, tf.int32), axis=1, batch_dims=1)
 
 
 def random_crop(images, margin, seed):

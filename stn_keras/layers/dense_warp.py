@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras import networks
 from stn_keras.checks.arguments import as_count, check_call, wide_dtype
 from stn_keras.checks.images import (
     as_data_format,
@@ -20,6 +19,7 @@ from stn_keras.checks.images import (
     size_of,
 )
 from stn_keras.geometry.displacements import as_field, check_field, compose_displacements
+from stn_keras.layers import networks
 from stn_keras.sampler.axes import extent
 from stn_keras.sampling import sampled
 

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from stn_keras import networks, transforms
+from stn_keras import transforms
 from stn_keras.checks.arguments import as_count, as_number, check_call
 from stn_keras.checks.images import as_data_format, check_images, size_of
+from stn_keras.layers import networks
 from stn_keras.sampling import grid_sample
 
 __all__ = ["Orientation"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras import backend, networks, ownership, recording, transforms
+from stn_keras import backend, transforms
 from stn_keras.checks.arguments import (
     Size,
     as_affine,
@@ -31,7 +31,8 @@ from stn_keras.checks.images import (
     to_channels_last,
 )
 from stn_keras.geometry import compose
-from stn_keras.networks import check_theta, images_of, scale_gradient
+from stn_keras.layers import networks, ownership, recording
+from stn_keras.layers.networks import check_theta, images_of, scale_gradient
 from stn_keras.sampler import sample
 from stn_keras.sampler.blocks import mean_of_blocks
 

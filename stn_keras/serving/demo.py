@@ -1,4 +1,4 @@
-"""Serves the page of `stn_keras.serving.page` to this machine alone.
+"""Serves the page of `stn_keras.serving.demo_page` to this machine alone.
 
 It needs Gradio, `pip install ".[demo]"`, and the TensorFlow backend. The page loads nothing from
 other hosts, and uploaded files are deleted once they are read.
@@ -13,8 +13,8 @@ import webbrowser
 import keras
 from starlette.middleware import Middleware
 
-from stn_keras.serving import page
-from stn_keras.serving.showcase import Distortion, Showcase
+from stn_keras.serving import demo_page
+from stn_keras.serving.demo_model import DemoModel, Distortion
 
 __all__ = ["SHIPPED", "serve"]
 
@@ -26,18 +26,10 @@ POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-an
 def serve(paths=(), port=None):
     """Serves the page at 127.0.0.1 until Ctrl-C, and opens it in the browser.
 
-    Example:
-
-    >>> serve(["run/best.keras"], port=8000)  # doctest: +SKIP
-
-    Args:
-        paths: Paths of `.keras` files with spatial transformers; none for the two models in the
-            repository's `saved_models/`.
-        port: Port to listen on; `None` for the first free one from 7860 on.
-
-    Raises:
-        ValueError: if the backend is not TensorFlow, or as for `Showcase`.
-        OSError: if the port is taken.
+    `paths` are those of `.keras` files with spatial transformers, by default of the two models in
+    the repository's `saved_models/`, and `port` is by default the first free one from 7860 on.
+    Raises a `ValueError` on other backends and as `DemoModel` does, an `OSError` if the port is
+    taken.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -45,12 +37,12 @@ def serve(paths=(), port=None):
             f"KERAS_BACKEND={keras.backend.backend()}"
         )
     print("Loading the models; the page takes half a minute to appear", flush=True)
-    showcases = [Showcase(path) for path in paths or SHIPPED]
-    for showcase in showcases:  # the first call compiles
-        showcase.look(page.blank(showcase), Distortion(rotation=1, clutter=1))
+    models = [DemoModel(path) for path in paths or SHIPPED]
+    for model in models:  # the first call compiles
+        model.classify(demo_page.blank(model), Distortion(rotation=1, clutter=1))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
-        app = page.build(showcases)
+        app = demo_page.build(models)
         with _no_proxy():
             _, address, _ = app.launch(
                 server_name="127.0.0.1",
@@ -59,11 +51,11 @@ def serve(paths=(), port=None):
                 quiet=True,
                 prevent_thread_lock=True,
                 ssr_mode=False,
-                max_file_size=page.MOST_BYTES,
+                max_file_size=demo_page.MOST_BYTES,
                 footer_links=[],
-                theme=page.THEME,
-                css=page.STYLE,
-                head=page.HEAD,
+                theme=demo_page.THEME,
+                css=demo_page.STYLE,
+                head=demo_page.HEAD,
                 app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
             )
         print(f"{address} shows the page; Ctrl-C ends it", flush=True)

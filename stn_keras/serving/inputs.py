@@ -31,14 +31,9 @@ def read_folder(folder, shape, most=200):
     """The pictures of a folder, as `pictures.find` sees it, for an input of images of a fixed size.
 
     Those that can't be read are skipped. Where the folder holds more than `most`, so many are
-    drawn at random, the same ones each time.
-
-    Returns:
-        `(n, ...)` float32, as the input takes them, and how many were skipped.
-
-    Raises:
-        ValueError: if the input is not one of images of a fixed size, or no picture can be read.
-        pictures.PictureError: if there is no such folder.
+    drawn at random, the same ones each time. Returns `(n, ...)` float32, as the input takes them,
+    and how many were skipped. Raises a `ValueError` if the input is not one of images of a fixed
+    size, or no picture can be read, and a `PictureError` if there is no such folder.
     """
     if channel_axis(shape) is None or None in size_of(shape):
         raise ValueError(

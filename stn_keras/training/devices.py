@@ -4,26 +4,13 @@ import tensorflow as tf
 
 from stn_keras.training.runs import UsageError
 
-__all__ = ["strategy"]
-
 
 def strategy(distribute, batches):
-    """Returns the `tf.distribute` strategy to build and train a model under.
+    """The `tf.distribute` strategy to build and train under: `"mirrored"` for all GPUs, or `None`.
 
-    Example:
-        >>> with strategy(None, []).scope():
-        ...     dense = keras.layers.Dense(10)
-
-    Args:
-        distribute: `"mirrored"` for all GPUs of the machine, `None` for one device.
-        batches: The number of images and the batch size of each data set.
-
-    Returns:
-        A `tf.distribute.Strategy`.
-
-    Raises:
-        UsageError: if a batch can't be divided evenly. Losses are averaged over the devices, which
-            is correct only if each has the same number of images.
+    `batches` are the number of images and the batch size of each data set. A batch that can't be
+    divided evenly is a `UsageError`: losses are averaged over the devices, which is correct only if
+    each has the same number of images.
     """
     if distribute != "mirrored":
         return tf.distribute.get_strategy()

@@ -1,13 +1,14 @@
 """Messages of `train.py`: before training, at its end, and for errors."""
 
+import math
 import pathlib
 import shlex
 import sys
 
 import tensorflow as tf
 
-from stn_keras import files, spread
 from stn_keras.data import cifar10, pictures
+from stn_keras.system import files
 from stn_keras.training import runs
 
 FEW = 50  # images; an accuracy based on fewer is imprecise
@@ -98,14 +99,29 @@ def print_result(flags, data, history, folder, seen):
     else:
         result = f"Validation accuracy after {epochs}: {validation} (no test pictures, "
     print(f"\n{result}{history['images_per_second'][-1]:,.0f} images/s)")
-    for sight in seen.values():
-        if len(sight.shifts) > 1:
-            distance, shift = sight.spread
-            print(spread.describe(distance, shift, sight.images.shape[1:-1]))
+    for observation in seen.values():
+        if len(observation.shifts) > 1:
+            spread, shift = observation.spread
+            print(describe_spread(spread, shift, observation.images.shape[1:-1]))
     print(
         f"Models, history and figures: {folder}\n"
         f"Curves and warps: tensorboard --logdir {flags.log_dir}"
     )
+
+
+def describe_spread(spread, shift, size):
+    """A sentence on what `metrics.warp_spread` returned for images of a `size`.
+
+    Warps count as one if they differ by less than 1/32 of the images' longer side: by one pixel in
+    images of 32×32, or by rotations with a standard deviation of 2.5°. A CNN with pooling is
+    insensitive to that. To undo rotations by up to ±45°, warps must differ ten times as much.
+    """
+    if not math.isfinite(spread):
+        return "Parameters of the transformer are NaN or infinite: its warps show nothing"
+    varies, moves = f"Warps vary by {spread:.1f} pixels between images", f"{shift:.1f} pixels"
+    if spread < max(size) / 32:
+        return f"{varies}: the transformer has settled on one warp, which moves corners by {moves}"
+    return f"{varies}, about a mean warp that moves corners by {moves}"
 
 
 def loss_note(recipe):

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import pathlib
 import platform
@@ -13,10 +12,9 @@ from importlib import metadata
 import keras
 
 import stn_keras
-from stn_keras import callbacks, files, history, resume
+from stn_keras import callbacks, history, resume
 from stn_keras.recipes import RECIPES
-
-__all__ = ["Run", "UsageError", "environment", "saved_flags", "settings"]
+from stn_keras.system import files
 
 # Flags that a resumed run takes from its config.json.
 SAVED_FLAGS = (
@@ -43,21 +41,7 @@ class Run:
     """The two folders of a run: its models and history, and its TensorBoard logs.
 
     Call `check` before anything slow and `start` right before training; nothing is written before
-    `start`. A run of the same name is never overwritten.
-
-    Example:
-        >>> run = Run("seed0", "saved_models", "logs")
-        >>> run.check(settings={"epochs": 50})
-        >>> str(run.history)
-        'saved_models/seed0/history.csv'
-        >>> run.unfinished
-        False
-
-    Args:
-        name: Name of the run and of both folders.
-        output_dir: Folder of all runs' models.
-        log_dir: Folder of all runs' TensorBoard logs.
-        resumed: Whether to continue the unfinished run of that name.
+    `start`. A run of the same name is never overwritten. A `resumed` one goes on unfinished.
     """
 
     def __init__(self, name, output_dir, log_dir, resumed=False):
@@ -121,8 +105,7 @@ class Run:
             for folder in (self.folder, self.log_dir):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._check_unused(folder)  # another process may have been faster
-            with files.replacing(self.folder / "config.json") as path:
-                path.write_text(json.dumps(settings, indent=2) + "\n")
+            files.write_settings(self.folder / "config.json", settings)
         except BaseException:
             for folder in (self.folder, self.log_dir):
                 with contextlib.suppress(OSError):
@@ -160,21 +143,7 @@ def check_writable(folder):
 
 
 def saved_flags(run):
-    """Returns the flags that an unfinished run was started with, for `--resume`.
-
-    Example:
-        >>> with pytest.raises(UsageError, match="there is no run in saved_models/seed0"):
-        ...     saved_flags(Run("seed0", "saved_models", "logs"))
-
-    Args:
-        run: The `Run` to resume.
-
-    Returns:
-        Dict from names of flags, as `argparse` stores them, to values.
-
-    Raises:
-        UsageError: if the run does not exist or is finished.
-    """
+    """The flags that an unfinished run was started with, by their names, for `--resume`."""
     if not (run.folder / "config.json").exists():
         raise UsageError(f"--resume: there is no run in {run.folder}; see --run and --output-dir")
     if not run.unfinished:
@@ -189,24 +158,8 @@ def saved_flags(run):
 
 
 def settings(flags, recipe):
-    """Returns the settings that are needed to repeat a run, as stored in `config.json`.
-
-    Example:
-        >>> import argparse
-        >>> names = (*SAVED_FLAGS, *DATA_FLAGS)
-        >>> flags = argparse.Namespace(arguments=["--seed", "1"], **dict.fromkeys(names))
-        >>> found = settings(flags, RECIPES["published"])
-        >>> found["command"], found["recipe_batch_size"]
-        ('python train.py --seed 1', 64)
-
-    Args:
-        flags: Flags of `train.py`, with the command line as `arguments`.
-        recipe: The `Recipe`.
-
-    Returns:
-        Dict of numbers, strings, booleans and None with the command, flags, recipe, dtype policy,
-        machine and versions.
-    """
+    """What is needed to repeat a run, as stored in `config.json`: command, flags, recipe, dtype
+    policy, machine and versions."""
     return {
         "command": shlex.join(["python", "train.py", *flags.arguments]),
         **{name: getattr(flags, name) for name in SAVED_FLAGS},
@@ -218,15 +171,7 @@ def settings(flags, recipe):
 
 
 def environment():
-    """Returns the machine and the versions of the packages.
-
-    Example:
-        >>> environment()["keras"] == keras.__version__
-        True
-
-    Returns:
-        Dict of strings.
-    """
+    """The machine and the versions of the packages."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -10,21 +10,9 @@ import numpy as np
 from stn_keras.data import cifar10, pictures
 from stn_keras.training.runs import UsageError
 
-__all__ = ["Split", "Splits", "load"]
-
 
 class Split(NamedTuple):
-    """Images with their labels.
-
-    Example:
-        >>> images, labels = load("pets").validation
-        >>> images.shape, labels.shape
-        ((2, 32, 32, 3), (2, 2))
-
-    Args:
-        images: uint8 array `(n, height, width, 3)` in 0 … 255.
-        labels: One-hot array `(n, classes)`.
-    """
+    """Images, uint8 `(n, height, width, 3)`, and their one-hot labels, `(n, classes)`."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -35,27 +23,14 @@ class Splits:
     """Training, validation and test images of a data set.
 
     The validation images select the best epoch and the settings. The test images select nothing.
-
-    Example:
-        >>> data = load("pets", image_size=32, validation_images=2)
-        >>> len(data.training.images), len(data.validation.images), data.classes
-        (6, 2, ['cat', 'dog'])
-
-    Args:
-        name: Name of the data set, or its folder.
-        classes: Names of the classes.
-        training: A `Split`.
-        validation: A `Split`.
-        test: A `Split`, or `None` if there are no test images.
-        skipped: For each file that was skipped, a message that says why it could not be read.
     """
 
     name: str
     classes: list
     training: Split
     validation: Split
-    test: Split | None
-    skipped: list = dataclasses.field(default_factory=list)
+    test: Split | None  # None if there are no test images
+    skipped: list = dataclasses.field(default_factory=list)  # why files could not be read
 
     @property
     def shown(self):
@@ -69,26 +44,10 @@ def load(folder=None, *, image_size=32, validation_images=None, data_dir=None):
     The folder has a subfolder for each class, or the subfolders `train`, `val` and `test` with a
     subfolder for each class. Without `val`, the last training images are held out for validation.
 
-    Example:
-        >>> data = load("pets", validation_images=2)
-        >>> data.name, len(data.training.images), len(data.validation.images)
-        ('pets', 6, 2)
+    `validation_images` are held out, by default 2,000 of CIFAR-10 and a fifth of a folder.
 
-    Args:
-        folder: Folder of images; `None` for CIFAR-10.
-        image_size: Height and width to which the images of a folder are resized, in pixels.
-        validation_images: Number of training images to hold out. Default: 2,000 for CIFAR-10, a
-            fifth for a folder.
-        data_dir: TFDS data folder; see `data.cifar10.load`.
-
-    Returns:
-        `Splits`.
-
-    Raises:
-        UsageError: if `validation_images` leaves nothing to train on, or is given although the
-            folder has `val`.
-        stn_keras.data.pictures.PictureError: if the folder can't be used.
-        stn_keras.data.cifar10.DataError: if CIFAR-10 can't be loaded.
+    Raises a `UsageError` if that leaves nothing to train on, or is given although the folder has
+    `val`; a `PictureError` if the folder can't be used; a `DataError` if CIFAR-10 can't be loaded.
     """
     if folder is None:
         (images, labels), test = cifar10.load(data_dir)

@@ -13,8 +13,6 @@ from stn_keras.geometry import transform_points
 
 MANY = 2**14  # pixels of an image from which on there is one grid at a time
 
-__all__ = ["WarpSpread", "warp_spread"]
-
 
 def warp_spread(theta, transform="affine", size=None, *, align_corners=False):
     """How far the warps of a set of images differ from each other, and from the identity.
@@ -58,7 +56,7 @@ def theta_shifts(theta, transform, size, align_corners=False):
         lengths = [max(n - 1, 1) if align_corners else n for n in size]
         matrix = transform.matrix(theta, lengths)
         corners = ops.cast(identity_corners(size, align_corners)[None], matrix.dtype)
-        return in_pixels(transform_points(matrix, corners) - corners, size, align_corners)
+        return to_pixels(transform_points(matrix, corners) - corners, size, align_corners)
 
     def shifts(theta):
         return corner_shifts(transform.grid(theta, size, align_corners), size, align_corners)
@@ -79,10 +77,10 @@ def corner_shifts(grid, size, align_corners=False):
     for axis in range(1, len(grid.shape) - 1):
         corners = ops.take(corners, [0, grid.shape[axis] - 1], axis=axis)
     corners = ops.reshape(corners, (-1, *at_rest.shape))
-    return in_pixels(corners - ops.cast(at_rest, grid.dtype), size, align_corners)
+    return to_pixels(corners - ops.cast(at_rest, grid.dtype), size, align_corners)
 
 
-def in_pixels(vectors, size, align_corners):
+def to_pixels(vectors, size, align_corners):
     """Normalised vectors `(..., axes)` in pixels."""
     halves = [(n - 1 if align_corners else n) / 2 for n in size[::-1]]  # x is the last axis
     return vectors * ops.cast(halves, vectors.dtype)
@@ -105,26 +103,6 @@ def _root_mean_square(vectors):
     return ops.sqrt(ops.mean(ops.sum(vectors**2, axis=-1)))
 
 
-def describe(spread, shift, size):
-    """A sentence on the `spread` and `shift` of the warps of images of a `size`.
-
-    Warps count as one if they differ by less than 1/32 of the images' longer side: by one pixel in
-    images of 32×32, or by rotations with a standard deviation of 2.5°. A CNN with pooling is
-    insensitive to that. To undo rotations by up to ±45°, warps must differ ten times as much.
-
-    Example:
-
-    >>> describe(0.4, 6.0, (32, 32))[:72]
-    'Warps vary by 0.4 pixels between images: the transformer has settled on '
-    """
-    if not math.isfinite(spread):
-        return "Parameters of the transformer are NaN or infinite: its warps show nothing"
-    varies, moves = f"Warps vary by {spread:.1f} pixels between images", f"{shift:.1f} pixels"
-    if spread < max(size) / 32:
-        return f"{varies}: the transformer has settled on one warp, which moves corners by {moves}"
-    return f"{varies}, about a mean warp that moves corners by {moves}"
-
-
 @keras.saving.register_keras_serializable("stn_keras")
 class WarpSpread(keras.metrics.Metric):
     """The spread of `warp_spread` over all images; see `IdentityDistance` for its use in a model.
@@ -139,13 +117,9 @@ class WarpSpread(keras.metrics.Metric):
 
     Args:
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the images in pixels, by default (32, 32); of volumes
-            `(depth, height, width)`, by default (16, 16, 16).
+        size: As in `warp_spread`.
         name: Name of the metric in the history.
         dtype: Dtype of the sums.
-
-    Raises:
-        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     def __init__(self, transform="affine", size=None, name="warp_spread", dtype=None):

@@ -1,44 +1,25 @@
-"""Losses of registration: how smooth a displacement is, and how alike two images are.
-
-They are Keras losses, for `compile(loss=...)`, with values per image and Keras's `reduction`. Those
-of a displacement ignore `y_true`: any array of the batch size does as its target.
-"""
+"""How smooth a displacement is."""
 
 import itertools
 
 import keras
 from keras import ops
 
-from stn_keras.checks.arguments import as_count
-from stn_keras.checks.images import (
-    as_data_format,
-    check_images,
-    check_option,
-    to_channels_last,
-)
-from stn_keras.correlation import between, squared_correlation
+from stn_keras.checks.images import check_option
 from stn_keras.geometry.displacements import check_field
+from stn_keras.losses.base import ImageLoss, between
 from stn_keras.sampler.axes import mean_over_points
-
-__all__ = ["BendingEnergy", "DisplacementGradient", "LocalCrossCorrelation"]
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
 
-class FieldLoss(keras.losses.Loss):
-    """A loss of tensors in one data format."""
-
-    def __init__(self, data_format, reduction, name, dtype):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.data_format = as_data_format(data_format)
+class FieldLoss(ImageLoss):
+    """A loss of a displacement; it ignores `y_true`."""
 
     def field(self, y_pred):
         """The predicted displacement, its vectors in the last axis."""
         check_field(tuple(y_pred.shape), "y_pred", self.data_format)
-        return to_channels_last(y_pred, self.data_format)
-
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+        return self.channels_last(y_pred)
 
 
 @register
@@ -159,71 +140,3 @@ class BendingEnergy(FieldLoss):
             opposite = at({i: 1, j: -1}) + at({i: -1, j: 1})
             energy = energy + 2 * ((same - opposite) / 4) ** 2
         return mean_over_points(energy)
-
-
-@register
-class LocalCrossCorrelation(FieldLoss):
-    """How unlike two images are: minus the mean of the squared correlation in small windows.
-
-    The loss of [VoxelMorph](https://doi.org/10.1109/TMI.2019.2897538), for images of the same kind
-    whose brightness or contrast differ. Around every pixel the squared correlation of both images
-    within a window is taken, 0 to 1; at the edges, of the part of the window inside the image. A
-    window counts as flat, with a correlation of 0, where its standard deviations are less than
-    about 0.3 % of the images' root mean squares.
-
-    Example:
-
-    >>> fixed = np.random.rand(1, 32, 32, 1)
-    >>> loss = LocalCrossCorrelation()
-    >>> float(loss(fixed, 1 - fixed / 2)) == pytest.approx(-1, abs=1e-4)
-    True
-
-    Args:
-        window: Side of the window in pixels, odd.
-        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
-        reduction: As in Keras's losses.
-        name: Name of the loss.
-        dtype: Dtype of the computation; float32 by default, under every dtype policy.
-
-    Call arguments:
-        y_true: Images `(batch, height, width, channels)` or volumes `(batch, depth, height, width,
-            channels)`.
-        y_pred: Warped images of that shape.
-
-    Raises:
-        ValueError: if `window` is not a positive odd integer, or images have a wrong rank or shape.
-    """
-
-    def __init__(
-        self,
-        window: int = 9,
-        *,
-        data_format: str | None = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str = "local_cross_correlation",
-        dtype=None,
-    ):
-        super().__init__(data_format, reduction, name, dtype)
-        self.window = as_count(window, "window")
-        if self.window % 2 == 0:
-            raise ValueError(f"`window` must be odd. Received: window={window!r}")
-
-    def call(self, y_true, y_pred):
-        for name, images in {"y_true": y_true, "y_pred": y_pred}.items():
-            check_images(tuple(images.shape), (0.0,), self.data_format, name=name)
-        batch = {y_true.shape[0], y_pred.shape[0]} - {None}
-        if len(batch) > 1 or tuple(y_true.shape[1:]) != tuple(y_pred.shape[1:]):
-            raise ValueError(
-                "`y_true` and `y_pred` must have the same shape. Received: "
-                f"y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
-            )
-        if 0 in tuple(y_true.shape[1:]):
-            raise ValueError(
-                "`y_true` and `y_pred` must have at least one channel. "
-                f"Received: y_true.shape={tuple(y_true.shape)}"
-            )
-        y_true, y_pred = (to_channels_last(x, self.data_format) for x in (y_true, y_pred))
-        return -mean_over_points(squared_correlation(y_true, y_pred, self.window))
-
-    def get_config(self):
-        return {**super().get_config(), "window": self.window}

@@ -1,10 +1,6 @@
-"""Standard output and error of the commands, and TensorFlow's messages there.
+"""The command line, standard output and error of the commands, and TensorFlow's messages there."""
 
-This file imports nothing heavy, but `import stn_keras.terminal` first imports the package and with
-it Keras. A program that must not do so runs the file alone:
-`runpy.run_path("stn_keras/terminal.py")`.
-"""
-
+import argparse
 import contextlib
 import os
 import re
@@ -21,6 +17,13 @@ NOISE = re.compile(
     rb"|fully_quantize: "  # LiteRT's converter
     rb"|WARNING:absl:Importing a function .* unsaved custom gradients"  # of second order
 )
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """Exits with a one-line message; argparse would print the usage first."""
+        program = self.prog.removeprefix("python -m ").partition(" ")[0]
+        self.exit(2, f"{program}: {message} ({self.prog} --help explains all)\n")
 
 
 def prepare():

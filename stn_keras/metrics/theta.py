@@ -1,9 +1,4 @@
-"""Measures of warps: distances, samples outside the image, NaN parameters, folds.
-
-The measures are functions of `theta`, and Keras metrics for models with `theta` among their
-outputs. They evaluate the transform on a regular grid of output points, so the values of different
-transforms are comparable. `FoldedShare` is a metric of a displacement.
-"""
+"""Distances from the identity, samples outside the image, and NaN parameters."""
 
 import math
 
@@ -12,21 +7,7 @@ from keras import ops
 
 from stn_keras import transforms
 from stn_keras.checks.arguments import size_for
-from stn_keras.folds import FoldedShare
 from stn_keras.sampler.axes import mean_over_points
-from stn_keras.spread import WarpSpread, warp_spread
-
-__all__ = [
-    "FoldedShare",
-    "IdentityDistance",
-    "NonfiniteShare",
-    "OutsideShare",
-    "WarpSpread",
-    "identity_distance",
-    "nonfinite_share",
-    "outside_share",
-    "warp_spread",
-]
 
 
 def identity_distance(theta, transform="affine", size=None, *, align_corners=False):
@@ -80,19 +61,13 @@ def outside_share(theta, transform="affine", size=None, *, align_corners=False):
     Args:
         theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
-            `(depth, height, width)`, by default (16, 16, 16). The share is exact for a warp to
-            that size and approximate for others. Transforms that rotate assume an image of this
-            aspect ratio.
+        size: As in `identity_distance`. The share is exact for a warp to that size and approximate
+            for others.
         align_corners: See `stn_keras.geometry`.
 
     Returns:
         `(batch,)` in 0 … 1; samples that are not finite count as outside. float64 if `theta` is,
         else float32.
-
-    Raises:
-        ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
-            integers, or three for volumes.
     """
     transform = transforms.get(transform)
     size = size_for(transform, size)
@@ -176,9 +151,6 @@ class IdentityDistance(ThetaMetric):
         size: As in `identity_distance`.
         name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
-
-    Raises:
-        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     measure = staticmethod(identity_distance)
@@ -200,9 +172,6 @@ class OutsideShare(ThetaMetric):
         size: As in `identity_distance`.
         name: Name of the metric in the history; by default the name of the function.
         dtype: Dtype of the sums.
-
-    Raises:
-        ValueError: if an argument is out of range, or `theta` does not have the transform's shape.
     """
 
     measure = staticmethod(outside_share)

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 from numpy.testing import assert_allclose
 
-from stn_keras.training.optimizers import ConvMuon, orthogonal
+from stn_keras.training.muon import ConvMuon, orthogonal
 
 
 def steps(optimizer, start, gradients, name="kernel"):

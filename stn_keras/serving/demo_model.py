@@ -1,4 +1,4 @@
-"""A classifier beside pictures to try it on: distorts a picture and looks at what happens to it."""
+"""A classifier of the demo: distorts a picture, and says what it makes of it."""
 
 import dataclasses
 import math
@@ -8,100 +8,60 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import observe, predict, saved
-from stn_keras.data import distortions, pictures, poses
-from stn_keras.files import FileError
+from stn_keras import observe, predict
+from stn_keras.data import distortions, pictures, placement
 from stn_keras.serving import inputs
+from stn_keras.system.files import FileError
 
-__all__ = ["Distortion", "Showcase"]
+__all__ = ["DemoModel", "Distortion", "Result"]
 
 MOST_PIXELS = 256  # along the longer side of pictures for a model of open size
 
 
 @dataclasses.dataclass(frozen=True)
 class Distortion:
-    """Amounts by which a picture is distorted; the default leaves it as it is.
+    """Amounts by which a picture is distorted; the default leaves it as it is."""
 
-    Example:
-
-    >>> Distortion(rotation=30, clutter=2).rotation
-    30
-
-    Args:
-        rotation: In degrees, clockwise.
-        scale: Factor of the size.
-        shift_x: In percent of the canvas's width, to the right.
-        shift_y: In percent of the canvas's height, down.
-        perspective: `tilt` of `data.poses.pose`, above −1 and below 1.
-        clutter: Number of patches of other pictures.
-    """
-
-    rotation: float = 0
+    rotation: float = 0  # in degrees, clockwise
     scale: float = 1
-    shift_x: float = 0
-    shift_y: float = 0
-    perspective: float = 0
-    clutter: int = 0
+    shift_x: float = 0  # in percent of the canvas's width, to the right
+    shift_y: float = 0  # in percent of its height, down
+    perspective: float = 0  # above −1 and below 1: the right edge comes nearer
+    clutter: int = 0  # patches of other pictures
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """What a classifier made of a distorted picture.
+class Result:
+    """What a classifier made of a distorted picture."""
 
-    Args:
-        probabilities: `(classes,)`.
-        plain: The same of the classifier without a transformer; `None` if there is none.
-        warps: Dict from names of transformers to `(observation, image, warped)`: the
-            `observe.Observation`, and its first image and warped image, uint8 `(height, width, 1
-            or 3)`.
-
-    Example:
-
-    >>> model.save("best.keras")
-    >>> look = Showcase("best.keras").look(images[0], Distortion(rotation=30))
-    >>> sight, image, warped = look.warps["transformer"]
-    >>> image.shape, warped.shape
-    ((32, 32, 3), (32, 32, 3))
-    """
-
-    probabilities: np.ndarray
-    plain: np.ndarray | None
-    warps: dict
+    image: np.ndarray  # that picture, uint8 (1, height, width, channels)
+    seen: dict  # `observe.Observation`s by the names of the transformers
+    probabilities: np.ndarray  # (classes,)
+    plain: np.ndarray | None  # the same of the classifier without a transformer, if there is one
 
 
-class Showcase:
+class DemoModel:
     """A saved classifier with spatial transformers, and what lies beside it.
 
     In the model's folder there may be `config.json` with the names of the classes, `plain.keras`
     with the same classifier without a transformer, and `test_images.npz` with arrays `images`,
     uint8 `(n, height, width, channels)`, and `labels`, `(n,)`.
 
-    Example:
-
-    >>> model.save("best.keras")
-    >>> showcase = Showcase("best.keras")
-    >>> showcase.look(images[0], Distortion(rotation=30)).probabilities.shape
-    (10,)
-
-    Args:
-        path: Path of the model, a `.keras` file, which is loaded in safe mode.
-
     Raises:
-        ValueError: if the model is no image classifier, has no `SpatialTransformer`, or a file
-            beside it does not fit it.
-        saved.LoadError: if a model can't be loaded.
+        ValueError: if the model is no image classifier, has no `SpatialTransformer`, can't be
+            loaded in safe mode, or a file beside it does not fit it.
     """
 
     def __init__(self, path):
         self.path = path = pathlib.Path(path)
-        self.classifier = classifier_of(path)
+        self.classifier = predict.load(path)
         if not observe.transformers(self.classifier.model):
             raise ValueError(
                 f"{path} has no SpatialTransformer layer, so there is no warp to show; give "
                 "another model"
             )
         beside = path.with_name("plain.keras")
-        self.plain = classifier_of(beside) if beside.exists() and beside != path else None
+        self.plain = predict.load(beside) if beside.exists() and beside != path else None
         if self.plain is not None:
             self.call_plain = tf.function(self.plain.model)
         self.shape = tuple(self.classifier.model.inputs[0].shape)
@@ -110,7 +70,7 @@ class Showcase:
         size = inputs.size_of(self.shape)
         self.canvas = None if None in size else size
         # Several times as fast as operation by operation.
-        self.pose, self.watch = tf.function(poses.pose), tf.function(self._watch)
+        self.placed, self.observe = tf.function(placement.placed), tf.function(self._observe)
 
     @property
     def picture_size(self):
@@ -139,7 +99,7 @@ class Showcase:
             "tilt": distortion.perspective,
         }
         amounts = {name: tf.constant(amount, "float32") for name, amount in amounts.items()}
-        posed = self.pose(tf.constant(picture[np.newaxis]), canvas, **amounts)
+        posed = self.placed(tf.constant(picture[np.newaxis]), canvas, **amounts)
         if distortion.clutter:
             others = self.images[:16] if len(self.images) else picture[np.newaxis]
             sources = np.concatenate([picture[np.newaxis], others]).astype("float32")
@@ -148,35 +108,22 @@ class Showcase:
             posed = distortions.clutter(posed, sources, seeds, distortion.clutter, patch)
         return np.clip(np.round(posed[0]), 0, 255).astype("uint8")
 
-    def look(self, picture, distortion=Distortion()):
-        """Distorts a picture, uint8 `(height, width, channels)`, and returns a `Look` at it."""
-        pixels = self.distort(picture, distortion)[np.newaxis]
-        batch = np.moveaxis(pixels.astype("float32"), -1, inputs.channel_axis(self.shape))
-        outputs, measured = self.watch(tf.constant(batch))
-        probabilities = self.classifier.shares(outputs)
+    def classify(self, picture, distortion=Distortion()):
+        """Distorts a picture, uint8 `(height, width, channels)`; returns a `Result`."""
+        image = self.distort(picture, distortion)[np.newaxis]
+        batch = np.moveaxis(image.astype("float32"), -1, inputs.channel_axis(self.shape))
+        outputs, measured = self.observe(tf.constant(batch))
         seen = observe.observations(
             (name, layer, tensors) for (name, layer), tensors in zip(self.calls, measured)
         )
         plain = None if self.plain is None else self.plain.shares(self.call_plain(batch))[0]
-        warps = {
-            name: (sight, image[0], warped[0])
-            for name, (sight, image, warped) in observe.pictures(seen, pixels).items()
-        }
-        return Look(probabilities[0], plain, warps)
+        return Result(image, seen, self.classifier.shares(outputs)[0], plain)
 
-    def _watch(self, batch):
+    def _observe(self, batch):
         """The model's output, and what `observe.measure` returns for each of its `calls`."""
         output, calls = observe.record(self.classifier.model, batch)
         self.calls = [(name, layer) for name, layer, *_ in calls]
         return output, [observe.measure(layer, *seen) for _, layer, *seen in calls]
-
-
-def classifier_of(path):
-    """The `predict.Classifier` of a `.keras` file, with the names of its classes."""
-    classifier = predict.Classifier(saved.load(path))
-    names = predict.class_names(path, len(classifier.classes))
-    classifier.classes = names or classifier.classes
-    return classifier
 
 
 def images_of(path, channels):

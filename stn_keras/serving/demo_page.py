@@ -1,8 +1,8 @@
 """The page of `python -m stn_keras demo`: sliders distort a picture, and a model looks at it."""
 
+import dataclasses
 import os
 import pathlib
-import threading
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads all of these when it is imported
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from stn_keras.data.pictures import PictureError
-from stn_keras.serving import sketch, view
-from stn_keras.serving.showcase import Distortion
+from stn_keras.serving import canvas, demo_result
+from stn_keras.serving.demo_model import Distortion
 
 __all__ = ["build"]
 
@@ -31,7 +31,7 @@ SLIDERS = {  # of each field of `Distortion`: minimum, maximum, step, label
     "clutter": (0, 12, 1, "Clutter (patches)"),
 }
 STYLE = (
-    view.STYLE
+    demo_result.STYLE
     + """
 footer { display: none !important; }
 .alert { color: #b00020; }
@@ -54,45 +54,35 @@ THEME = gr.themes.Default(
 )
 
 
-class Visit:
-    """What one page shows: a picture for each model that can show it, by the model's name, and, if
-    it is a test image, the number of its class."""
+@dataclasses.dataclass
+class Selection:
+    """What was chosen on a page: a picture for each model that can show it, by the model's name,
+    and, if it is a test image, the number of its class."""
 
-    def __init__(self, pictures, label=None):
-        self.pictures, self.label = pictures, label
+    pictures: dict
+    label: int | None = None
 
 
-def telling(showcase):
+def first_shown(model):
     """The number of the first test image that the network reads only with its transformer, or 0."""
-    if showcase.plain is None:
+    if model.plain is None:
         return 0
-    for number, (image, label) in enumerate(zip(showcase.images[:MOST_TRIED], showcase.labels)):
-        look = showcase.look(image)
-        if look.probabilities.argmax() == label != look.plain.argmax():
+    for number, (image, label) in enumerate(zip(model.images[:MOST_TRIED], model.labels)):
+        result = model.classify(image)
+        if result.probabilities.argmax() == label != result.plain.argmax():
             return number
     return 0
 
 
-def blank(showcase):
+def blank(model):
     """A grey picture, for a model without test images."""
-    return np.full((*(showcase.picture_size or (64, 64)), showcase.channels), 128, "uint8")
+    return np.full((*(model.picture_size or (64, 64)), model.channels), 128, "uint8")
 
 
-def build(showcases):
-    """Builds the page.
-
-    Example:
-
-    >>> page = build([Showcase("run/best.keras")])  # doctest: +SKIP
-
-    Args:
-        showcases: List of `Showcase`s, which the page offers; it begins with the first.
-
-    Returns:
-        A `gradio.Blocks`.
-    """
-    first, handlers = showcases[0], Handlers(showcases)
-    names = list(handlers.showcases)
+def build(models):
+    """The page, a `gradio.Blocks`, of a list of `DemoModel`s; it begins with the first."""
+    handlers = Handlers(models)
+    names = list(handlers.models)
     with gr.Blocks(title="stn_keras", analytics_enabled=False, delete_cache=(60, 60)) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
@@ -100,111 +90,116 @@ def build(showcases):
                 result = gr.HTML(elem_id="result")
             with gr.Column(scale=2, min_width=320):
                 model = gr.Radio(names, value=names[0], label="Model", visible=len(names) > 1)
-                number, file, invert, message, pad, parts = sources(first, handlers.first[names[0]])
+                number, file, invert, message, pad, parts = sources(
+                    models[0], handlers.first[names[0]]
+                )
                 sliders = {
                     name: gr.Slider(low, high, getattr(Distortion, name), step=step, label=label)
                     for name, (low, high, step, label) in SLIDERS.items()
                 }
                 reset = gr.Button("Undo the distortion", size="sm")
-        visit = gr.State(handlers.example(names[0]))
+        chosen = gr.State(handlers.example(names[0]))
         amounts = list(sliders.values())
 
         def on(events, function, inputs, outputs):
             options = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
             gr.on(events, function, inputs, outputs, trigger_mode="always_last", **options)
 
-        shown = [visit, result]
+        shown = [chosen, result]
         events = [page.load, *(slider.change for slider in sliders.values())]
-        on(events, handlers.show, [model, visit, *amounts], result)
+        on(events, handlers.show, [model, chosen, *amounts], result)
         on(number.input, handlers.choose, [model, number, *amounts], shown)
-        on(file.upload, handlers.upload, [model, file, invert, visit, *amounts], [*shown, message])
-        on(pad.input, handlers.draw, [model, pad, visit, *amounts], shown)
-        on(model.change, handlers.change, [model, visit, *amounts], [*shown, *parts, message])
+        on(
+            file.upload,
+            handlers.upload,
+            [model, file, invert, chosen, *amounts],
+            [*shown, message],
+        )
+        on(pad.input, handlers.draw, [model, pad, chosen, *amounts], shown)
+        on(model.change, handlers.change, [model, chosen, *amounts], [*shown, *parts, message])
         on(reset.click, lambda: [getattr(Distortion, name) for name in SLIDERS], None, amounts)
     return page
 
 
-def sources(showcase, first):
+def sources(model, first):
     """The parts that choose the picture, at first that number; last, what depends on the model."""
-    tests, last, grey = parts_for(showcase)
+    tests, last, grey = parts_for(model)
     number = gr.Slider(0, last, first, step=1, label="Number of the test image", visible=tests)
     with gr.Row():
         file = gr.UploadButton("Upload a picture", file_types=["image"], size="sm")
         invert = gr.Checkbox(label="Dark ink on light paper", visible=grey)
     message = gr.HTML(elem_id="message")
     with gr.Accordion("Draw a digit", open=False, visible=grey) as drawing:
-        pad = gr.HTML("", html_template=sketch.HTML, js_on_load=sketch.SCRIPT)
+        pad = gr.HTML("", html_template=canvas.HTML, js_on_load=canvas.SCRIPT)
     return number, file, invert, message, pad, [number, invert, drawing]
 
 
-def parts_for(showcase):
+def parts_for(model):
     """Whether there are test images, the number of the last, and whether images are grey."""
-    return len(showcase.images) > 0, max(1, len(showcase.images) - 1), showcase.channels == 1
+    return len(model.images) > 0, max(1, len(model.images) - 1), model.channels == 1
 
 
 class Handlers:
     """What happens on the page; each method returns the values of what it changes."""
 
-    def __init__(self, showcases):
-        paths = [showcase.path for showcase in showcases]
+    def __init__(self, models):
+        paths = [model.path for model in models]
         names = [path.resolve().parent.name for path in paths]
         if len({*names}) < len(names):
             names = [str(path) for path in paths]
-        self.showcases = dict(zip(names, showcases, strict=False))
-        self.first = {name: telling(showcase) for name, showcase in self.showcases.items()}
-        self.lock = threading.Lock()  # for the time of a look, the model is changed
+        self.models = dict(zip(names, models, strict=False))
+        self.first = {name: first_shown(model) for name, model in self.models.items()}
 
     def example(self, name, number=None):
-        showcase = self.showcases[name]
-        if not len(showcase.images):
-            return Visit({name: blank(showcase)})
+        model = self.models[name]
+        if not len(model.images):
+            return Selection({name: blank(model)})
         number = self.first[name] if number is None else int(number)
-        return Visit({name: showcase.images[number]}, int(showcase.labels[number]))
+        return Selection({name: model.images[number]}, int(model.labels[number]))
 
-    def show(self, name, visit, *amounts):
-        showcase = self.showcases[name]
-        with self.lock:
-            look = showcase.look(visit.pictures[name], Distortion(*amounts))
-        return view.draw(look, showcase.classifier.classes, visit.label)
+    def show(self, name, chosen, *amounts):
+        model = self.models[name]
+        result = model.classify(chosen.pictures[name], Distortion(*amounts))
+        return demo_result.draw(result, model.classifier.classes, chosen.label)
 
     def choose(self, name, number, *amounts):
-        visit = self.example(name, number)
-        return visit, self.show(name, visit, *amounts)
+        chosen = self.example(name, number)
+        return chosen, self.show(name, chosen, *amounts)
 
-    def change(self, name, visit, *amounts):
-        tests, last, grey = parts_for(self.showcases[name])
+    def change(self, name, chosen, *amounts):
+        tests, last, grey = parts_for(self.models[name])
         parts = (
             gr.Slider(maximum=last, value=self.first[name], visible=tests),
             gr.Checkbox(visible=grey),
             gr.Accordion(visible=grey),
         )
-        visit = visit if name in visit.pictures else self.example(name)
-        return visit, self.show(name, visit, *amounts), *parts, ""
+        chosen = chosen if name in chosen.pictures else self.example(name)
+        return chosen, self.show(name, chosen, *amounts), *parts, ""
 
-    def upload(self, name, path, invert, visit, *amounts):
+    def upload(self, name, path, invert, chosen, *amounts):
         try:
-            pictures = read(self.showcases, path)
+            pictures = read(self.models, path)
         except PictureError as error:
             alert = f'<p class="alert" role="alert">{error}</p>'
-            return visit, self.show(name, visit, *amounts), alert
+            return chosen, self.show(name, chosen, *amounts), alert
         if invert:  # for grey images only
             for other, picture in pictures.items():
                 if picture.shape[-1] == 1:
                     pictures[other] = 255 - picture
-        visit = Visit(pictures)
-        return visit, self.show(name, visit, *amounts), ""
+        chosen = Selection(pictures)
+        return chosen, self.show(name, chosen, *amounts), ""
 
-    def draw(self, name, address, visit, *amounts):
+    def draw(self, name, address, chosen, *amounts):
         drawn = {
-            other: sketch.picture(address, showcase.picture_size or (28, 28))
-            for other, showcase in self.showcases.items()
-            if showcase.channels == 1
+            other: canvas.picture(address, model.picture_size or (28, 28))
+            for other, model in self.models.items()
+            if model.channels == 1
         }
-        visit = visit if drawn[name] is None else Visit(drawn)
-        return visit, self.show(name, visit, *amounts)
+        chosen = chosen if drawn[name] is None else Selection(drawn)
+        return chosen, self.show(name, chosen, *amounts)
 
 
-def read(showcases, path):
+def read(models, path):
     """An uploaded picture as each model takes it; its file is deleted.
 
     Raises `PictureError` with a sentence for the page.
@@ -214,7 +209,7 @@ def read(showcases, path):
         with Image.open(path) as file:
             pixels = file.width * file.height
         if pixels <= MOST_PIXELS:
-            pictures |= {name: showcase.read(path) for name, showcase in showcases.items()}
+            pictures |= {name: model.read(path) for name, model in models.items()}
     except Exception as error:  # Pillow raises many types
         raise PictureError("This file can't be read as a picture; choose another one.") from error
     finally:

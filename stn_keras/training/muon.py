@@ -5,8 +5,6 @@ import re
 import keras
 from keras import ops
 
-__all__ = ["ConvMuon"]
-
 
 @keras.saving.register_keras_serializable("stn_keras")
 class ConvMuon(keras.optimizers.SGD):
@@ -15,24 +13,9 @@ class ConvMuon(keras.optimizers.SGD):
     It is [Muon, Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/), applied to
     kernels of rank 4 as matrices `(height · width · channels, filters)`. These are small, so the
     cost is negligible. Keras's own `Muon` handles the kernels of dense layers only. All other
-    weights are updated by SGD, with the same learning rate.
-
-    Example:
-
-    >>> muon = ConvMuon(0.02, momentum=0.9, nesterov=True, exclude_layers=["localization"])
-    >>> model.compile(muon, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    >>> history = model.fit(images, labels, verbose=0)
-
-    Args:
-        learning_rate: A number or a schedule, for orthogonalized and SGD steps.
-        momentum: Momentum of both kinds of steps, 0 … 1.
-        nesterov: Whether both kinds of steps use Nesterov momentum.
-        weight_decay: Share of each weight that is subtracted per step, times the learning rate.
-        exclude_layers: Regular expressions for `re.search`. Weights whose path matches one of them
-            are updated by SGD. An orthogonalized step does not depend on the length of the
-            gradient, so exclude a localization network that `gradient_scale` should slow down.
-
-    The other arguments and the errors are those of `keras.optimizers.SGD`.
+    weights are updated by SGD, with the same learning rate, as are those whose path matches one of
+    `exclude_layers`, regular expressions for `re.search`: an orthogonalized step does not depend on
+    the length of the gradient, so `gradient_scale` could not slow a localization network down.
     """
 
     def __init__(
@@ -52,6 +35,7 @@ class ConvMuon(keras.optimizers.SGD):
         if self.built:
             return
         super().build(variables)
+        self.places = {key: k for k, variable in enumerate(variables) for key in keys_of(variable)}
         self.orthogonalized = [
             len(variable.shape) == 4
             and not any(re.search(pattern, variable.path) for pattern in self.exclude_layers)
@@ -59,7 +43,7 @@ class ConvMuon(keras.optimizers.SGD):
         ]
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        index = self.places[id(variable)]
         if not self.orthogonalized[index]:
             return super().update_step(gradient, variable, learning_rate)
         velocity = gradient = ops.cast(gradient, variable.dtype)
@@ -73,6 +57,12 @@ class ConvMuon(keras.optimizers.SGD):
 
     def get_config(self):
         return {**super().get_config(), "exclude_layers": self.exclude_layers}
+
+
+def keys_of(variable):
+    """Keys of a variable and of what TensorFlow updates in its place: its value, on each device."""
+    values = getattr(variable.value, "values", ())  # of PyTorch a method
+    return [id(x) for x in (variable, variable.value, *(() if callable(values) else values))]
 
 
 def orthogonal(matrix):

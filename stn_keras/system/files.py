@@ -24,14 +24,8 @@ def replacing(path):
     temporary file. Both paths have the same suffix. The block may also write a folder, which can
     replace only an empty folder.
 
-    Example:
-
-    >>> with replacing("model.keras") as path:
-    ...     model.save(path)
-
-    Raises:
-        OSError: if `path` can't be written. It is raised before the block, unless the disk fills up
-            in the block. Its `filename` is `path`, not the temporary path.
+    An `OSError` is raised before the block, unless the disk fills up in the block. Its `filename`
+    is `path`, not the temporary path.
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():
@@ -55,10 +49,7 @@ def replacing(path):
 def shorten(name, most):
     """The name of a file, if it has more than `most` bytes its start and a hash of the whole.
 
-    Example:
-
-    >>> shorten("a long name.png", 12)
-    'a l~e1ae8a2a'
+    `shorten("a long name.png", 12)` is `"a l~e1ae8a2a"`.
     """
     encoded = os.fsencode(name)
     if len(encoded) <= most:
@@ -76,10 +67,7 @@ def clear(folder):
 def explain(error):
     """Describes an `OSError` in one sentence with the path, the cause and the remedy.
 
-    Example:
-
-    >>> explain(FileNotFoundError(errno.ENOENT, "No such file or directory", "runs/a.csv"))
-    'runs/a.csv does not exist; check the path'
+    Such as "runs/a.csv does not exist; check the path".
     """
     if error.errno is None:
         return str(error)
@@ -105,23 +93,7 @@ _REASONS = {
 
 
 def read_settings(path):
-    """Reads a run's `config.json`.
-
-    Example:
-
-    >>> read_settings("run/config.json")
-    {'classes': ['cat', 'dog']}
-
-    Args:
-        path: The JSON file.
-
-    Returns:
-        A dict.
-
-    Raises:
-        FileNotFoundError: if the file does not exist.
-        FileError: if it does not contain a JSON object.
-    """
+    """Reads a run's `config.json`, a dict; raises a `FileError` if it does not contain one."""
     try:
         settings = json.loads(pathlib.Path(path).read_bytes())
     except FileNotFoundError:
@@ -133,6 +105,12 @@ def read_settings(path):
     if not isinstance(settings, dict):
         raise FileError(f"{path} is damaged, it holds no JSON object; restore it or delete it")
     return settings
+
+
+def write_settings(path, settings):
+    """Writes a run's `config.json`."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _remove(path):

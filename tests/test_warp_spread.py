@@ -6,7 +6,8 @@ import pytest
 from autodiff import float64
 from numpy.testing import assert_allclose
 
-from stn_keras import SpatialTransformer, metrics, spread, transforms
+from stn_keras import SpatialTransformer, metrics, transforms
+from stn_keras.metrics import corners
 from stn_keras.observe import observe
 
 SIZE = (32, 32)
@@ -102,9 +103,9 @@ def test_large_images_have_the_spread_of_their_grids(rng):
     for transform in (transforms.ThinPlateSpline((2, 3)), transforms.get("projective")):
         theta = transform.identity + rng.uniform(-0.1, 0.1, (3, transform.num_parameters))
         for align_corners in (False, True):
-            shifts = spread.theta_shifts(theta, transform, (130, 140), align_corners)
+            shifts = corners.theta_shifts(theta, transform, (130, 140), align_corners)
             grid = transform.grid(theta, (130, 140), align_corners)
-            wanted = spread.corner_shifts(grid, (130, 140), align_corners)
+            wanted = corners.corner_shifts(grid, (130, 140), align_corners)
             assert_allclose(float64(shifts), float64(wanted), atol=1e-3)
 
 
@@ -117,13 +118,3 @@ def test_layers_are_observed_in_pixels_of_their_input():
     (sight,) = observe(model, [np.zeros((12, 8, 20, 3), "float32"), moves]).values()
     assert_allclose(sight.spread, [1, 5], rtol=1e-5)
     assert sight.shifts.shape == (12, 4, 2)
-
-
-def test_sentences():
-    settled = spread.describe(0.39, 6.05, SIZE)
-    assert settled.startswith(
-        "Warps vary by 0.4 pixels between images: the transformer has settled"
-    )
-    assert "settled" not in spread.describe(1.1, 6.05, SIZE)
-    assert "settled" in spread.describe(1.1, 6.05, (20, 64))
-    assert "NaN" in spread.describe(float("nan"), float("nan"), SIZE)

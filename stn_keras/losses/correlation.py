@@ -1,0 +1,145 @@
+"""How alike two images are: their correlation in a small window around each pixel."""
+
+import math
+
+import keras
+from keras import ops
+
+from stn_keras.checks.arguments import as_count
+from stn_keras.checks.images import check_images
+from stn_keras.losses.base import ImageLoss, between
+from stn_keras.sampler.axes import as_float, mean_over_points
+
+FLAT = 1e-10  # a product of variances next to which windows count as flat
+ROUNDING = 1e-12  # a variance next to a squared mean that float32 can't tell from 0
+
+
+@keras.saving.register_keras_serializable("stn_keras")
+class LocalCrossCorrelation(ImageLoss):
+    """How unlike two images are: minus the mean of the squared correlation in small windows.
+
+    The loss of [VoxelMorph](https://doi.org/10.1109/TMI.2019.2897538), for images of the same kind
+    whose brightness or contrast differ. Around every pixel the squared correlation of both images
+    within a window is taken, 0 to 1; at the edges, of the part of the window inside the image. A
+    window counts as flat, with a correlation of 0, where its standard deviations are less than
+    about 0.3 % of the images' root mean squares.
+
+    Example:
+
+    >>> fixed = np.random.rand(1, 32, 32, 1)
+    >>> loss = LocalCrossCorrelation()
+    >>> float(loss(fixed, 1 - fixed / 2)) == pytest.approx(-1, abs=1e-4)
+    True
+
+    Args:
+        window: Side of the window in pixels, odd.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+        reduction: As in Keras's losses.
+        name: Name of the loss.
+        dtype: Dtype of the computation; float32 by default, under every dtype policy.
+
+    Call arguments:
+        y_true: Images `(batch, height, width, channels)` or volumes `(batch, depth, height, width,
+            channels)`.
+        y_pred: Warped images of that shape.
+
+    Raises:
+        ValueError: if `window` is not a positive odd integer, or images have a wrong rank or shape.
+    """
+
+    def __init__(
+        self,
+        window: int = 9,
+        *,
+        data_format: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "local_cross_correlation",
+        dtype=None,
+    ):
+        super().__init__(data_format, reduction, name, dtype)
+        self.window = as_count(window, "window")
+        if self.window % 2 == 0:
+            raise ValueError(f"`window` must be odd. Received: window={window!r}")
+
+    def call(self, y_true, y_pred):
+        for name, images in {"y_true": y_true, "y_pred": y_pred}.items():
+            check_images(tuple(images.shape), (0.0,), self.data_format, name=name)
+        batch = {y_true.shape[0], y_pred.shape[0]} - {None}
+        if len(batch) > 1 or tuple(y_true.shape[1:]) != tuple(y_pred.shape[1:]):
+            raise ValueError(
+                "`y_true` and `y_pred` must have the same shape. Received: "
+                f"y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
+            )
+        if 0 in tuple(y_true.shape[1:]):
+            raise ValueError(
+                "`y_true` and `y_pred` must have at least one channel. "
+                f"Received: y_true.shape={tuple(y_true.shape)}"
+            )
+        y_true, y_pred = map(self.channels_last, (y_true, y_pred))
+        return -mean_over_points(squared_correlation(y_true, y_pred, self.window))
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window}
+
+
+def squared_correlation(first, second, window):
+    """0 to 1, of images `(batch, *size, channels)`, in that shape; 0 where one of them is flat."""
+    x, y = scaled(first), scaled(second)
+    count = ops.ones_like(x[:1, ..., :1])
+    moments = [count, x, y, *3 * [ops.zeros_like(x)]]
+    for axis in range(1, len(x.shape) - 1):
+        moments = in_windows(moments, window, axis)
+    count, x, y, *sums = moments
+    xx, yy, xy = (total / count for total in sums)
+    return xy**2 / ((xx + ROUNDING * x**2) * (yy + ROUNDING * y**2) + FLAT)
+
+
+def scaled(images):
+    """Images without their mean, in units of their root mean square, both taken as constants.
+
+    This alters no correlation, and gives `FLAT` the same meaning for all images.
+    """
+    axes = tuple(range(1, len(images.shape) - 1))
+    count = as_float(math.prod(ops.shape(images)[1:-1]), images.dtype)
+    middle = ops.sum(images, axis=axes, keepdims=True) / count
+    size = ops.sqrt(ops.sum(images**2, axis=axes, keepdims=True) / count)
+    middle, size = ops.stop_gradient(middle), ops.stop_gradient(size)
+    return (images - middle) / ops.where(size > 0, size, 1)
+
+
+def in_windows(moments, window, axis):
+    """The moments in a window around each pixel along an axis, from the moments of the pixels.
+
+    Moments are a count, two means and the sums of squares and products of what is left without
+    them, here in the part of a window inside the image. They are merged from those of shorter
+    windows, as the difference of a mean square and a squared mean has no digits left where an image
+    is bright and flat.
+    """
+    edges = [(0, 0)] * len(moments[0].shape)
+    edges[axis] = (window // 2, window // 2)
+    single = merged = [ops.pad(values, edges) for values in moments]
+    length = 1
+    for bit in f"{window:b}"[1:]:
+        merged = merge(merged, merged, length, axis)
+        length *= 2
+        if bit == "1":
+            merged = merge(merged, single, length, axis)
+            length += 1
+    return merged
+
+
+def merge(windows, others, length, axis):
+    """The moments of windows of that length together with others that begin where they end.
+
+    By the pairwise formulas of Chan, Golub & LeVeque, 1979.
+    """
+    others = [between(values, axis, length, None) for values in others]
+    windows = [between(values, axis, None, ops.shape(others[0])[axis]) for values in windows]
+    (first, x, y, *sums), (second, other_x, other_y, *other_sums) = windows, others
+    count = first + second
+    share = second / ops.maximum(count, 1)
+    dx, dy = other_x - x, other_y - y
+    weight = first * share
+    across = [weight * dx * dx, weight * dy * dy, weight * dx * dy]
+    sums = [a + b + c for a, b, c in zip(sums, other_sums, across)]
+    return [count, x + share * dx, y + share * dy, *sums]

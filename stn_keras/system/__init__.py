@@ -1,0 +1,1 @@
+"""The commands' surroundings: files, the terminal, imports. It imports nothing but Python."""

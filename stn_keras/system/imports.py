@@ -1,0 +1,55 @@
+"""Calls a function as soon as a program has imported Keras."""
+
+import importlib
+import importlib.abc
+import sys
+
+WITHOUT_KERAS = ("stn_keras.system", "stn_keras.__main__")
+
+
+def after_keras(function):
+    """Calls `function` once Keras is imported: now, or when the program or the library does it.
+
+    It is called before any module of the library is imported that needs Keras, so that `function`
+    may import all of them without meeting one that is not complete yet.
+    """
+    if "keras" in sys.modules:
+        function()
+    else:
+        sys.meta_path.insert(0, _Finder(function))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds Keras as the other finders do, and has it loaded by a `_Loader`."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def find_spec(self, name, path, target=None):
+        if name.startswith("stn_keras.") and not name.startswith(WITHOUT_KERAS):
+            importlib.import_module("keras")
+        if name != "keras":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(filter(None, found), None)
+        if spec is not None:
+            spec.loader = _Loader(spec.loader, self)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    """Loads a module as its own loader does, and calls the finder's function, once."""
+
+    def __init__(self, loader, finder):
+        self.loader, self.finder = loader, finder
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self.loader  # as if it had never been replaced
+        self.loader.exec_module(module)
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
+            self.finder.function()

@@ -1,0 +1,62 @@
+"""The training loop of the commands: what every run writes, and how Ctrl-C ends it."""
+
+import contextlib
+import signal
+
+import keras
+
+from stn_keras import callbacks, history, observe, plots, resume
+
+
+def fit(
+    model,
+    batches,
+    *,
+    epochs,
+    steps,
+    validation_data=None,
+    run=None,
+    epochs_done=0,
+    measuring=(),
+    writing=(),
+    verbose=2,
+):
+    """Trains a model on batches that are shuffled already.
+
+    A `run` saves the model, the history, curves for TensorBoard and a backup after every epoch, and
+    Ctrl-C ends it after an epoch. `measuring` are callbacks that add to the logs before they are
+    written, `writing` those that write more.
+    """
+    written: list = []
+    interruption: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if run is not None:
+        written = [
+            callbacks.Checkpoint(callbacks.literal(run.folder / "last.keras")),
+            keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
+            callbacks.MetricsSummary(run.log_dir),
+        ]
+        writing = [*writing, resume.Backup(run.backup)]
+        interruption = resume.finishing_epochs(again=signal.SIG_DFL)
+    with interruption as ending:
+        model.fit(
+            batches,
+            epochs=epochs,
+            initial_epoch=epochs_done,
+            steps_per_epoch=steps,
+            shuffle=False,
+            validation_data=validation_data,
+            verbose=verbose,
+            callbacks=[*measuring, *written, *writing, *([ending] if ending else [])],
+        )
+
+
+def draw(folder, model, images, **options):
+    """Draws the curves of the history in a run's folder, and the warps of a few images.
+
+    Returns the history, and what `observe.observe` returned.
+    """
+    found, seen = history.read(folder / "history.csv"), observe.observe(model, images)
+    plots.save(plots.curves({folder.name: found}, **options), folder / "curves.png")
+    for figure in observe.figures(seen, images).values():
+        plots.save(figure, folder / "warps.png")
+    return found, seen

@@ -1,0 +1,70 @@
+"""Where the library's files lie: floors that import only what is below them, and no circles."""
+
+import ast
+import graphlib
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "stn_keras"
+LONGEST = 250  # lines
+# From the top to the ground; a file imports what lies on its own floor or below it.
+FLOORS = (
+    {"__main__"},
+    {"training", "serving", "callbacks", "export", "predict", "saved", "resume", "recipes"}
+    | {"history", "precision"},
+    {"data"},
+    {"observe", "plots", "viz", "models", "regularizers", "metrics", "losses"},
+    {"layers", "localization"},
+    {"transforms"},
+    {"geometry", "sampling", "sampler"},
+    {"backend", "checks"},
+    {"system"},
+)
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports(name):
+    """The library's modules that a file imports, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    found &= {*FILES}
+    packages = {module for module in found if any(m.startswith(f"{module}.") for m in found)}
+    return found - {"stn_keras", name} - packages
+
+
+GRAPH = {name: imports(name) for name in FILES if name != "stn_keras"}
+
+
+def floor(module):
+    wing = module.split(".")[1]
+    (number,) = [k for k, names in enumerate(FLOORS) if wing in names]
+    return number
+
+
+def test_no_import_is_part_of_a_circle():
+    assert list(graphlib.TopologicalSorter(GRAPH).static_order())
+
+
+def test_imports_go_down():
+    up = [(a, b) for a, found in GRAPH.items() for b in found if floor(b) < floor(a)]
+    assert not up
+
+
+LONGER = {"stn_keras.geometry.displacements", "stn_keras.layers.spatial_transformer"}
+
+
+@pytest.mark.parametrize("name", sorted({*FILES} - LONGER))
+def test_files_are_short(name):
+    assert len(FILES[name].read_text().splitlines()) <= LONGEST
