@@ -61,4 +61,6 @@ def test_what_lies_before_the_warp_has_the_gradient_of_the_plain_warp(rng, name,
 
     if traced_before:
         AROUND[name](images)
-    assert_allclose(gradient(AROUND[name]), gradient(warp), rtol=1e-4)
+    assert_allclose(
+        gradient(AROUND[name]), gradient(warp), rtol=1e-4, atol=1e-3
+    )  # of a sum of 2,000
