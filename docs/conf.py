@@ -15,7 +15,7 @@ release = stn_keras.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
 html_theme = "furo"
 html_title = f"{project} {release}"
-exclude_patterns = ["pictures", "index.md", "reference/index.md"]  # index.rst includes them
+exclude_patterns = ["pictures"]
 nitpicky = False
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
@@ -25,6 +25,11 @@ myst_heading_anchors = 3
 napoleon_custom_sections = [("Call arguments", "params_style")]
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
+
+
+def directives_of_comments(app, page, source):
+    """Pages hide their directives from GitHub in comments: `<!-- {name} ... -->`."""
+    source[0] = re.sub(r"<!-- (\{[\w-]+\}.*?)-->", r"```\1```", source[0], flags=re.S)
 
 
 def to_restructured_text(app, what, name, thing, options, lines):
@@ -41,5 +46,6 @@ def signature_of_init(app, what, name, thing, options, signature, returned):
 
 
 def setup(app):
+    app.connect("source-read", directives_of_comments)
     app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-process-docstring", to_restructured_text)

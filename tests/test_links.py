@@ -29,17 +29,24 @@ def tokens(path):
 
 def anchors(path):
     """GitHub's names of the headings of a page."""
-    inline = [block for block in blocks(path) if block.type in ("heading_open", "inline")]
-    followed = zip(inline, inline[1:], strict=False)
-    headings = [text.content for opened, text in followed if opened.type == "heading_open"]
+    found = blocks(path)
+    opened = [number for number, block in enumerate(found) if block.type == "heading_open"]
+    headings = [found[number + 1].content for number in opened]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def addresses(path):
+    """Where links and pictures of a page lead, those of its HTML too."""
+    for token in tokens(path):
+        yield from (token.attrs[name] for name in ("href", "src") if name in token.attrs)
+        if token.type.startswith("html"):
+            yield from re.findall(r'\b(?:href|src)="([^"]+)"', token.content)
 
 
 @each_page
 def test_links_lead_to_files_and_headings(page):
     path = ROOT / page
-    for token in tokens(path):
-        address = token.attrs.get("href") or token.attrs.get("src") or ""
+    for address in addresses(path):
         if "://" in address:
             continue
         name, _, anchor = address.partition("#")
@@ -54,10 +61,16 @@ def test_pages_hold_nothing_that_only_sphinx_understands(page):
         role = token.type == "text" and re.search(r"\{[\w:]+\}$", token.content)
         assert not role, f"a role, {token.content}: write a link or a name in code font"
         fence = token.info if token.type == "fence" else ""
-        allowed = "{eval-rst}" if page.startswith("docs/reference/") else ""
-        assert not fence.startswith("{") or fence == allowed, f"a directive, {fence}"
+        assert not fence.startswith("{"), f"a directive, {fence}: hide it in a comment"
         colons = token.type == "text" and token.content.startswith(":::")
-        assert not colons, f"a directive, {token.content}"
+        assert not colons, f"a directive, {token.content}: hide it in a comment"
+
+
+@pytest.mark.parametrize("folder", ["docs", "docs/reference"])
+def test_an_index_links_every_page_beside_it(folder):
+    index = ROOT / folder / "index.md"
+    pages = {path.name for path in index.parent.glob("*.md")} - {"index.md"}
+    assert pages <= set(addresses(index))
 
 
 def test_the_readme_has_at_most_150_lines():
