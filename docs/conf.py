@@ -27,6 +27,11 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
 
+def directives_of_comments(app, page, source):
+    """Pages hide their directives from GitHub in comments: `<!-- {name} ... -->`."""
+    source[0] = re.sub(r"<!-- (\{[\w-]+\}.*?)-->", r"```\1```", source[0], flags=re.S)
+
+
 def to_restructured_text(app, what, name, thing, options, lines):
     """Docstrings write links as Markdown does: `[text](address)`."""
     text = re.sub(r"\[([^\]]+)\]\(\s*(https?://[^)]+)\)", r"`\1 <\2>`__", "\n".join(lines))
@@ -41,5 +46,6 @@ def signature_of_init(app, what, name, thing, options, signature, returned):
 
 
 def setup(app):
+    app.connect("source-read", directives_of_comments)
     app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-process-docstring", to_restructured_text)

@@ -1,8 +1,9 @@
-"""The pages that people read: their links lead somewhere, and the README stays short."""
+"""The pages that people read, as GitHub shows them: plain Markdown, whose links lead somewhere."""
 
 import pathlib
 import re
 
+import markdown_it
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -13,31 +14,63 @@ PAGES = [
     "benchmarks/README.md",
     "results/README.md",
     "results/TRIALS.md",
-    *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md"))),
+    *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md"))),
 ]
+each_page = pytest.mark.parametrize("page", PAGES)
 
 
-def text_of(path):
-    """A page without its blocks of code."""
-    return re.sub(r"^ *```.*?^ *```$", "", path.read_text(), flags=re.M | re.S)
+def blocks(path):
+    return markdown_it.MarkdownIt("commonmark").enable("table").parse(path.read_text())
+
+
+def tokens(path):
+    return [token for block in blocks(path) for token in (block, *(block.children or ()))]
 
 
 def anchors(path):
     """GitHub's names of the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", text_of(path), re.M)
+    found = blocks(path)
+    opened = [number for number, block in enumerate(found) if block.type == "heading_open"]
+    headings = [found[number + 1].content for number in opened]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES)
+def addresses(path):
+    """Where links and pictures of a page lead, those of its HTML too."""
+    for token in tokens(path):
+        yield from (token.attrs[name] for name in ("href", "src") if name in token.attrs)
+        if token.type.startswith("html"):
+            yield from re.findall(r'\b(?:href|src)="([^"]+)"', token.content)
+
+
+@each_page
 def test_links_lead_to_files_and_headings(page):
     path = ROOT / page
-    for address in re.findall(r"\]\(([^)\s]+)\)", text_of(path)):
+    for address in addresses(path):
         if "://" in address:
             continue
         name, _, anchor = address.partition("#")
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), address
         assert not anchor or anchor in anchors(target), address
+
+
+@each_page
+def test_pages_hold_nothing_that_only_sphinx_understands(page):
+    for token in tokens(ROOT / page):
+        role = token.type == "text" and re.search(r"\{[\w:]+\}$", token.content)
+        assert not role, f"a role, {token.content}: write a link or a name in code font"
+        fence = token.info if token.type == "fence" else ""
+        assert not fence.startswith("{"), f"a directive, {fence}: hide it in a comment"
+        colons = token.type == "text" and token.content.startswith(":::")
+        assert not colons, f"a directive, {token.content}: hide it in a comment"
+
+
+@pytest.mark.parametrize("folder", ["docs", "docs/reference"])
+def test_an_index_links_every_page_beside_it(folder):
+    index = ROOT / folder / "index.md"
+    pages = {path.name for path in index.parent.glob("*.md")} - {"index.md"}
+    assert pages <= set(addresses(index))
 
 
 def test_the_readme_has_at_most_150_lines():
