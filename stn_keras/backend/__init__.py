@@ -4,10 +4,10 @@ A backend's file has
 
 - `sample(generic, images, warp, fill, **options)`: the door by which every image is sampled, by
   `generic`, the sampler of this library, or by the backend's own;
-- `gather_sums` and `scatter_sum`, see `stn_keras.sampler.sums`; with `finite=True` no row is infinite
-  or NaN;
-- `dots(function, upstream, *tensors)`: the dot products over channels of the upstream and each of the
-  images that the function gives;
+- `gather_sums` and `scatter_sum`, see `stn_keras.sampler.sums`; with `finite=True` no row is
+  infinite or NaN;
+- `dots(function, upstream, *tensors)`: the dot products over channels of the upstream and each of
+  the images that the function gives;
 - `with_gradient(forward, backward)`: a function whose gradient is written by hand;
 - `compile(function)`: the function, as one piece where the backend compiles pieces;
 - `matmul(left, right)`: a matrix product that keeps the precision of its factors;
