@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-import markdown_it
+import markdown_it  # which Keras installs
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
