@@ -73,5 +73,5 @@ def test_an_index_links_every_page_beside_it(folder):
     assert pages <= set(addresses(index))
 
 
-def test_the_readme_has_at_most_150_lines():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+def test_the_readme_has_at_most_130_lines():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130

@@ -164,6 +164,17 @@ def test_the_answer_has_figures_of_the_tables():
         assert figure in {f"{float(number):.{decimals}f}" for number in generated}, figure
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/should_i_use_one.md"])
+def test_pages_have_no_figures_of_their_own(page):
+    """Every number with a decimal point stands in the page that measured it, or in the versions."""
+    sources = ["pyproject.toml", "results/README.md"]
+    sources += [f"docs/{name}.md" for name in ("results", "registration", "exporting", "training")]
+    known = "".join((ROOT / source).read_text() for source in sources)
+    other = re.compile(r"^```.*?^```$|<!-- from here.*?<!-- to here -->|\(http.*?\)", re.M | re.S)
+    for figure in re.findall(r"\d+\.\d+", other.sub("", (ROOT / page).read_text())):
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", known), figure
+
+
 @pytest.mark.parametrize("folder", ["cifar10", "mnist_rts"])
 def test_the_accuracy_of_the_shipped_models(folder):
     settings = json.loads((ROOT / "saved_models" / folder / "config.json").read_text())
