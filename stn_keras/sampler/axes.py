@@ -26,9 +26,8 @@ def from_middle(length, dtype):
     return ops.arange(length, dtype=dtype) - middle(length, dtype)
 
 
-def to_middle(length, dtype, after):
-    """The way from each pixel to the middle of its axis, with axes of length 1 `after` it."""
-    shape = (-1,) + (1,) * after
+def to_middle(length, dtype, shape):
+    """The way from each pixel to the middle of its axis, in a shape that has -1 for it."""
     if isinstance(length, int):
         return ops.convert_to_tensor(np.reshape((length - 1) / 2 - np.arange(length), shape), dtype)
     return ops.reshape(-from_middle(length, dtype), shape)

@@ -45,7 +45,8 @@ def plane(coefficients, output_size):
     def forward(*coefficients):
         *slopes, value = (ops.reshape(k, (-1,) + (1,) * axes) for k in coefficients)
         for k, (slope, length) in enumerate(zip(slopes, reversed(output_size))):
-            value = value - slope * to_middle(length, value.dtype, after=k)
+            along = (1,) * (axes - k) + (-1,) + (1,) * k
+            value = value - slope * to_middle(length, value.dtype, along)
         return value
 
     def backward(upstream, *coefficients):
