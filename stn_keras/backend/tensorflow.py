@@ -107,7 +107,18 @@ def gather_sums(rows, indices, sets, finite=False):
     if len(sets) > 1:
         # Masked once for all: XLA makes one loop of the sums, and LLVM vectorizes only short ones.
         pixels, times = list(map(masked, pixels, *sets)), scaled
-    return [tf.add_n(list(map(times, pixels, weights))) for weights in sets]
+    return [total(times, pixels, weights) for weights in sets]
+
+
+def total(times, pixels, weights):
+    """The sum of pixels times weights, by differences.
+
+    TensorFlow's graph optimizer makes an AddN of sums, and steps without a mark of large AddNs.
+    """
+    found = times(pixels[0], weights[0])
+    for pixel, weight in zip(pixels[1:], weights[1:]):
+        found = found - times(pixel, -weight)
+    return found
 
 
 def gather(rows, indices):
@@ -145,7 +156,7 @@ def masked(pixels, *weights):
     pixels = tf.cast(pixels, weights[0].dtype)
     # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
     integer = {4: tf.int32, 8: tf.int64}[pixels.dtype.size]
-    read = tf.minimum(tf.math.ceil(tf.add_n(list(map(tf.abs, weights)))), 1)
+    read = tf.minimum(tf.math.ceil(functools.reduce(tf.maximum, map(tf.abs, weights))), 1)
     mask = -tf.cast(read, integer)
     return tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(pixels, integer), mask), pixels.dtype)
 
