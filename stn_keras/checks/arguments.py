@@ -57,18 +57,6 @@ def as_numbers(values, name):
     return tensor
 
 
-def check_call(layer, wanted, arguments):
-    """Raises a ValueError unless a layer is called on one argument, without None in it."""
-    if len(arguments) > 1:
-        received = f"{len(arguments)} arguments"
-    elif any(tensor is None for tensor in keras.tree.flatten(arguments)):
-        received = "None" if arguments[0] is None else "None instead of a tensor"
-    else:
-        return
-    name = type(layer).__name__
-    raise ValueError(f"`{name}` must be called on {wanted}. Received: {received}")
-
-
 def as_array(values):
     """A NumPy array, empty where `values` are no real numbers, or unknown as in traced code."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras.checks.arguments import as_count, check_call, wide_dtype
+from stn_keras.checks.arguments import as_count, wide_dtype
 from stn_keras.checks.images import (
     as_data_format,
     as_options,
@@ -20,6 +20,7 @@ from stn_keras.checks.images import (
 )
 from stn_keras.geometry.displacements import as_field, check_field, compose_displacements
 from stn_keras.layers import networks
+from stn_keras.layers.base import OneArgument
 from stn_keras.sampler.axes import extent
 from stn_keras.sampling import sampled
 
@@ -29,7 +30,7 @@ UNITS = ("pixels", "normalized")
 
 
 @keras.saving.register_keras_serializable("stn_keras")
-class DenseWarp(keras.Layer):
+class DenseWarp(OneArgument):
     """Warps each image or volume by a displacement per pixel.
 
     `output(p) = input(p + displacement(p))`: a displacement of `(1, 0)` takes the pixel to the
@@ -94,9 +95,7 @@ class DenseWarp(keras.Layer):
         self.units = units
         self.options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
 
-    def __call__(self, *args, **kwargs):
-        check_call(self, "[images, displacement]", args)
-        return super().__call__(*args, **kwargs)
+    _wanted = "[images, displacement]"
 
     def build(self, input_shape):
         self._check(input_shape)
@@ -148,7 +147,7 @@ class DenseWarp(keras.Layer):
 
 
 @keras.saving.register_keras_serializable("stn_keras")
-class VelocityIntegration(keras.Layer):
+class VelocityIntegration(OneArgument):
     """Integrates a stationary velocity field over unit time: a diffeomorphic displacement.
 
     Scaling and squaring, [Arsigny et al., 2006](https://doi.org/10.1007/11866565_113): the field
@@ -186,9 +185,7 @@ class VelocityIntegration(keras.Layer):
         self.steps = as_count(steps, "steps", least=0)
         self.data_format = as_data_format(data_format)
 
-    def __call__(self, *args, **kwargs):
-        check_call(self, "a velocity", args)
-        return super().__call__(*args, **kwargs)
+    _wanted = "a velocity"
 
     def build(self, input_shape):
         check_field(tuple(input_shape), "velocity", self.data_format)

@@ -7,16 +7,17 @@ import numpy as np
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.checks.arguments import as_count, as_number, check_call
+from stn_keras.checks.arguments import as_count, as_number
 from stn_keras.checks.images import as_data_format, check_images, size_of
 from stn_keras.layers import networks
+from stn_keras.layers.base import OneArgument
 from stn_keras.sampling import grid_sample
 
 __all__ = ["Orientation"]
 
 
 @keras.saving.register_keras_serializable("stn_keras")
-class Orientation(keras.Layer):
+class Orientation(OneArgument):
     """Regresses the rotation that turns each image upright, and learns it from turned copies.
 
     The classification loss alone hardly teaches a transformer to turn natural images upright. This
@@ -98,9 +99,7 @@ class Orientation(keras.Layer):
         self.head = keras.layers.Dense(self.bins, dtype="float32", name="angles")
         self.angles = (2 * np.arange(self.bins) + 1 - self.bins) * (math.pi / self.bins)
 
-    def __call__(self, *args, **kwargs):
-        check_call(self, "images alone", args)
-        return super().__call__(*args, **kwargs)
+    _wanted = "images alone"
 
     def build(self, input_shape):
         check_images(tuple(input_shape), (0.0,), self.data_format, ranks=(4,))

@@ -14,7 +14,6 @@ from stn_keras.checks.arguments import (
     as_number,
     as_size,
     as_type,
-    check_call,
     check_rank,
 )
 from stn_keras.checks.images import (
@@ -32,6 +31,7 @@ from stn_keras.checks.images import (
 )
 from stn_keras.geometry import compose
 from stn_keras.layers import networks, ownership, recording
+from stn_keras.layers.base import OneArgument
 from stn_keras.layers.networks import check_theta, images_of, scale_gradient
 from stn_keras.sampler import sample
 from stn_keras.sampler.blocks import mean_of_blocks
@@ -40,7 +40,7 @@ __all__ = ["SpatialTransformer"]
 
 
 @keras.saving.register_keras_serializable("stn_keras")
-class SpatialTransformer(keras.Layer):
+class SpatialTransformer(OneArgument):
     """Warps each image by a transform that a network regresses from the image itself.
 
     [Spatial Transformer Networks, Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025).
@@ -151,9 +151,9 @@ class SpatialTransformer(keras.Layer):
 
     from_file = False  # whose trained network may have started anywhere
 
-    def __call__(self, *args, **kwargs):
-        check_call(self, networks.wanted_by(self.localization), args)
-        return super().__call__(*args, **kwargs)
+    @property
+    def _wanted(self):
+        return networks.wanted_by(self.localization)
 
     def build(self, input_shape):
         images_shape = networks.images_shape(input_shape, self.localization)

@@ -1,0 +1,20 @@
+"""What the layers have in common: they are called on one argument."""
+
+import keras
+
+
+class OneArgument(keras.Layer):
+    """A layer that is called on one tensor or list, and else says so before Keras looks at it."""
+
+    _wanted = "one argument"  # in the words of an error
+
+    def __call__(self, *args, **kwargs):
+        if len(args) > 1:
+            self._refuse(f"{len(args)} arguments")
+        if any(tensor is None for tensor in keras.tree.flatten(args)):
+            self._refuse("None" if args[0] is None else "None instead of a tensor")
+        return super().__call__(*args, **kwargs)
+
+    def _refuse(self, received):
+        name = type(self).__name__
+        raise ValueError(f"`{name}` must be called on {self._wanted}. Received: {received}")
