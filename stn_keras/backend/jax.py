@@ -95,7 +95,7 @@ def masked(pixels, *weights):
     pixels = pixels.astype(weights[0].dtype)
     # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
     integer = {4: jnp.int32, 8: jnp.int64}[pixels.dtype.itemsize]
-    read = jnp.minimum(jnp.ceil(functools.reduce(operator.add, map(jnp.abs, weights))), 1)
+    read = jnp.minimum(jnp.ceil(functools.reduce(jnp.maximum, map(jnp.abs, weights))), 1)
     mask = -read.astype(integer)
     return lax.bitcast_convert_type(lax.bitcast_convert_type(pixels, integer) & mask, pixels.dtype)
 

@@ -175,12 +175,12 @@ def dots(function, upstream, *tensors):
     """Two at a time, as the parts of complex numbers: XLA would make a pass for each sum."""
 
     @compile
-    def pass_by_pass(upstream, *tensors):
+    def summed(upstream, *tensors):
         products = [upstream * images for images in function(*tensors)]
         pairs = list(zip(products[::2], products[1::2]))
         paired = [tf.reduce_sum(tf.complex(*pair), axis=-1) for pair in pairs]
         return paired, [tf.reduce_sum(last, axis=-1) for last in products[2 * len(pairs) :]]
 
     # The parts are taken outside, or XLA would make a pass for each after all.
-    paired, last = pass_by_pass(upstream, *tensors)
+    paired, last = summed(upstream, *tensors)
     return [part(pair) for pair in paired for part in (tf.math.real, tf.math.imag)] + last

@@ -9,6 +9,7 @@ from a window of samples, which is much faster (benchmarks/README.md).
 
 import functools
 import itertools
+import math
 import operator
 
 from keras import ops
@@ -18,7 +19,6 @@ from stn_keras.sampler.axes import from_middle, middle
 from stn_keras.sampler.taps import bounded, clamp
 
 SIDE = 4  # of the window of samples; warps that magnify more are scattered
-FAR = float("inf")
 
 
 def gathered(upstream, scatter, *, matrix, size):
@@ -55,9 +55,9 @@ def window_sum(upstream, matrix, *, size):
     u, columns = window((d * x - b * y) / determinant, width)
     v, rows = window((a * y - c * x) / determinant, height)
     # From the point where the window's first sample was taken to the pixel, and from the others.
-    one, far = (ops.convert_to_tensor(number, matrix.dtype) for number in (1.0, FAR))
-    asides = masked(by_steps(x - a * u - b * v, a), columns, far)
-    belows = masked(by_steps(y - c * u - d * v, d), rows, far)
+    one, far = (ops.convert_to_tensor(number, matrix.dtype) for number in (1.0, math.inf))
+    asides = far_off_axis(by_steps(x - a * u - b * v, a), columns, far)
+    belows = far_off_axis(by_steps(y - c * u - d * v, d), rows, far)
     to_columns = by_steps(ops.zeros_like(c), c)
     indices, weights = [], []
     for (row, _), below in zip(rows, belows):
@@ -77,9 +77,9 @@ def window(centre, length):
     half = middle(length, centre.dtype)
     first = backend.floor(bounded(centre + half, length) + (1 - SIDE / 2))
     start = ops.cast(first, "int32")
-    indices = [clamp(start + step, length) for step in range(SIDE)]
-    found = [(index, index == start + step) for step, index in enumerate(indices)]
-    return first - half, found
+    positions = [start + step for step in range(SIDE)]
+    indices = [clamp(position, length) for position in positions]
+    return first - half, [(index, index == at) for index, at in zip(indices, positions)]
 
 
 def by_steps(distance, step):
@@ -87,7 +87,7 @@ def by_steps(distance, step):
     return list(itertools.accumulate([distance] + [step] * (SIDE - 1), operator.sub))
 
 
-def masked(distances, samples, far):
+def far_off_axis(distances, samples, far):
     """The distances, but far from samples that are not on the axis: those have no weight."""
     return [ops.where(on_axis, x, far) for x, (_, on_axis) in zip(distances, samples)]
 

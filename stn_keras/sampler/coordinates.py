@@ -81,24 +81,27 @@ def to_grid(coordinates, size, align_corners):
     return ops.stack(grid, axis=-1)
 
 
-def by_axis(points, scales=(1, 1, 1)):
-    """`(..., 2)` → x and y, each `(...)` and times its scale; in volumes z too.
+def by_axis(points, scales=None):
+    """`(..., 2)` → x and y, each `(...)`, times their `scales` if there are any; in volumes z too.
 
     With a gradient that compilers vectorize: of a slice it is a padding, which XLA computes with a
     branch per number.
     """
     axes = points.shape[-1]
 
+    def scaled(coordinates):
+        return coordinates if scales is None else [x * s for x, s in zip(coordinates, scales)]
+
     @backend.compile
     def joined(*upstream):
-        columns = [ops.expand_dims(x * scale, -1) for x, scale in zip(upstream, scales)]
+        columns = [ops.expand_dims(x, -1) for x in scaled(upstream)]
         found = columns[0]
         for axis, column in enumerate(columns[1:], 1):
             found = ops.where(ops.arange(axes) == axis, column, found)
         return found
 
     def forward(points):
-        return [points[..., axis] * scale for axis, scale in zip(range(axes), scales)]
+        return scaled([points[..., axis] for axis in range(axes)])
 
     return backend.with_gradient(forward, lambda upstream, _: [joined(*upstream)])(points)
 
