@@ -6,7 +6,10 @@ import keras
 class OneArgument(keras.Layer):
     """A layer that is called on one tensor or list, and else says so before Keras looks at it."""
 
-    _wanted = "one argument"  # in the words of an error
+    @property
+    def _wanted(self):
+        """What it is called on, in the words of an error."""
+        return "one argument"
 
     def __call__(self, *args, **kwargs):
         if len(args) > 1:
