@@ -84,6 +84,8 @@ def parse():
 
 def main():
     args = parse()
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
     measured = {}
     for backend in args.backend:
         os.environ.update(ENVIRONMENT, KERAS_BACKEND=backend)

@@ -61,7 +61,10 @@ def measurements(backend, sizes, many=False):
         ("quick start", {"first fit, s": 1.0, "smaller batch, s": 0.1}),
         ("two transformers", {"first steps, s": 3.5, "smaller batch, s": 0.3}),
     ):
-        yield Measurement(name, name.replace(" ", "_"), (True,), (False,), limits, adds=True)
+        function, without = name.replace(" ", "_"), ("none",)
+        yield Measurement(name, function, ("transformer",), without, limits, adds=True)
+        alone, no_limits = f"{name}, localization network alone", dict.fromkeys(limits)
+        yield Measurement(alone, function, ("network",), without, no_limits, adds=True)
     installed = "PyTorch" in contenders(backend)
     compiled = backend == "jax"  # which compiles for every size
     for name, warp, job, seconds in (

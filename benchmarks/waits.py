@@ -39,9 +39,22 @@ def classifier(size, *layers):
     return model
 
 
-def transformer(wanted):
-    """A fresh transformer with the library's own localization network, or None."""
-    return SpatialTransformer(localization.cnn()) if wanted else None
+class NetworkAlone(keras.Layer):
+    """The library's own localization network, whose numbers change images without a warp."""
+
+    def __init__(self):
+        super().__init__()
+        self.localization = localization.cnn()
+
+    def call(self, images):
+        return images * keras.ops.mean(self.localization(images), axis=1)[:, None, None, None]
+
+
+LAYERS = {
+    "transformer": lambda: SpatialTransformer(localization.cnn()),
+    "network": NetworkAlone,
+    "none": lambda: None,
+}
 
 
 def last_step(model, images, classes):
@@ -59,12 +72,12 @@ def last_step(model, images, classes):
     return clock.seconds
 
 
-def quick_start(with_transformer):
+def quick_start(kind):
     """The README's model, built and fitted to 8 images, then to 5."""
     images, classes = random_images((8, 32, 32, 3)), np.arange(8)
 
     def begin():
-        model = classifier(images.shape[1:], transformer(with_transformer))
+        model = classifier(images.shape[1:], LAYERS[kind]())
         model.fit(images, classes, verbose=0)
         return model
 
@@ -74,7 +87,7 @@ def quick_start(with_transformer):
     return {"first fit, s": first, "smaller batch, s": last_step(model, images[:5], classes[:5])}
 
 
-def two_transformers(with_transformers):
+def two_transformers(kind):
     """A small CNN's first three steps, of 32 images each, and a last batch of 20."""
     images, classes = random_images((3 * BATCH, 64, 64, 3)), np.arange(3 * BATCH) % 10
 
@@ -83,9 +96,9 @@ def two_transformers(with_transformers):
         model = classifier(
             images.shape[1:],
             keras.layers.Conv2D(16, 3, strides=2, **conv),
-            transformer(with_transformers),
+            LAYERS[kind](),
             keras.layers.Conv2D(32, 3, **conv),
-            transformer(with_transformers),
+            LAYERS[kind](),
         )
         model.fit(images, classes, batch_size=BATCH, verbose=0)
         return model

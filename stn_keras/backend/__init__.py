@@ -4,10 +4,8 @@ A backend's file has
 
 - `sample(generic, images, warp, fill, **options)`: the door by which every image is sampled, by
   `generic`, the sampler of this library, or by the backend's own;
-- `gather_sums` and `scatter_sum`, see `stn_keras.sampler.sums`; with `finite=True` no row is
-  infinite or NaN;
-- `dots(function, upstream, *tensors)`: the dot products over channels of the upstream and each of
-  the images that the function gives;
+- `gather_sum`, `scatter_sum` and `gather_dots`, see `stn_keras.sampler.sums`; with `finite=True` no
+  row is infinite or NaN;
 - `with_gradient(forward, backward)`: a function whose gradient is written by hand;
 - `compile(function)`: the function, as one piece where the backend compiles pieces;
 - `matmul(left, right)`: a matrix product that keeps the precision of its factors;
@@ -30,9 +28,9 @@ if keras.backend.backend() not in BACKENDS:
     )
 _active = importlib.import_module(f"stn_keras.backend.{keras.backend.backend()}")
 compile = _active.compile
-dots = _active.dots
 floor = _active.floor
-gather_sums = _active.gather_sums
+gather_dots = _active.gather_dots
+gather_sum = _active.gather_sum
 matmul = _active.matmul
 sample = _active.sample
 scatter_sum = _active.scatter_sum

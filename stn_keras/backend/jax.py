@@ -9,6 +9,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+FEW = 4  # channels
+
 floor = jnp.floor
 matmul = functools.partial(jnp.matmul, precision="highest")
 
@@ -61,12 +63,38 @@ def shape(tensor):
     return tensor.shape
 
 
-def gather_sums(rows, indices, sets, finite=False):
-    pixels, times = gather(rows, indices), scaled if finite else weighted
-    if len(sets) > 1:
-        # Masked once for all: XLA makes one loop of the sums, and LLVM vectorizes only short ones.
-        pixels, times = list(map(masked, pixels, *sets)), scaled
-    return [functools.reduce(operator.add, map(times, pixels, weights)) for weights in sets]
+def gather_sum(rows, indices, weights, finite=False):
+    times = scaled if finite else weighted
+    return functools.reduce(operator.add, map(times, gather(rows, indices), weights))
+
+
+def gather_dots(upstream, rows, indices, sets):
+    """Of few channels sums of pixels are multiplied by the upstream, of many or one pixel by pixel,
+    which takes no more products."""
+    pixels = gather(rows, indices)
+    if 1 < upstream.shape[-1] <= FEW:
+        pixels = list(map(masked, pixels, *sets))
+        sums = [functools.reduce(operator.add, map(scaled, pixels, weights)) for weights in sets]
+        return channel_sums([upstream * pixels for pixels in sums])
+    dots = channel_sums([upstream * pixel.astype(upstream.dtype) for pixel in pixels])
+    return [functools.reduce(operator.add, map(read, dots, weights)) for weights in sets]
+
+
+def channel_sums(tensors):
+    """All in one pass: XLA would gather the pixels again for each sum."""
+    if tensors[0].shape[-1] == 1:
+        return lax.optimization_barrier(tensors)
+    zeros = [jnp.zeros((), tensor.dtype) for tensor in tensors]
+
+    def add(these, those):
+        return [this + that for this, that in zip(these, those)]
+
+    sums = lax.optimization_barrier(lax.reduce(tensors, zeros, add, [tensors[0].ndim - 1]))
+    return [total[..., None] for total in sums]
+
+
+def read(dot, weight):
+    return jnp.where(weight != 0, weight * dot, 0)
 
 
 @jax.vmap
@@ -141,12 +169,3 @@ def scatter_sum(upstream, indices, weights, count):
         return at_once(samples, indices, weights).reshape(batch, count, channels)
     total = lax.platform_dependent(samples, indices, weights, cpu=loop, default=at_once)
     return total.reshape(batch, count, channels)
-
-
-def dots(function, upstream, *tensors):
-    """Two at a time, as the parts of complex numbers: XLA would make a pass for each sum."""
-    products = [upstream * images for images in function(*tensors)]
-    pairs = list(zip(products[::2], products[1::2]))
-    paired = lax.optimization_barrier([lax.complex(*pair).sum(axis=-1) for pair in pairs])
-    last = [product.sum(axis=-1) for product in products[2 * len(pairs) :]]
-    return [part(pair) for pair in paired for part in (jnp.real, jnp.imag)] + last

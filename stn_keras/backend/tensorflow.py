@@ -1,5 +1,6 @@
 """TensorFlow: plain operations that any runtime knows, some of them marked for XLA."""
 
+import contextlib
 import functools
 import math
 
@@ -28,12 +29,19 @@ def compile(function):
 
     @functools.wraps(function)
     def call(*tensors):
-        if tf.executing_eagerly() or not any(map(is_large, tensors)):
+        if not any(map(is_large, tensors)):
             return function(*tensors)
-        with tf.xla.experimental.jit_scope():
+        with marked(True):
             return function(*tensors)
 
     return call
+
+
+def marked(compiled):
+    """Where the operations of a graph are marked for XLA or left unmarked."""
+    if tf.executing_eagerly():
+        return contextlib.nullcontext()
+    return tf.xla.experimental.jit_scope(compile_ops=compiled)
 
 
 def is_large(tensor):
@@ -102,12 +110,27 @@ def shape(tensor):
     return tuple(found[k] if length is None else length for k, length in enumerate(known))
 
 
-def gather_sums(rows, indices, sets, finite=False):
-    pixels, times = gather(rows, indices), scaled if finite else weighted
-    if len(sets) > 1:
+def gather_sum(rows, indices, weights, finite=False):
+    return total(scaled if finite else weighted, gather(rows, indices), weights)
+
+
+def gather_dots(upstream, rows, indices, sets):
+    """Two at a time, as the parts of complex numbers: XLA would make a pass for each sum."""
+
+    @compile
+    def summed(upstream, rows):
         # Masked once for all: XLA makes one loop of the sums, and LLVM vectorizes only short ones.
-        pixels, times = list(map(masked, pixels, *sets)), scaled
-    return [total(times, pixels, weights) for weights in sets]
+        pixels = list(map(masked, gather(rows, indices), *sets))
+        products = [upstream * total(scaled, pixels, weights) for weights in sets]
+        pairs = list(zip(products[::2], products[1::2]))
+        paired = [tf.reduce_sum(tf.complex(*pair), axis=-1, keepdims=True) for pair in pairs]
+        rest = products[2 * len(pairs) :]
+        return paired, [tf.reduce_sum(last, axis=-1, keepdims=True) for last in rest]
+
+    paired, last = summed(upstream, rows)
+    with marked(False):  # or XLA would make a pass for each part after all
+        parts = [part(pair) for pair in paired for part in (tf.math.real, tf.math.imag)]
+    return parts + last
 
 
 def total(times, pixels, weights):
@@ -169,18 +192,3 @@ def scatter_sum(upstream, indices, weights, count):
         share = tf.math.multiply_no_nan(samples, tf.reshape(weight, (-1, 1)))
         total = tf.tensor_scatter_nd_add(total, tf.reshape(index, (-1, 1)), share)
     return tf.reshape(total, (-1, count, channels))
-
-
-def dots(function, upstream, *tensors):
-    """Two at a time, as the parts of complex numbers: XLA would make a pass for each sum."""
-
-    @compile
-    def summed(upstream, *tensors):
-        products = [upstream * images for images in function(*tensors)]
-        pairs = list(zip(products[::2], products[1::2]))
-        paired = [tf.reduce_sum(tf.complex(*pair), axis=-1) for pair in pairs]
-        return paired, [tf.reduce_sum(last, axis=-1) for last in products[2 * len(pairs) :]]
-
-    # The parts are taken outside, or XLA would make a pass for each after all.
-    paired, last = summed(upstream, *tensors)
-    return [part(pair) for pair in paired for part in (tf.math.real, tf.math.imag)] + last

@@ -40,9 +40,8 @@ def in_full(function):
 matmul = in_full(torch.matmul)
 
 
-def gather_sums(rows, indices, sets, finite=False):
-    pixels = gather(rows, indices)
-    return [sum(map(weighted, pixels, weights)) for weights in sets]
+def gather_sum(rows, indices, weights, finite=False):
+    return sum(map(weighted, gather(rows, indices), weights))
 
 
 def gather(rows, indices):
@@ -65,10 +64,10 @@ def weighted(pixels, weight):
 
 
 def scatter_sum(*args):
-    raise NotImplementedError("PyTorch differentiates `gather_sums` by itself.")
+    raise NotImplementedError("PyTorch differentiates `gather_sum` by itself.")
 
 
-dots = scatter_sum
+gather_dots = scatter_sum
 
 
 def sample(generic, images, warp, fill, **options):

@@ -68,7 +68,7 @@ def window_sum(upstream, matrix, *, size):
             weights.append(ops.cast(weight, upstream.dtype))
         asides = [aside - b for aside in asides]
     samples = ops.reshape(upstream, (-1, height * width, channels))
-    return backend.gather_sums(samples, indices, [weights], finite=True)[0]
+    return backend.gather_sum(samples, indices, weights, finite=True)
 
 
 def window(centre, length):

@@ -107,11 +107,12 @@ def by_coordinates(upstream, images, coordinates, options):
     if options["interpolation"] == "nearest":
         return [ops.zeros_like(coordinate) for coordinate in coordinates]
 
-    def derivatives(images, *coordinates):
+    @backend.compile
+    def derivatives(upstream, images, *coordinates):
         corners = Corners(coordinates, **options)
-        return sums.gather_sums(as_rows(images), corners.indices(), corners.slopes())
+        return sums.gather_dots(upstream, as_rows(images), corners.indices(), corners.slopes())
 
-    return backend.dots(derivatives, upstream, images, *coordinates)
+    return [ops.squeeze(dot, -1) for dot in derivatives(upstream, images, *coordinates)]
 
 
 class Corners:

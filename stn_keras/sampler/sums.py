@@ -1,13 +1,12 @@
 """The three sums that are all the arithmetic over pixels, differentiable any number of times.
 
 Rows are the pixels of an image, `(batch, n, channels)`. Each tap of a sample has an index of a row
-and a weight, `(batch, *output_size, 1)` both. The gradients of `gather_sum` are `scatter_sum` and
-`by_weights`, those of `scatter_sum` are `gather_sum` and `by_weights`. A pixel of weight 0 is not
-read: it may be infinite or NaN.
+and a weight, `(batch, *output_size, 1)` both. The gradients of each sum are made of the three. A
+pixel of weight 0 is not read: it may be infinite or NaN.
 """
 
 import functools
-import itertools
+import operator
 
 from keras import ops
 
@@ -17,30 +16,17 @@ from stn_keras import backend
 def gather_sum(rows, indices, weights):
     """The sum over the taps of `weights[k]` times the rows at `indices[k]`: `(batch, *output_size,
     channels)`. Integers may have one tap, of weight 0 or 1, and stay integers."""
-    return gather_sums(rows, indices, [weights])[0]
-
-
-def gather_sums(rows, indices, sets):
-    """`gather_sum` with each of several sets of weights; what one set reads, all may read."""
     taps = len(indices)
 
-    def split(tensors):
-        return [tensors[k : k + taps] for k in range(0, len(tensors), taps)]
-
     def forward(rows, *tensors):
-        indices, *sets = split(tensors)
-        return backend.gather_sums(rows, indices, sets)
+        return backend.gather_sum(rows, tensors[:taps], tensors[taps:])
 
-    def backward(upstreams, rows, *tensors):
-        indices, *sets = split(tensors)
-        count = backend.shape(rows)[1]
-        to_rows, to_weights = [], []
-        for upstream, weights in zip(upstreams, sets):
-            to_rows.append(scatter_sum(upstream, indices, weights, count))
-            to_weights += by_weights(upstream, rows, indices, weights)
-        return functools.reduce(ops.add, to_rows), *[None] * taps, *to_weights
+    def backward(upstream, rows, *tensors):
+        indices, weights = tensors[:taps], tensors[taps:]
+        to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
+        return to_rows, *[None] * taps, *by_weights(upstream, rows, indices, weights)
 
-    return backend.with_gradient(forward, backward)(rows, *indices, *itertools.chain(*sets))
+    return backend.with_gradient(forward, backward)(rows, *indices, *weights)
 
 
 def scatter_sum(upstream, indices, weights, count):
@@ -59,15 +45,40 @@ def scatter_sum(upstream, indices, weights, count):
     return backend.with_gradient(forward, backward)(upstream, *indices, *weights)
 
 
+def gather_dots(upstream, rows, indices, sets):
+    """For each of several sets of weights the dot product over channels of the upstream with
+    `gather_sum`: a list of `(batch, *output_size, 1)`. What one set reads, all may read."""
+    taps = len(indices)
+
+    def split(tensors):
+        indices, *sets = (tensors[k : k + taps] for k in range(0, len(tensors), taps))
+        return indices, sets
+
+    def forward(upstream, rows, *tensors):
+        return backend.gather_dots(upstream, rows, *split(tensors))
+
+    def backward(factors, upstream, rows, *tensors):
+        indices, sets = split(tensors)
+        scaled = [[factor * weight for weight in set] for factor, set in zip(factors, sets)]
+        weights = [functools.reduce(operator.add, of_tap) for of_tap in zip(*scaled)]
+        to_upstream = gather_sum(rows, indices, weights)
+        to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
+        dots = by_weights(upstream, rows, indices, weights)
+        to_sets = [factor * dot for factor in factors for dot in dots]
+        return to_upstream, to_rows, *[None] * taps, *to_sets
+
+    tensors = [tensor for tensors in (indices, *sets) for tensor in tensors]
+    return backend.with_gradient(forward, backward)(upstream, rows, *tensors)
+
+
 def by_weights(upstream, rows, indices, weights):
     """The gradient of each weight: the dot product of the upstream with its pixel."""
-
-    def pixels(rows, *indices):
-        one = ops.ones_like(indices[0], dtype=upstream.dtype)
-        return [gather_sum(rows, [index], [one]) for index in indices]
-
-    dots = [ops.expand_dims(dot, -1) for dot in backend.dots(pixels, upstream, rows, *indices)]
-    return list(map(readable, dots, weights))
+    dots = []
+    for index, weight in zip(indices, weights):
+        one = ops.ones_like(weight)
+        (dot,) = gather_dots(upstream, rows, [index], [[one]])
+        dots.append(readable(dot, weight))
+    return dots
 
 
 def readable(dot, weight):
