@@ -151,8 +151,8 @@ def test_pages_have_the_accuracies_of_the_committed_runs():
     pair = "wide", "orientation"
     gains = {name: [accuracies(model, name) for model in pair] for name in ("R", "RTS")}
     assert " to ".join(gains["R"]) in (ROOT / "README.md").read_text()
-    training = (ROOT / "docs" / "training.md").read_text()
-    assert all(" | ".join(gain) in training for gain in gains.values())
+    page = (ROOT / "docs" / "orientation.md").read_text()
+    assert all(" | ".join(gain) in page for gain in gains.values())
 
 
 def test_the_answer_has_figures_of_the_tables():
@@ -168,7 +168,8 @@ def test_the_answer_has_figures_of_the_tables():
 def test_pages_have_no_figures_of_their_own(page):
     """Every number with a decimal point stands in the page that measured it, or in the versions."""
     sources = ["pyproject.toml", "results/README.md"]
-    sources += [f"docs/{name}.md" for name in ("results", "registration", "exporting", "training")]
+    measured = ("results", "registration", "exporting", "orientation")
+    sources += [f"docs/{name}.md" for name in measured]
     known = "".join((ROOT / source).read_text() for source in sources)
     other = re.compile(r"^```.*?^```$|<!-- from here.*?<!-- to here -->|\(http.*?\)", re.M | re.S)
     for figure in re.findall(r"\d+\.\d+", other.sub("", (ROOT / page).read_text())):
@@ -178,7 +179,7 @@ def test_pages_have_no_figures_of_their_own(page):
 @pytest.mark.parametrize("folder", ["cifar10", "mnist_rts"])
 def test_the_accuracy_of_the_shipped_models(folder):
     settings = json.loads((ROOT / "saved_models" / folder / "config.json").read_text())
-    row = re.search(rf"\| `{folder}/` .*", (ROOT / "docs" / "exporting.md").read_text())[0]
+    row = re.search(rf"\| `{folder}/` .*", (ROOT / "docs" / "trained_models.md").read_text())[0]
     accuracies = [s["test_accuracy"] for s in (settings, settings.get("plain")) if s]
     assert re.findall(r"[\d.]+(?= %)", row) == [f"{100 * a:.2f}" for a in accuracies]
 
