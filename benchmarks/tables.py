@@ -67,17 +67,20 @@ def of_first_calls(rows):
         found = {name: cells.get((what, figure, name)) for name in names}
         medians = {name: float(row["median"]) for name, row in found.items() if row}
         shown = (f"{medians[name]:.4g}" if name in medians else "–" for name in names)
-        lines.append([what, figure, *shown, *met(medians, found["ours"]["at_most"])])
-    return table(["what", "figure", *names, "at most", "met"], lines)
+        lines.append([what, figure, *shown, *kept(medians, found["ours"]["at_most"])])
+    heads = [{"beside": "reference"}.get(name, name) for name in names]
+    return table(["what", "figure", *heads, "limit", "kept"], lines)
 
 
-def met(medians, at_most):
-    """The limit of ours, `"1 more"` than what is beside it or `"1"`, and whether it is met."""
+def kept(medians, at_most):
+    """The limit of ours, `"1"` or `"reference + 1"`, and whether it is kept."""
     if not at_most:
         return "–", ""
-    beside = medians["beside"] if at_most.endswith("more") else 0
-    limit = float(at_most.removesuffix(" more"))
-    return at_most, "yes" if medians["ours"] - beside <= limit else "no"
+    limit = at_most.removesuffix(" more")
+    if limit == at_most:
+        return limit, "yes" if medians["ours"] <= float(limit) else "no"
+    added = medians["ours"] - medians["beside"]
+    return f"reference + {limit}", "yes" if added <= float(limit) else "no"
 
 
 # Training.

@@ -222,7 +222,7 @@ def test_answer():
     times = {"base, default": 6, "ours, compiled": 1, "ours, default": 4, "PyTorch": 2}
     measured = {"tensorflow": csv_rows(times)}
     (said,) = report.answer(measured, {}).splitlines()[2:]
-    assert said == "- TensorFlow: affine layer 0.50, 0.50 (0.50 to 0.50). Commit ours."
+    assert said == "- TensorFlow: affine layer 0.50 and 0.50 (0.50 to 0.50). Commit ours."
     title, table = report.against_base(measured)
     assert title == "## Time of commit base divided by that of ours"
     assert table.splitlines()[-1] == "| TensorFlow, affine layer | 1.50 | 1.50 |"
@@ -240,4 +240,4 @@ def test_first_calls_in_the_answer():
     (said,) = report.first_calls_in_short({"tensorflow": calls})
     assert said.count("3.0 s") == 3
     last = figures.of_first_calls(calls).splitlines()[-1]
-    assert last == "| two transformers | smaller batch, s | 4 | 1 | 2 more | no |"
+    assert last == "| two transformers | smaller batch, s | 4 | 1 | reference + 2 | no |"
