@@ -1,9 +1,9 @@
-"""The three sums that are all the arithmetic over pixels, differentiable any number of times.
+"""The three sums that do all arithmetic over pixels, differentiable any number of times.
 
-Rows are the pixels of an image, `(batch, n, channels)`. Each tap of a sample has an index of a row
-and a weight, `(batch, *output_size, 1)` both. The gradients of `gather_sum` are `scatter_sum` and
-`by_weights`, those of `scatter_sum` are `gather_sum` and `by_weights`. A pixel of weight 0 is not
-read: it may be infinite or NaN.
+Rows are the pixels of an image, `(batch, n, channels)`. Each tap of a sample has the index of a row
+and a weight, both `(batch, *output_size, 1)`. The gradients of `gather_sum` are `scatter_sum` and
+`by_weights`; those of `scatter_sum` are `gather_sum` and `by_weights`. A pixel with a weight of 0
+is not read, so it may be infinite or NaN.
 """
 
 import functools
@@ -21,7 +21,7 @@ def gather_sum(rows, indices, weights):
 
 
 def gather_sums(rows, indices, sets):
-    """`gather_sum` with each of several sets of weights; what one set reads, all may read."""
+    """`gather_sum` for several sets of weights; pixels that one set reads may count for all."""
     taps = len(indices)
 
     def split(tensors):
@@ -71,5 +71,5 @@ def by_weights(upstream, rows, indices, weights):
 
 
 def readable(dot, weight):
-    """A dot product with a pixel; 0 where the pixel has no weight and may be infinite or NaN."""
+    """The dot product with a pixel, or 0 if the pixel has a weight of 0 and is infinite or NaN."""
     return ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0)
