@@ -3,7 +3,7 @@
 `python -m results.distorted` reads what `examples/distorted_mnist.py` and
 `examples/distorted_cifar10.py` wrote to `results/distorted_*/`, one CSV file for each model,
 distortion and seed. It puts the tables between its marks in `results/README.md` and saves the
-figures beside the CSV files.
+figures in the folders of the CSV files.
 """
 
 import collections

@@ -70,7 +70,7 @@ def spread(values):
 
 
 def verdict(rows):
-    """How the runs on MNI152 stand to the targets, by their mean."""
+    """Whether the mean of the runs on MNI152 meets the targets."""
     mean = {
         name: statistics.mean(float(row[name]) for row in rows)
         for mask in ("gray", "white")

@@ -95,7 +95,7 @@ def welch(values, baseline):
 
 
 def recipes(cells, distortions, lines):
-    """How each column was trained; a line's value: a pattern of models, and a field."""
+    """How each column was trained. A value of `lines` is a pattern of models, and a field."""
 
     def show(models, field, name):
         keys = [key for key in cells if key[1] == name and fnmatch.fnmatchcase(key[0], models)]
@@ -110,7 +110,7 @@ def values(rows, field):
 
 
 def settings(cells):
-    """What all runs of a table have in common, or between which bounds they differ."""
+    """What all runs of a table have in common, or the range in which they differ."""
     rows = [row for group in cells.values() for row in group]
     seconds = [float(row["seconds"]) for row in rows]
     return (
