@@ -1,4 +1,4 @@
-"""The sampler's benchmark: really run on tiny images, and its arithmetic."""
+"""The benchmark of the sampler: a real run on tiny images, and its arithmetic."""
 
 import csv
 import importlib.util
@@ -82,7 +82,7 @@ def test_sampler_on_tiny_images(tmp_path):
 
 
 def test_another_checkout(tmp_path):
-    """A copy of this library whose import says so is compared with this one, in turns."""
+    """This library is compared, in turns, with a copy that prints a word when it is imported."""
     pytest.importorskip("torch")
     shutil.copytree(ROOT / "stn_keras", tmp_path / "base" / "stn_keras")
     with (tmp_path / "base" / "stn_keras" / "__init__.py").open("a") as file:
@@ -202,7 +202,7 @@ def test_a_dead_worker_is_not_waited_for(monkeypatch):
 
 @linux_only
 def test_peak_memory():
-    """Of what a call frees before it returns, as well."""
+    """The peak includes memory that a call frees before it returns."""
     peak, total = memory.added_at_peak(lambda: np.ones(2**23).sum())
     assert peak == pytest.approx(64, abs=8) and total == 2**23
 

@@ -31,7 +31,7 @@ def test_first_call():
 
 @pytest.mark.parametrize("function", [waits.quick_start, waits.two_transformers])
 def test_first_steps_of_models(function):
-    """In this process, where they are not the first."""
+    """Measures them in this process, where they are not the first calls."""
     found = function(False)
     assert len(found) == 2 and min(found.values()) > 0
     (measurement,) = [m for m in measurements() if m.function == function.__name__]
@@ -45,7 +45,7 @@ def test_fill_values():
 
 
 def test_new_sizes_stop_in_time(monkeypatch):
-    """Where they would fill the memory."""
+    """Further sizes are left out if they would fill the memory."""
     asked = []
     monkeypatch.setattr(waits, "prepare", lambda *settings: ("CPU", asked.append))
     monkeypatch.setattr(waits, "TOO_MUCH", -1e9)

@@ -1,4 +1,5 @@
-"""The numbers of PyTorch's functions of the same names: recorded ones, and fresh ones (slow)."""
+"""The same numbers as PyTorch's functions of the same names: recorded ones, and fresh ones (slow).
+"""
 
 import pathlib
 

@@ -120,7 +120,7 @@ def test_the_readme_has_the_tables_of_the_committed_runs():
 
 
 def accuracies(name, distortion):
-    """Those of the seeds of a network on distorted CIFAR-10."""
+    """The mean accuracy of a network on distorted CIFAR-10, as a table has it."""
     errors = tables.errors_of(distorted.read(distorted.CIFAR10))[name, distortion]
     return report.mean([100 - error for error in errors])
 
@@ -154,7 +154,8 @@ def test_pages_have_the_accuracies_of_the_committed_runs():
 
 
 def test_the_answer_has_figures_of_the_tables():
-    """Every number with a decimal point is one of the generated part, rounded."""
+    """Every number with a decimal point stands in the generated part, with more digits or as many.
+    """
     answer, _, rest = report.README.read_text().partition("## Limits of the comparison")
     generated = re.findall(r"\d+\.\d+", rest.partition("<!-- from here")[2])
     for figure in re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", answer):
