@@ -1,4 +1,4 @@
-"""Tables of what the programs measured, from the rows of their CSV files. Ratios are of medians."""
+"""Tables of measurements, from the rows of the CSV files. Ratios are those of medians."""
 
 import csv
 import statistics
@@ -26,12 +26,12 @@ def show(title, text):
 
 
 def are_compared(reference, contender):
-    """Ours with PyTorch, and with the other checkout's called the same way."""
+    """Whether two are compared: ours with PyTorch, and with the other checkout, called alike."""
     return reference in ("PyTorch", contender.replace("ours", "base"))
 
 
 def ratios(rows, reference, contender):
-    """By warp and job, how many times as long as `contender` the `reference` takes."""
+    """The time of `reference` divided by that of `contender`, by warp and job."""
     times = {(row["warp"], row["job"], row["contender"]): float(row["median_ms"]) for row in rows}
     found = {}
     for (warp, job, name), time in times.items():
