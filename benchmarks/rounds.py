@@ -19,7 +19,7 @@ ENVIRONMENT = {  # of the workers; where there is a GPU, they share it
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    # Otherwise PyTorch's threads spin at barriers, for milliseconds if another program wants a core.
+    # Otherwise PyTorch's threads spin at barriers, for long if another program wants a core.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 

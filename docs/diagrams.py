@@ -13,7 +13,13 @@ NONE = (0, 0)
 
 
 def arrow(axis, start, end, color, **style):
-    style = {"arrowstyle": "-|>", "color": color, "linewidth": 2, "shrinkA": 0, "shrinkB": 0} | style
+    style = {
+        "arrowstyle": "-|>",
+        "color": color,
+        "linewidth": 2,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    } | style
     axis.annotate("", end, start, arrowprops=style)
 
 
@@ -41,7 +47,9 @@ def rotation_vectors():
 
 def squares(axis, corner, size=4):
     for x, y in np.ndindex(size, size):
-        axis.add_patch(Rectangle((corner[0] + x - 0.5, corner[1] + y - 0.5), 1, 1, fill=False, ec="0.7"))
+        axis.add_patch(
+            Rectangle((corner[0] + x - 0.5, corner[1] + y - 0.5), 1, 1, fill=False, ec="0.7")
+        )
 
 
 def displacements():

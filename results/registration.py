@@ -99,8 +99,8 @@ def sections():
         text += picture("mnist", "Test digits: moving, fixed, warped and the warped grid")
     if ("mni152", "velocity") in runs:
         text += [
-            "Unseen warps of the MNI152 template. Dice coefficients of gray and white matter before and "
-            "after registration, and after the warp that undoes the random one (\"true warp\"):",
+            "Unseen warps of the MNI152 template. Dice coefficients of gray and white matter before"
+            ' and after registration, and after the warp that undoes the random one ("true warp"):',
             table(runs, "mni152"),
         ]
         text += [f"Targets: {verdict(runs['mni152', 'velocity'])}"]

@@ -96,8 +96,7 @@ def rng(request):
 
 @pytest.fixture
 def smooth_grid(rng):
-    """Random points in and around images of a size, away from the kinks at whole and half pixels.
-    """
+    """Random points in and around images of a size, not at the kinks at whole and half pixels."""
 
     def grid(shape, size, align_corners):
         """`shape` is of the grid without its last axis."""

@@ -1,5 +1,4 @@
-"""The same numbers as PyTorch's functions of the same names: recorded ones, and fresh ones (slow).
-"""
+"""The numbers of PyTorch's functions of the same names: recorded ones, and fresh ones (slow)."""
 
 import pathlib
 

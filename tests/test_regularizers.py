@@ -149,8 +149,7 @@ def regressor(rng, transform, start, regularizer):
 
 
 def theta_model(rng, regularizer):
-    """A model from images to their means, which are the targets, and theta, with learning rate 0.
-    """
+    """A model from images to their means, the targets, and theta; its learning rate is 0."""
     images = keras.Input((6, 5, 1))
     outputs = {
         "mean": keras.layers.GlobalAveragePooling2D()(images),

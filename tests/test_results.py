@@ -154,8 +154,7 @@ def test_pages_have_the_accuracies_of_the_committed_runs():
 
 
 def test_the_answer_has_figures_of_the_tables():
-    """Every number with a decimal point stands in the generated part, with more digits or as many.
-    """
+    """Every number with a decimal point is a rounded number of the generated part."""
     answer, _, rest = report.README.read_text().partition("## Limits of the comparison")
     generated = re.findall(r"\d+\.\d+", rest.partition("<!-- from here")[2])
     for figure in re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", answer):

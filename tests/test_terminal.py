@@ -77,8 +77,7 @@ def command(*words):
 
 @pytest.mark.parametrize("words", [["--help"], ["predict", "--help"], ["export", "--help"]])
 def test_help_comes_at_once(words):
-    """At most a second, twice the goal because the machine may be busy, in the best of three runs.
-    """
+    """In a second, the best of three: twice the goal, because the machine may be busy."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

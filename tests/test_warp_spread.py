@@ -49,8 +49,7 @@ def test_rotations():
 
 
 def test_homographies():
-    """`p` in x / (1 + p x): the right corners, at x = 31/32, move inwards, the left ones outwards.
-    """
+    """`p` in x / (1 + p x): right corners, at x = 31/32, move inwards, left ones outwards."""
     theta = np.zeros((2, 3, 3), "float32")
     theta[:] = np.eye(3)
     theta[0, 2, 0] = p = 0.1

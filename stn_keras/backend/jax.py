@@ -146,7 +146,7 @@ def scatter_sum(upstream, indices, weights, count):
 
 
 def dots(function, upstream, *tensors):
-    """Sums two products at a time, as parts of complex numbers, which saves XLA every other pass."""
+    """Sums two products at once, as parts of complex numbers, which saves XLA every other pass."""
     products = [upstream * images for images in function(*tensors)]
     pairs = list(zip(products[::2], products[1::2]))
     paired = lax.optimization_barrier([lax.complex(*pair).sum(axis=-1) for pair in pairs])

@@ -171,7 +171,7 @@ def scatter_sum(upstream, indices, weights, count):
 
 
 def dots(function, upstream, *tensors):
-    """Sums two products at a time, as parts of complex numbers, which saves XLA every other pass."""
+    """Sums two products at once, as parts of complex numbers, which saves XLA every other pass."""
 
     @compile
     def summed(upstream, *tensors):

@@ -87,7 +87,7 @@ class DenseWarp(OneArgument):
         data_format: str | None = None,
         **kwargs,
     ):
-        # Otherwise Keras casts the displacement to the compute dtype, which may have too few digits.
+        # Otherwise Keras casts the displacement to the compute dtype, with too few digits.
         super().__init__(autocast=False, **kwargs)
         check_option("units", units, UNITS)
         self.units = units

@@ -109,7 +109,7 @@ class SpatialTransformer(OneArgument):
         gradient_scale: float = 1.0,
         **kwargs,
     ):
-        # Otherwise Keras casts `theta` to the compute dtype, and bfloat16 has too few digits for it.
+        # Otherwise Keras casts `theta` to the compute dtype; bfloat16 has too few digits.
         super().__init__(autocast=False, **kwargs)
         options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
         if localization is not None and not isinstance(localization, keras.Layer):
