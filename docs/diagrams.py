@@ -25,12 +25,18 @@ def arrow(axis, start, end, color, **style):
 
 def rotation_vectors():
     """The axes of a volume, seen at an angle, and which way a vector along each of them turns."""
-    figure = Figure(figsize=(4.6, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5.4, 3.9), dpi=110, layout="constrained")
     plane = figure.subplots()
+    labels = {
+        "x": ("x, along the width", (1.3, 0.02), "left"),
+        "y": ("y, along the height", (0, 1.38), "center"),
+        "z": ("z, along the depth", (0.6, -0.72), "right"),
+    }
     axes = {"x": np.array([1, 0]), "y": np.array([0, 1]), "z": np.array([0.55, -0.5])}
     for name, end in axes.items():
         arrow(plane, NONE, 1.25 * end, INK)
-        plane.text(*(1.33 * end), name, fontsize=13, ha="center", va="center")
+        text, where, side = labels[name]
+        plane.text(*where, text, fontsize=11, ha=side, va="center")
     angle = np.linspace(0.15, np.pi / 2 - 0.15, 40)[:, None]
     turns = {"z": ("x", "y", MARK), "x": ("y", "z", FIRST), "y": ("z", "x", SECOND)}
     for name, (start, end, color) in turns.items():
@@ -38,9 +44,9 @@ def rotation_vectors():
         plane.plot(*arc[:-1].T, color=color, linewidth=2)
         arrow(plane, arc[-3], arc[-1], color)
         text = f"a vector along {name}\nturns {start} towards {end}"
-        where = {"z": (0.95, 0.95), "x": (-0.55, 0.25), "y": (1.15, -0.28)}[name]
+        where = {"z": (0.95, 0.95), "x": (-0.55, 0.25), "y": (1.2, -0.62)}[name]
         plane.text(*where, text, color=color, fontsize=10, ha="center", va="center")
-    plane.set(xlim=(-1.1, 1.7), ylim=(1.5, -0.8), aspect="equal")
+    plane.set(xlim=(-1.1, 2.2), ylim=(1.5, -0.9), aspect="equal")
     plane.axis("off")
     return figure
 
@@ -56,6 +62,7 @@ def displacements():
     """Where the output pixel p looks, and what two displacements after each other give."""
     figure = Figure(figsize=(8.6, 3.4), dpi=110, layout="constrained")
     one, two = figure.subplots(1, 2, width_ratios=[9.4, 5])
+    on_white = {"fontsize": 10, "bbox": {"color": "white", "pad": 1.5}}
     p, moved = np.array([1, 1]), np.array([2.5, 2])
     output = np.array([5, 0])
     for corner, title in ((NONE, "input"), (output, "output")):
@@ -68,7 +75,7 @@ def displacements():
     one.plot(*(p + output), "s", color=MARK, markersize=9)
     one.text(0.7, 0.75, "p", ha="right", fontsize=11)
     one.text(5.7, 0.75, "p", ha="right", fontsize=11)
-    one.text(0.9, 2.2, "displacement(p)", color=MARK, fontsize=10, ha="left", va="center")
+    one.text(1.5, 2.75, "displacement(p)", color=MARK, ha="center", va="center", **on_white)
 
     second, first = np.array([2.0, 0.4]), np.array([0.0, 1.7])
     fields = [np.broadcast_to(v.astype("float32"), (1, 4, 4, 2)) for v in (first, second)]
@@ -80,9 +87,9 @@ def displacements():
     arrow(two, start, start + total, MARK, linestyle="--")
     two.plot(*start, "o", color=INK, markerfacecolor="white")
     two.text(-0.15, 0.75, "p", ha="right", fontsize=11)
-    two.text(0.9, 0.85, "second", color=SECOND, fontsize=10, ha="center")
-    two.text(2.1, 2.2, "first", color=FIRST, fontsize=10, ha="left")
-    two.text(0.75, 2.5, "composed", color=MARK, fontsize=10, ha="right")
+    two.text(1.2, 0.85, "second", color=SECOND, ha="center", **on_white)
+    two.text(2.15, 1.7, "first", color=FIRST, ha="left", **on_white)
+    two.text(0.9, 2.4, "composed", color=MARK, ha="right", **on_white)
     two.text(1.5, -0.8, "input", ha="center", fontsize=11)
     for axis, right in ((one, 9), (two, 4)):
         axis.set(xlim=(-0.9, right), ylim=(3.7, -1.2), aspect="equal")
@@ -101,11 +108,12 @@ def reflections():
         values = np.array(pixel_sample(row, points, **options)).ravel().round().astype(int)
         for x, value in zip(positions, values, strict=True):
             inside = 0 <= x < 4
-            shade = str(0.6 + 0.12 * value)
+            shade = str(0.55 + 0.1 * value)
             axis.bar(x, 1, 1, color=shade, edgecolor="white", alpha=1 if inside else 0.55)
             axis.text(x, 0.5, str(value), ha="center", va="center", color=INK, fontsize=11)
         edge = 0 if aligned else 0.5
-        axis.vlines([-edge, 3 + edge], -0.2, 1.2, color=MARK, linewidth=2.5)
+        for low, high in ((-0.2, 0.12), (0.88, 1.2)):
+            axis.vlines([-edge, 3 + edge], low, high, color=MARK, linewidth=2.5)
         axis.set(xlim=(-4.6, 7.6), ylim=(-0.25, 1.25), xticks=[], yticks=[])
         axis.set_title(f'fill_mode="reflect", align_corners={aligned}', fontsize=10)
         axis.spines[["left", "right", "top", "bottom"]].set_visible(False)
