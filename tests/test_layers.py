@@ -404,7 +404,7 @@ def matrix_grid(matrix, size, align_corners):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("name", first_fast("projective", *MATRIX_TRANSFORMS[:-1]))
-def test_iterations_look_again_at_what_became_of_the_images(rng, quick, name, align_corners):
+def test_iterations_apply_the_network_to_the_warped_images(rng, quick, name, align_corners):
     images, size = random_images(rng), (6, 9)
     options = {"transform": name, "align_corners": align_corners, "fill_mode": "nearest"}
     layer = SpatialTransformer(
