@@ -1,4 +1,4 @@
-"""What the library is for, in short, in an environment of the lowest or the newest versions."""
+"""A short test of the main features, for environments of the lowest and of the newest versions."""
 
 import pathlib
 import sys

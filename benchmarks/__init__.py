@@ -1,5 +1,5 @@
 """Programs that measure time and memory; README.md has the figures.
 
-A package with this file stays that of one checkout when a process puts another one's library first
-on the path.
+With this file the programs are those of one checkout, even in a process that puts the library of
+another checkout first on its path.
 """

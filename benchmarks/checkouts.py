@@ -1,4 +1,4 @@
-"""Two checkouts of this repository beside each other and PyTorch: warps, and first calls.
+"""Compares two checkouts of this repository with each other and with PyTorch.
 
 From the root of one of them, which is called `ours`:
 
@@ -6,11 +6,11 @@ From the root of one of them, which is called `ours`:
     python -m benchmarks.checkouts ../base
     python -m benchmarks.checkouts ../base --quick --backend jax    # to see that it works
 
-The programs are those of this checkout; each process imports the library of one of the two. They
-take turns. On each backend, the warps of `benchmarks.sampler` called as Keras calls them, and those
-measurements of `benchmarks.first_call` that depend on how much is traced and compiled. A run of
-everything writes `sampler-BACKEND.csv` and `first_call-BACKEND.csv` beside this program;
-`python -m benchmarks.report` then writes their tables.
+The programs are those of this checkout. Each process imports the library of one of the two, and
+they take turns. On each backend they run the warps of `benchmarks.sampler`, called as Keras calls
+them, and the measurements of `benchmarks.first_call` that depend on how much is traced and
+compiled. A run of everything writes `sampler-BACKEND.csv` and `first_call-BACKEND.csv` to this
+folder; `python -m benchmarks.report` then writes their tables.
 
 Run it on a machine that does nothing else.
 """

@@ -1,5 +1,5 @@
-"""Who is timed: ours in each way of calling it, the same of another checkout, which is called
-`base`, PyTorch, and of affine warps kornia and Keras."""
+"""The contenders that are timed: our library in each way of calling it, that of another checkout,
+which is called `base`, PyTorch, and, for affine warps, kornia and Keras."""
 
 import functools
 import importlib.util
@@ -29,7 +29,7 @@ def affine_transform(images, theta):
 
 
 def map_coordinates(images, theta):
-    """It samples one channel of one image: vectorized over both."""
+    """Keras's function samples one channel of one image, so it is vectorized over both."""
     from keras import ops
 
     def warp(image_and_coordinates):
@@ -62,7 +62,7 @@ NCHW = {"PyTorch": ["torch"], "kornia": ["kornia", "torch"]}  # and the packages
 
 
 def contenders(backend, ways=None, peers=False, base=False):
-    """Names of those that are installed: ours, in the ways of that backend or in those given."""
+    """Names of the installed contenders; ours in the given ways, or in all ways of the backend."""
     ways = [way for way in WAYS[backend] if ways is None or way in ways]
     others = ["PyTorch", *(PEERS if peers else ())]
     libraries = ["base", "ours"] if base else ["ours"]
@@ -75,8 +75,9 @@ def contenders(backend, ways=None, peers=False, base=False):
 
 
 def can(contender, job, shape, table="affine"):
-    """`affine_transform` is documented to have no gradient of its transform. `map_coordinates` has
-    one that takes more than ten gigabytes, and as many seconds, of the largest images."""
+    """Whether a contender can do a job. `affine_transform` is documented to have no gradient of its
+    transform. The gradient of `map_coordinates` takes more than ten gigabytes and more than ten
+    seconds for the largest images."""
     if contender in PEERS and table != "affine":
         return False
     if contender == "Keras affine_transform":
@@ -99,7 +100,7 @@ def prepare(contender, backend, name, shape):
 
 
 def values(contender, run, job):
-    """What a job computes, for comparing: of large tensors some thousand numbers."""
+    """The results of a job, for comparison: some thousand numbers of large tensors."""
     found = []
     for tensor, kind in zip(run(job), (0, *JOBS[job]), strict=True):
         array = np.asarray(tensor.cpu() if hasattr(tensor, "is_cuda") else tensor)

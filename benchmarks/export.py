@@ -1,4 +1,4 @@
-"""Size and latency of an exported CIFAR-10 network, beside Keras, each format in its own runtime.
+"""Size and latency of an exported CIFAR-10 network, in Keras and in each format's own runtime.
 
     pip install ".[export]" && python -m benchmarks.export
 

@@ -1,4 +1,4 @@
-"""What a user waits for, and what stays in memory, where a warp meets something for the first time.
+"""The time that a user waits at first calls of a warp, and the memory that stays afterwards.
 
 From the repository's root:
 
@@ -7,8 +7,8 @@ From the repository's root:
     python -m benchmarks.first_call --many              # 500 sizes too
 
 Each measurement has a process of its own, in which nothing has run before; imports are not timed.
-Each of our figures stands beside PyTorch's, or beside the same model without a transformer. For
-models, the limit applies to what the transformers add. `waits.py` says what is done.
+The reference of a figure is PyTorch, or the same model without a transformer. For models, the limit
+applies to what the transformers add. `waits.py` has the measurements.
 
 Run it on a machine that does nothing else.
 """
@@ -31,10 +31,10 @@ BOTH = "+ gradients of coordinates and images"
 
 @dataclass(frozen=True)
 class Measurement:
-    """A function of `waits.py`, called for ours and, unless it is `None`, for what stands beside.
+    """A function of `waits.py`, with its arguments for our library and for the reference, if any.
 
-    `limits` are by the figure's name, or `None`. Where `adds`, they are on how much more ours is
-    than what is beside it.
+    `limits` are by the name of the figure, or `None`. If `adds`, they apply to the difference
+    between our figure and that of the reference.
     """
 
     name: str
@@ -90,8 +90,8 @@ def worker(pipe, function, args):
 
 
 def measure(backend, measurement, rounds=1, base=None):
-    """A row for each figure and each contender: ours, `base` (that of another checkout), and what
-    is beside them. They take turns, each time in a fresh process."""
+    """A row for each figure and each contender: ours, `base` (that of another checkout), and the
+    reference. They take turns, each time in a fresh process."""
     contenders = {"base": (measurement.ours, base)} if base else {}
     contenders["ours"] = measurement.ours, HERE
     if measurement.beside is not None:

@@ -1,9 +1,9 @@
 """How each framework calls a warp and its gradients.
 
 Each function takes a warp, `warp(images, coordinates)`, the arrays `(images, coordinates,
-upstream)`, and the way of calling, and returns the device and `run(job)`: the warped images and the
-job's gradients, once they are all there. `coordinates` are theta or a grid. The upstream gradient
-is an argument, because a compiler could fold a constant away.
+upstream)`, and the way of calling, and returns the device and `run(job)`. `run` returns the warped
+images and the job's gradients when all of them are computed. `coordinates` are theta or a grid. The
+upstream gradient is an argument, because a compiler could fold a constant away.
 
 Ways: `"compiled"` as a whole, `"default"` as Keras calls a layer on CPUs (on TensorFlow inside a
 `tf.function` that is not compiled), or `"eager"`.

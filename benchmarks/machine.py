@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine, the versions and the commit of a measurement."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ def machine(packages):
 
 
 def commit(checkout):
-    """That of a checkout, with a + where files differ from it; nothing outside git."""
+    """The commit of a checkout, with a + if files differ from it; empty outside git."""
     if not shutil.which("git"):
         return ""
     command = ["git", "-C", checkout, "describe", "--always", "--dirty=+", "--exclude=*"]

@@ -25,14 +25,14 @@ def settled():
 def added_at_peak(function, *args):
     """MiB that a call adds at its peak, and what it returns."""
     if LINUX:
-        (PROC / "clear_refs").write_text("5")  # the peak falls to what is resident
+        (PROC / "clear_refs").write_text("5")  # sets the peak to the resident memory
     before = _status("VmHWM")
     result = function(*args)
     return _status("VmHWM") - before, result
 
 
 def keep_nothing_freed():
-    """What is freed goes back to the system at once, so that what is resident is what is needed."""
+    """Returns freed memory to the system at once, so that only memory in use is resident."""
     if LINUX:
         ctypes.CDLL(None).mallopt(-3, 2**16)  # glibc's M_MMAP_THRESHOLD
 

@@ -1,4 +1,4 @@
-"""A CIFAR-10 network in LiteRT, float32 beside int8: size, latency and test accuracy.
+"""A CIFAR-10 network in LiteRT, in float32 and in int8: size, latency and test accuracy.
 
     pip install ".[export]" && python -m benchmarks.quantized saved_models/run/best.keras
 

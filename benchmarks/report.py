@@ -40,7 +40,12 @@ class Section:
         return tables.means(self.ratios(reference))
 
     def __str__(self):
-        return f"{self.kind} {', '.join(digits(self.means().values()))} ({self.range()})"
+        return f"{self.kind} {self.in_short()}"
+
+    def in_short(self):
+        """The first job and the last: without gradients and with all of them."""
+        first, *_, last = digits(self.means().values())
+        return f"{first} and {last} ({self.range()})"
 
     def range(self):
         every = [ratio for found in self.ratios().values() for ratio in found.values()]
@@ -61,19 +66,15 @@ def commits(rows, contender):
     return ", ".join(dict.fromkeys(row["commit"] for row in rows if row["contender"] == contender))
 
 
-def in_words(job):
-    return job.replace("+ ", "with the ")
-
-
 def answer(sampler, first_calls):
     """The figures in a few lines."""
     rows = [row for found in sampler.values() for row in found]
-    jobs = dict.fromkeys(in_words(row["job"]) for row in rows)
     machines = dict.fromkeys(f"{row['cores']} cores of {row['processor']}" for row in rows)
     gpus = sorted({row["device"] for row in rows} - {"CPU"})
     lines = [
-        "PyTorch's time divided by ours: above 1, ours is faster. Geometric means "
-        f"{', '.join(jobs)}; in parentheses, the slowest and the fastest warp. "
+        "PyTorch's time divided by ours: above 1, ours is faster. The first figure is the warp "
+        "alone, the second the warp with its gradients. Both are geometric means over several "
+        "warps; in parentheses, the least and the greatest ratio of all. Machines: "
         f"{', '.join(machines)}; GPU: {', '.join(gpus) or 'not measured'}.",
         "",
     ]
@@ -87,13 +88,14 @@ def answer(sampler, first_calls):
 def headline(sampler):
     """The answer in short."""
     affine, others = sections(sampler)[:2]
-    jobs = [f"{mean:.2f} times {in_words(job)}" for job, mean in affine.means().items()]
+    first, *_, last = digits(affine.means().values())
     row = affine.rows[0]
     return (
-        f"Speed relative to PyTorch's `affine_grid` and `grid_sample`, of the affine layer on "
-        f"TensorFlow: {', '.join(jobs)}; geometric means of image sizes, from {affine.range()}. "
-        f"Other warps: {', '.join(digits(others.means().values()))}. Commit "
-        f"{commits(affine.rows, affine.ours)}, {row['cores']} cores of {row['processor']}."
+        f"Speed: on TensorFlow, the affine layer is {first} times as fast as PyTorch's "
+        f"`affine_grid` and `grid_sample`, and {last} times with its gradients. These are "
+        f"geometric means over sizes of images, from {affine.range()}. Other warps: "
+        f"{others.in_short()}. Commit {commits(affine.rows, affine.ours)}, {row['cores']} cores of "
+        f"{row['processor']}."
     )
 
 
@@ -111,9 +113,10 @@ def first_calls_in_short(calls):
     if "tensorflow" in calls:
         said.append(
             "on TensorFlow, a transformer adds "
-            f"{added('quick start', 'first fit, s'):.1f} s to a small model's first `fit`, two add "
-            f"{added('two transformers', 'first steps, s'):.1f} s to the first three steps of a "
-            f"CNN and {added('two transformers', 'smaller batch, s'):.1f} s to a smaller last batch"
+            f"{added('quick start', 'first fit, s'):.1f} s to the first `fit` of a small "
+            f"model; two add {added('two transformers', 'first steps, s'):.1f} s to the "
+            "first three steps of a CNN, and "
+            f"{added('two transformers', 'smaller batch, s'):.1f} s to its smaller last batch"
         )
     if "jax" in calls:
         median = seconds["jax", "new size, layer with gradients", "median, s", "ours"]

@@ -1,4 +1,4 @@
-"""Contenders that take turns, each in a process of its own that sleeps until it is asked."""
+"""Contenders that take turns, each in a process of its own that waits for its turn."""
 
 import functools
 import multiprocessing
@@ -19,7 +19,7 @@ ENVIRONMENT = {  # of the workers; where there is a GPU, they share it
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    # PyTorch's threads would spin at barriers: where anything else wants a core, for milliseconds.
+    # Otherwise PyTorch's threads spin at barriers, for long if another program wants a core.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
@@ -56,7 +56,7 @@ def serve(pipe, contender, backend, seconds):
 
 
 def milliseconds(function, seconds):
-    """Those of repeated calls, after one that wakes threads."""
+    """The milliseconds of repeated calls, after one that wakes threads."""
     function()
     times, end = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
@@ -106,7 +106,7 @@ def compete(pipes, name, shape, table, rounds):
 
 
 def check_agreement(values, what):
-    """Ends the run where contenders' `{name: arrays}` are not those of the same work."""
+    """Ends the run if the results of the contenders, `{name: arrays}`, differ."""
     reference = "PyTorch" if "PyTorch" in values else next(iter(values))
     for name, arrays in values.items():
         for found, expected in zip(arrays, values[reference], strict=True):

@@ -1,4 +1,4 @@
-"""Milliseconds of a warm warp and its gradients: ours beside PyTorch's.
+"""Milliseconds of a warp and its gradients after the first call: ours and PyTorch's.
 
 From the repository's root:
 
@@ -6,11 +6,12 @@ From the repository's root:
     python -m benchmarks.sampler --backend jax --table warps
     python -m benchmarks.sampler --cells "grid_sample*" --way default
 
-Three tables: `affine`, the affine layer on five shapes of images, `warps`, eleven others, and
-`dense`, warps by a displacement per pixel; see `warps.py`. With `--peers` kornia and Keras's own
-functions do the affine warps too. All contenders do the same work in float32, each in its native
-layout of images; before any is timed their values and gradients must agree. Each has a process of
-its own and as many threads as there are cores. All take turns, round by round.
+There are three tables: `affine`, the affine layer on five shapes of images; `warps`, eleven others;
+and `dense`, warps by a displacement per pixel. `warps.py` defines them. With `--peers`, kornia and
+Keras's own functions take part in the affine warps. All contenders do the same work in float32,
+each in its native layout of images. Before any is timed, their values and gradients must agree.
+Each has a process of its own and as many threads as there are cores. All take turns, round by
+round.
 
 Run it on a machine that does nothing else.
 """

@@ -1,4 +1,4 @@
-"""Tables of what the programs measured, from the rows of their CSV files. Ratios are of medians."""
+"""Tables of measurements, from the rows of the CSV files. Ratios are those of medians."""
 
 import csv
 import statistics
@@ -26,12 +26,12 @@ def show(title, text):
 
 
 def are_compared(reference, contender):
-    """Ours with PyTorch, and with the other checkout's called the same way."""
+    """Whether two are compared: ours with PyTorch, and with the other checkout, called alike."""
     return reference in ("PyTorch", contender.replace("ours", "base"))
 
 
 def ratios(rows, reference, contender):
-    """By warp and job, how many times as long as `contender` the `reference` takes."""
+    """The time of `reference` divided by that of `contender`, by warp and job."""
     times = {(row["warp"], row["job"], row["contender"]): float(row["median_ms"]) for row in rows}
     found = {}
     for (warp, job, name), time in times.items():
@@ -67,17 +67,20 @@ def of_first_calls(rows):
         found = {name: cells.get((what, figure, name)) for name in names}
         medians = {name: float(row["median"]) for name, row in found.items() if row}
         shown = (f"{medians[name]:.4g}" if name in medians else "–" for name in names)
-        lines.append([what, figure, *shown, *met(medians, found["ours"]["at_most"])])
-    return table(["what", "figure", *names, "at most", "met"], lines)
+        lines.append([what, figure, *shown, *kept(medians, found["ours"]["at_most"])])
+    heads = [{"beside": "reference"}.get(name, name) for name in names]
+    return table(["what", "figure", *heads, "limit", "kept"], lines)
 
 
-def met(medians, at_most):
-    """The limit of ours, `"1 more"` than what is beside it or `"1"`, and whether it is met."""
+def kept(medians, at_most):
+    """The limit of ours, `"1"` or `"reference + 1"`, and whether it is kept."""
     if not at_most:
         return "–", ""
-    beside = medians["beside"] if at_most.endswith("more") else 0
-    limit = float(at_most.removesuffix(" more"))
-    return at_most, "yes" if medians["ours"] - beside <= limit else "no"
+    limit = at_most.removesuffix(" more")
+    if limit == at_most:
+        return limit, "yes" if medians["ours"] <= float(limit) else "no"
+    added = medians["ours"] - medians["beside"]
+    return f"reference + {limit}", "yes" if added <= float(limit) else "no"
 
 
 # Training.

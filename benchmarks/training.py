@@ -1,21 +1,21 @@
 """Images per second of training the CIFAR-10 network: ours, and the same network in PyTorch.
 
-Claim: on a CPU, `train.py` as it stands trains no slower than PyTorch does, and never waits for its
-images. From the repository's root:
+The claim: on a CPU, `train.py` trains at least as fast as PyTorch, and never waits for its images.
+From the repository's root:
 
     python -m benchmarks.training
 
-Ours is what `train.py` does by default: `model.fit` with the recipe
-`tuned` on the tf.data pipeline that shuffles, flips and crops. PyTorch has it easier: its images
-lie in memory, normalized, shuffled and float32, nothing augments them and no metric is computed.
-Each configuration lives in a process of its own, all take turns round by round, and the images are
-noise, which costs the same. PyTorch is optional: `pip install torch`.
+Ours is what `train.py` does by default: `model.fit` with the recipe `tuned` on the tf.data pipeline
+that shuffles, flips and crops. PyTorch has less to do: its images are in memory, normalized,
+shuffled and float32; they are not augmented, and no metric is computed. Each configuration has a
+process of its own, and all take turns, round by round. The images are noise, which takes as long as
+real images. PyTorch is optional: `pip install torch`.
 
-`training.csv` beside this program gets the figures, from which `python -m benchmarks.report` writes
-the table of `docs/speed.md`.
+The figures go to `training.csv` in this folder. `python -m benchmarks.report` writes the table of
+`docs/speed.md` from them.
 
-Run it on a machine that does nothing else: where cores are shared, PyTorch's OpenMP threads wait
-for each other, and its figure falls to a tenth.
+Run it on a machine that does nothing else. If cores are shared, PyTorch's OpenMP threads wait for
+each other, and its figure falls to a tenth.
 """
 
 import argparse
@@ -42,13 +42,13 @@ WARM_UP = 20  # steps
 
 
 def noise(batch_size):
-    """As many images as CIFAR-10 has, but for a last partial batch."""
+    """As many images as CIFAR-10 has, without the last, smaller batch."""
     rng, count = np.random.default_rng(0), 50_000 // batch_size * batch_size
     return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count)
 
 
 def ours(policy, batch_size):
-    """The number of parameters, and what can be timed: functions of the number of steps."""
+    """The number of parameters, and the functions to time, which take a number of steps."""
     import keras
 
     from stn_keras.data import pipeline

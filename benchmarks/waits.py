@@ -1,4 +1,4 @@
-"""What a user waits for the first time, each measured in a process that has done nothing yet.
+"""The measurements of first calls; each runs in a process that has done nothing before.
 
 Functions return figures by name: seconds, operations, or MiB that stay resident when all is freed.
 `who` is `"ours"` or `"PyTorch"`.
@@ -18,7 +18,7 @@ from benchmarks.warps import CELLS, arrays, sampler
 from stn_keras import SpatialTransformer, localization
 
 BATCH = 32
-TOO_MUCH = 4096  # MiB; more of them stay to no purpose
+TOO_MUCH = 4096  # MiB; when they have stayed in memory, further sizes are not measured
 
 
 def timed(function, *args):
@@ -64,7 +64,7 @@ def last_step(model, images, classes):
         def on_train_batch_begin(self, batch, logs=None):
             self.begin = time.perf_counter()
 
-        def on_epoch_end(self, epoch, logs=None):  # here the loss is there, and with it the step
+        def on_epoch_end(self, epoch, logs=None):  # here the loss, and so the step, is computed
             self.seconds = time.perf_counter() - self.begin
 
     clock = Clock()
@@ -114,7 +114,7 @@ def two_transformers(kind):
 
 
 def new_sizes(who, backend, warp, job, count):
-    """Random sizes and batches of three channels, each called once, as a user calls: eagerly."""
+    """Random sizes and batches of three channels, each called once and eagerly."""
     rng, shapes = np.random.default_rng(1), {}
     while len(shapes) < count + 1:
         shapes[int(rng.integers(1, 33)), *map(int, rng.integers(16, 129, 2)), 3] = None
@@ -143,7 +143,7 @@ def new_sizes(who, backend, warp, job, count):
 def fill_values(backend, job, count):
     """`grid_sample` of the same images, each time with another `fill_value`; some are NaN."""
     inputs = arrays(CELLS["grid_sample bilinear"], (8, 48, 64, 3))
-    # Each NaN is an object of its own, and unequal to all others.
+    # Each NaN is another object, and unequal to all others.
     values = [float("nan") if k % 6 == 5 else k / 8 for k in range(count + 1)]
     calls = [FRAMEWORKS[backend](sampler(fill_value=v), inputs, "eager")[1] for v in values]
     first, *others = calls
@@ -154,8 +154,8 @@ def fill_values(backend, job, count):
 
 
 def graph(warp, job):
-    """How many operations TensorFlow traces of a warp of any number of images, as in `fit`, those
-    of the graph's functions included."""
+    """The number of operations that TensorFlow traces of a warp, for any number of images as in
+    `fit`, including those in functions of the graph."""
     import tensorflow as tf
 
     cell = CELLS[warp]

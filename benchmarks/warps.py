@@ -1,4 +1,4 @@
-"""The warps that are timed: each in our words and in PyTorch's, with its images and coordinates.
+"""The warps that are timed, each by our library and by PyTorch, with its images and coordinates.
 
 A cell has a table, the shape of its images, `(batch, height, width, channels)` or `(batch, depth,
 height, width, channels)`, a function that draws coordinates (theta or a grid), and the warp twice:
@@ -190,8 +190,8 @@ def arrays(cell, shape):
         position = np.linspace(-1, 1, length).reshape([-1] + [1] * (len(shape) - 1 - axis))
         wave = wave + rng.uniform(-3, 3, shape[-1]) * position
         window = window * (1 - position**2)
-    # Smooth, and dark at the edges: where pixels differ much from their neighbours, the gradient
-    # of coordinates jumps with their last digits.
+    # Smooth, and dark at the edges: if pixels differ much from their neighbours, the gradient of
+    # the coordinates depends on the last digits of these.
     images, coordinates = np.sin(wave) * window, cell.coordinates(rng, shape)
     upstream = rng.standard_normal(shape)
     return [array.astype("float32") for array in (images, coordinates, upstream)]

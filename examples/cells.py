@@ -1,9 +1,9 @@
-"""Computes tables cell by cell; each cell is trained once, by the first process that reaches it.
+"""Trains the networks of a table, which may be shared among several processes.
 
-A cell is named by its parts, such as `cnn-R-0`. `<folder>/<cell>.csv` has one row with its results.
-Cells with an existing file are skipped, so an interrupted command can simply be repeated. Parallel
-processes never train the same cell: each holds a lock on its current cell, which the operating
-system releases if the process dies.
+A cell of the table is one network, trained on one distortion with one seed. It is named by these,
+such as `cnn-R-0`, and its results are a row in `<folder>/<cell>.csv`. Cells with an existing file
+are skipped, so an interrupted command can be repeated. Two processes never train the same cell:
+each holds a lock on its current cell, which the operating system releases if the process dies.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from stn_keras.system import files
 from stn_keras.training import loop
 from stn_keras.training.runs import environment
 
-# Of the distortions of held-out and of test images: the same for all models and seeds of training.
+# Seeds of the distortions of held-out and test images, the same for all models and training seeds.
 VALIDATION_SEED, TEST_SEED = 1_000_001, 1_000_002
 
 
@@ -42,9 +42,9 @@ def main(module, description, folder, cells, train, classes, arguments=None):
         description: Description of the command.
         folder: Default folder of the files.
         cells: Dict from a cell's name to its settings, a dict with a `"seed"`.
-        train: Function from the settings, the path of the CSV file, a number of epochs (`None`
-            for the recipe's) and the folder to save the network to (or `None`) to a dict of
-            results.
+        train: Function that trains one cell. It takes its settings, the path of its CSV file, a
+            number of epochs (`None` for the recipe's) and the folder for the network (or `None`),
+            and returns a dict of results.
         classes: Names of the classes.
         arguments: The command line; `None` for `sys.argv`.
 
@@ -113,8 +113,8 @@ def train(
     """Trains on distorted images without the held-out ones; returns the errors in %.
 
     `data` is `(images, labels), (held_out, labels), (test_images, labels)`. The last two are
-    distorted once, the training images anew in every epoch. The network and its history are saved
-    to `folder`, if there is one.
+    already distorted; the training images are distorted anew in every epoch. If there is a
+    `folder`, the network and its history are saved to it.
     """
     training, held_out, test = data
     steps = -(-len(training[0]) // batch_size)

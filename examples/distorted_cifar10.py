@@ -3,30 +3,31 @@
     python -m examples.distorted_cifar10
 
 trains networks on rotated images (R), and on rotated, scaled and translated images (RTS), with
-three seeds each. Four are variants of `models.cifar10_stn`:
+three seeds each. Four of them are variants of `models.cifar10_stn`:
 
-- `images`: the transformer warps the images;
-- `features`: the same localization network looks at the images, but the transformer warps the
-  feature maps behind the first convolution, which a rotation cannot make upright
-  ([Finnveden et al., 2020](https://arxiv.org/abs/2004.11678));
-- `frozen`: the transformer stays at the identity;
-- `cnn`: no transformer, and correspondingly more parameters in the dense layer.
+- `images`: the transformer warps the images.
+- `features`: the localization network sees the images, but the transformer warps the feature maps
+  after the first convolution. A rotation cannot make these upright
+  ([Finnveden et al., 2020](https://arxiv.org/abs/2004.11678)).
+- `frozen`: the transformer stays at the identity.
+- `cnn`: no transformer; the dense layer has more units, for the same number of parameters.
 
-Four have as many parameters, but 16 and 32 filters, a smaller dense layer and less dropout:
+The other four have as many parameters, but 16 and 32 filters, a smaller dense layer and less
+dropout:
 
-- `wide`: no transformer;
-- `orientation`: the transformer turns the images by an `Orientation`, which learns without labels;
-- `supervised`: the same localization network, but it learns the true angles, as labels;
+- `wide`: no transformer.
+- `orientation`: the transformer turns the images by an `Orientation`, which learns without labels.
+- `supervised`: the same localization network, but it learns the true angles as labels.
 - `given`: the transformer turns the images by the true angles, in training and in tests.
 
-In the last three, no gradient of the classification loss reaches the localization network. The last
-two show what a transformer that only turns images could gain. The files of `orientation` and
-`supervised` also have the correlation of the angles found with the true ones, and the standard
-deviation of those found, in degrees.
+In the last three, no gradient of the classification loss reaches the localization network.
+`supervised` and `given` show what a transformer that only turns images could gain. The files of
+`orientation` and `supervised` also have the correlation of the angles found with the true ones,
+and the standard deviation of those found, in degrees.
 
-Each cell, `<variant>-<distortion>-<seed>`, becomes one file of `results/distorted_cifar10/`;
-`examples/distorted_mnist.py` says more. The recipe is `train.py`'s `tuned`, without its crops;
-files of earlier versions call it `untaught`.
+The results of `<variant>-<distortion>-<seed>` are a file in `results/distorted_cifar10/`;
+`examples/distorted_mnist.py` explains the flags. The recipe is `tuned` of `train.py`, without its
+crops; files of earlier versions call it `untaught`.
 """
 
 import itertools
@@ -133,7 +134,7 @@ def classifier(images, x):
 
 
 def features():
-    """What a localization network sees: three convolutions of the image at half its size."""
+    """The features of a localization network: three convolutions of the image at half its size."""
     network = keras.Sequential([layers.AveragePooling2D(2)])
     for filters, strides in ((16, 1), (32, 2), (32, 1)):
         network.add(layers.Conv2D(filters, 3, strides, padding="same", activation="relu"))
@@ -155,9 +156,9 @@ class Supervised(keras.Layer):
 
 @keras.saving.register_keras_serializable("examples")
 class TrueRotation(keras.Layer):
-    """The rotation that turns images back, read off distorted ramps, which get brighter downwards.
+    """The rotation that turns images back, measured on ramps that were distorted with them.
 
-    A horizontal flip before the distortion leaves a ramp as it is.
+    A ramp gets brighter downwards, so a horizontal flip before the distortion does not change it.
     """
 
     def call(self, ramps):

@@ -3,11 +3,11 @@
     python -m examples.distorted_mnist
 
 trains one network for each model, distortion and seed, and writes its test error and settings to
-`results/distorted_mnist/<cell>.csv`. Cells whose files exist are skipped. A cell is named
-`<model>-<distortion>-<seed>`; `--cells "cnn-*" "st-cnn-affine-R-0"` selects cells. Several
-processes share the work; start one per core with `--threads 1`. `--models FOLDER` also saves each
-network with its settings, history and figures to `FOLDER/<cell>/`. `python -m results.distorted`
-makes the tables and figures.
+`results/distorted_mnist/<model>-<distortion>-<seed>.csv`. Networks whose files exist are skipped.
+`--cells "cnn-*" "st-cnn-affine-R-0"` selects networks by these names. Several processes share the
+work; start one for each core with `--threads 1`. `--models FOLDER` also saves each network with its
+settings, history and figures to a folder of its name. `python -m results.distorted` makes the
+tables and figures.
 
 The last 5,000 training images are held out; the settings were chosen on them.
 """
@@ -27,11 +27,11 @@ FOLDER = pathlib.Path(__file__).parents[1] / "results" / "distorted_mnist"
 HELD_OUT = 5_000
 TRANSFORMS = ("affine", "projective", "thin_plate_spline")
 BATCH_SIZE, WARM_UP, WEIGHT_DECAY = 128, 0.2, 0.01
-# Of the learning rate: the lower one where a training has steps enough for it.
+# Peaks of the learning rate: the lower one if a training has enough steps for it.
 PEAK = {"R": 0.001, "RTS": 0.001, "P": 0.001, "E": 0.003, "TC": 0.003}
 PLAIN_PEAK = {**PEAK, "RTS": 0.003}  # without a transformer
-# An epoch of the CNN takes five times as long on the canvas of 60×60 as on 28×28, one of dense
-# layers behind a transformer four times.
+# On the canvas of 60×60, an epoch of the CNN takes five times as long as on 28×28, and one of dense
+# layers with a transformer four times.
 EPOCHS = {
     "fcn": {"R": 120, "RTS": 60, "P": 120, "E": 60, "TC": 60},
     "cnn": {"R": 40, "RTS": 32, "P": 40, "E": 40, "TC": 20},
@@ -41,7 +41,7 @@ ELASTIC = {"R": 0.7, "RTS": 0.0, "P": 0.0, "E": 0.0, "TC": 0.0}
 
 
 def table():
-    """Settings of all cells by name, in the order in which they are worth having."""
+    """Settings of all cells by name, the most important ones first."""
     first = [("cnn", None), ("cnn", "affine")]
     every = list(itertools.product(("fcn", "cnn"), (None, *TRANSFORMS)))
     found = {}

@@ -1,8 +1,8 @@
 """A spatial transformer in front of a network of `keras.applications`.
 
 `keras.applications.MobileNetV3Small` receives its images through a `SpatialTransformer`. Both are
-trained by the network's loss, on CIFAR-10 enlarged to 160×160. The localization network looks at
-the images at 32×32, which is sufficient and costs little.
+trained by the network's loss, on CIFAR-10 enlarged to 160×160. The localization network sees the
+images at 32×32, which is enough and costs little.
 
     python -m examples.keras_application --steps 30
 
@@ -26,7 +26,7 @@ def build(size, weights):
     look = [keras.layers.AveragePooling2D(size // 32), keras.layers.Rescaling(1 / 127.5, offset=-1)]
     localize = keras.Sequential([*look, localization.cnn()])
     images = keras.Input((size, size, 3))
-    # Mirror the image at its edges: pretrained networks have not seen black borders.
+    # Mirror the image at its edges, because pretrained networks have not seen black borders.
     warped = SpatialTransformer(localize, fill_mode="reflect", name="transformer")(images)
     features = keras.applications.MobileNetV3Small(
         input_shape=(size, size, 3), include_top=False, pooling="avg", weights=weights

@@ -3,14 +3,16 @@
     python -m examples.register --data mnist
     python -m examples.register --data mni152    # needs pip install ".[register]"
 
-trains a network without labels. From a moving and a fixed image it predicts the velocity of a
-smooth warp of the one onto the other. The program measures the warps of unseen pairs and writes the
-results to `results/registration/<run>.csv`, with a picture beside it; `python -m
-results.registration` makes the table. A run is named `<data>-<field>-<seed>`, and the same command
-resumes an interrupted one.
+trains a network without labels. From a moving and a fixed image it predicts a velocity, which is
+integrated to a smooth warp of the moving image onto the fixed one. With `--no-integration` it
+predicts the displacement itself.
 
-MNIST: two handwritings of the same digit. `--no-integration` predicts the displacement itself.
-MNI152: the T1 template against smooth random diffeomorphisms of it, at 2 mm.
+The program measures the warps of unseen pairs. It writes the results to
+`results/registration/<data>-<field>-<seed>.csv`, and a picture to the same folder. `python -m
+results.registration` makes the table. To continue an interrupted run, repeat the command.
+
+The pairs of MNIST are the same digit in two handwritings. Those of MNI152 are the T1 template and
+smooth random diffeomorphisms of it, at 2 mm.
 """
 
 import argparse
@@ -36,7 +38,7 @@ VALIDATION_BATCHES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How one kind of data is trained on; `levels` and `channels` as in `register_networks`."""
+    """Settings for one kind of data; `levels` and `channels` are those of `register_networks`."""
 
     levels: tuple
     channels: int
@@ -52,12 +54,12 @@ RECIPES = {
     "mnist": Recipe((1,), 16, keras.losses.MeanSquaredError(), 0.002, 0.002, 64, 10, 150),
     "mni152": Recipe((2, 1), 24, losses.LocalCrossCorrelation(5), 0.1, 0.001, 2, 24, 100),
 }
-# Of the velocities that warp the brains, in voxels of 2 mm.
+# The velocities that warp the brains: smoothing and standard deviation, in voxels of 2 mm.
 SPREAD, SPEED = 12.0, 2.85
 
 
 def load(data):
-    """`(training, validation, test)`, what makes the pairs."""
+    """Three functions that make pairs: for training, validation and test."""
     if data == "mnist":
         return digits()
     brains = Brains(mni152(), SPREAD, SPEED)

@@ -11,9 +11,9 @@ INTEGRATION_STEPS = 5  # no velocity is above a few pixels
 def build(size, levels, channels, *, integrate=True):
     """A model that registers pairs of images or volumes of `size`.
 
-    Each level looks at both images at a resolution of its own, the moving one warped by what the
-    levels before it found, and predicts a velocity at half that resolution. The displacement of
-    all levels is their composition.
+    Each level sees both images at a resolution of its own, with the moving image warped by the
+    displacement of the levels before, and predicts a velocity at half that resolution. The
+    displacements of all levels are composed.
 
     Args:
         size: `(height, width)` or `(depth, height, width)`, multiples of 4 times all levels.
@@ -85,13 +85,13 @@ def average(images, factor):
 
 
 def targets(fixed, levels):
-    """What the outputs are compared with; the smoothness of a velocity needs no target."""
+    """The targets of the outputs; the smoothness of a velocity ignores its target."""
     found = {f"warped_{level}": average(fixed, factor) for level, factor in enumerate(levels)}
     return found | {f"velocity_{level}": fixed[:, :1] for level in range(len(levels))}
 
 
 def compile_model(model, levels, optimizer, similarity, smoothness):
-    """Trains every level on the likeness of the images and on the smoothness of its velocity."""
+    """Compiles a model with two losses for each level: likeness of the images, smooth velocity."""
     names = range(len(levels))
     model.compile(
         optimizer=optimizer,

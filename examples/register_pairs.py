@@ -1,7 +1,7 @@
 """The pairs of images and volumes of `examples.register`: batches, and pairs for tests.
 
-All batches are functions of a seed, an epoch and the batch's number, so a resumed training sees
-those that an uninterrupted one would have seen.
+Each batch depends only on a seed, the epoch and the number of the batch, so a resumed training sees
+the same batches as an uninterrupted one.
 """
 
 import importlib.util

@@ -8,7 +8,7 @@ with Keras 3.
     python -m examples.several_machines --address 10.0.0.1:5005 --processes 2 --process 0
     python -m examples.several_machines --address 10.0.0.1:5005 --processes 2 --process 1
 
-are the commands for two hosts, of which 10.0.0.1 is the first. Each prints the losses and saves
+are the commands for two hosts; 10.0.0.1 is the first one. Each prints the losses and saves
 `model.keras`. Without flags the program trains on one machine.
 """
 
@@ -48,11 +48,11 @@ def main(arguments=None):
         verbose=2,
     )
     with replacing(args.model) as path:
-        model.save(path)  # on every machine: where only one asks for weights it waits for ever
+        model.save(path)  # on every machine: if only one asks for the weights, it waits for ever
 
 
 class Part(keras.utils.PyDataset):
-    """A process's part of every batch, shuffled alike on all."""
+    """The part of every batch that a process trains on; all processes shuffle alike."""
 
     def __init__(self, images, labels, processes, process):
         super().__init__()

@@ -2,8 +2,8 @@
 
 `python -m results.cifar10` reads every `results/cifar10/<group>-<seed>/history.csv`, a copy of
 what `train.py` wrote to `saved_models/<group>-<seed>/`. It puts the table between its marks in
-`results/README.md` and saves the figures beside the runs. The names in a `config.json` are those
-of the version that wrote it.
+`results/README.md` and saves the figures to `results/cifar10/`. The names in a `config.json` are
+those of the version that wrote it.
 """
 
 import collections

@@ -3,7 +3,7 @@
 `python -m results.distorted` reads what `examples/distorted_mnist.py` and
 `examples/distorted_cifar10.py` wrote to `results/distorted_*/`, one CSV file for each model,
 distortion and seed. It puts the tables between its marks in `results/README.md` and saves the
-figures beside the CSV files.
+figures in the folders of the CSV files.
 """
 
 import collections
@@ -20,10 +20,10 @@ MNIST, CIFAR10 = FOLDER / "distorted_mnist", FOLDER / "distorted_cifar10"
 PEAK = "peak of the learning rate"
 # Patterns of models, and a field of their CSV files.
 MNIST_RECIPE = {
-    "epochs, fcn": ("*fcn*", "epochs"),
-    "epochs, cnn": ("*cnn*", "epochs"),
+    "epochs, dense layers": ("*fcn*", "epochs"),
+    "epochs, CNN": ("*cnn*", "epochs"),
     f"{PEAK}, without a transformer": ("[!s]*", "peak"),
-    f"{PEAK}, with one": ("st-*", "peak"),
+    f"{PEAK}, with a transformer": ("st-*", "peak"),
     "elastic augmentation of training digits, pixels": ("*", "elastic"),
 }
 CIFAR10_RECIPE = {"epochs": ("*", "epochs"), PEAK: ("*", "peak")}
@@ -77,16 +77,16 @@ def read_paper():
 
 
 def mnist_table(cells, paper):
-    models, distortions = figures.axes(paper)
     errors, counted = tables.errors_of(cells), gaps(cells, paper)
 
     def show(key):
         if key not in paper:
             return ""
         ours = tables.spread(errors[key]) if key in errors else "not run"
-        return f"{f'**{ours}**' if counted.get(key, 1) <= 0 else ours} · {paper[key]}"
+        reached = " ✓" if counted.get(key, 1) <= 0 else ""
+        return f"{ours} · {paper[key]}{reached}"
 
-    return tables.results(cells, dict(zip(models, models)), distortions, show)
+    return tables.results(cells, tables.NETWORKS, figures.axes(paper)[1], show)
 
 
 def cifar10_table(cells, distortions):
@@ -99,7 +99,7 @@ def cifar10_table(cells, distortions):
 
 
 def gaps(cells, paper):
-    """Mean error minus the paper's, of the cells that count: a transformer and enough seeds."""
+    """Mean error minus the paper's, where it counts: a transformer and enough seeds."""
     errors = tables.errors_of(cells)
     return {
         key: round(statistics.mean(errors[key]) - error, 6)
@@ -113,13 +113,17 @@ def transformed(key):
 
 
 def mnist_verdict(cells, paper):
-    """How many cells reach the paper's error, and by how much the others miss it."""
+    """How many results reach the paper's error, and by how much the others miss it."""
     counted = gaps(cells, paper)
-    above = [f"{' on '.join(key)} by {gap:.2f}" for key, gap in counted.items() if gap > 0]
+    above = [
+        f"{tables.NETWORKS[model]} ({tables.DISTORTIONS[distortion]}) by {gap:.2f}"
+        for (model, distortion), gap in counted.items()
+        if gap > 0
+    ]
     return (
-        f"Bold: with a transformer, at least {tables.SEEDS} seeds, and a mean at or below the "
-        "paper's error. Only these count as met.\n\n"
-        f"Cells with a transformer: {sum(map(transformed, cells))}; with at least {tables.SEEDS} "
+        f"✓: with a transformer, at least {tables.SEEDS} seeds, and a mean at or below the paper's "
+        "error. Only these count as reached.\n\n"
+        f"Results with a transformer: {sum(map(transformed, cells))}; with at least {tables.SEEDS} "
         f"seeds: {len(counted)}; of these at or below the paper's error: "
         f"{len(counted) - len(above)}."
         + (f" Above it, in points: {'; '.join(above)}." if above else "")
@@ -128,7 +132,7 @@ def mnist_verdict(cells, paper):
 
 def mnist_section():
     cells, paper = read(MNIST), read_paper()
-    models, distortions = figures.axes(paper)
+    distortions = figures.axes(paper)[1]
     return (
         "## Distorted MNIST",
         "Test error in %: mean ± standard deviation (number of seeds) · the error in "
@@ -137,7 +141,7 @@ def mnist_section():
         mnist_table(cells, paper),
         mnist_verdict(cells, paper),
         tables.DIFFERENCES,
-        tables.effects(cells, MNIST_PAIRS, dict(zip(models, models)), distortions),
+        tables.effects(cells, MNIST_PAIRS, tables.NETWORKS, distortions),
         tables.recipes(cells, distortions, MNIST_RECIPE),
         tables.settings(cells),
         "![Test errors beside the paper's](distorted_mnist/errors.png)",

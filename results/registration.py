@@ -59,7 +59,7 @@ def table(runs, data):
         for (kind, field), rows in sorted(runs.items(), reverse=True)
         if kind == data
     ]
-    heads = ["predicted", "seeds", *MEASURES[data], "training: minutes, and of processor time"]
+    heads = ["predicted", "seeds", *MEASURES[data], "minutes of training, and of processor time"]
     return report.table([head.strip() for head in heads], rows)
 
 
@@ -70,7 +70,7 @@ def spread(values):
 
 
 def verdict(rows):
-    """How the runs on MNI152 stand to the targets, by their mean."""
+    """Whether the mean of the runs on MNI152 meets the targets."""
     mean = {
         name: statistics.mean(float(row[name]) for row in rows)
         for mask in ("gray", "white")
@@ -92,13 +92,17 @@ def sections():
     text = [
         "## Registration",
         "`python -m examples.register` trains the networks and measures them on unseen pairs; "
-        "docs/registration.md explains the columns.",
+        "[Registration](../docs/registration.md) explains the columns.",
     ]
     if any(data == "mnist" for data, _ in runs):
         text += ["Pairs of handwritings of the same test digit:", table(runs, "mnist")]
         text += picture("mnist", "Test digits: moving, fixed, warped and the warped grid")
     if ("mni152", "velocity") in runs:
-        text += ["Unseen warps of the MNI152 template, Dice of the masks:", table(runs, "mni152")]
+        text += [
+            "Unseen warps of the MNI152 template. Dice coefficients of gray and white matter before"
+            ' and after registration, and after the warp that undoes the random one ("true warp"):',
+            table(runs, "mni152"),
+        ]
         text += [f"Targets: {verdict(runs['mni152', 'velocity'])}"]
         text += picture("mni152", "Planes of a brain: moving, fixed, warped and the warped grid")
     return "\n\n".join(text)

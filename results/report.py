@@ -1,4 +1,4 @@
-"""What the programs of this folder share: Markdown tables, and their parts of `README.md`."""
+"""Markdown tables, and the parts of `README.md` that the programs of this folder write."""
 
 import pathlib
 import statistics

@@ -8,12 +8,33 @@ import tensorflow as tf
 
 from results import report
 
-SEEDS = 3  # A cell with fewer is shown, but not counted.
+SEEDS = 3  # A result of fewer is shown, but not counted.
+DISTORTIONS = {
+    "R": "rotation",
+    "RTS": "rotation, scaling, translation",
+    "P": "perspective",
+    "E": "elastic",
+    "TC": "clutter",
+}
+NETWORKS = {
+    "fcn": "dense layers",
+    "cnn": "CNN",
+    "st-fcn-affine": "dense layers, affine transformer",
+    "st-fcn-projective": "dense layers, projective",
+    "st-fcn-thin_plate_spline": "dense layers, thin-plate spline",
+    "st-cnn-affine": "CNN, affine transformer",
+    "st-cnn-projective": "CNN, projective",
+    "st-cnn-thin_plate_spline": "CNN, thin-plate spline",
+}
 DIFFERENCES = (
     "Difference of the mean test errors ± its standard error, and the p-value of Welch's t test, "
     "not corrected for multiple comparisons. Negative: the first network makes fewer errors. "
-    f"Bold: p < 0.05. Empty: fewer than {SEEDS} seeds."
+    f"**Bold: p < 0.05.** Empty: fewer than {SEEDS} seeds."
 )
+
+
+def heads(distortions):
+    return [DISTORTIONS[name] for name in distortions]
 
 
 def errors_of(cells):
@@ -33,7 +54,7 @@ def results(cells, labels, distortions, show):
         [label, parameters(model), *(show((model, name)) for name in distortions)]
         for model, label in labels.items()
     ]
-    return report.table(["network", "parameters", *distortions], rows)
+    return report.table(["network", "parameters", *heads(distortions)], rows)
 
 
 def spread(values):
@@ -60,7 +81,7 @@ def effects(cells, pairs, labels, distortions):
         ]
         for model, baseline in pairs
     ]
-    return report.table(["difference of test error, points", *distortions], rows)
+    return report.table(["difference of test error, points", *heads(distortions)], rows)
 
 
 def welch(values, baseline):
@@ -74,14 +95,14 @@ def welch(values, baseline):
 
 
 def recipes(cells, distortions, lines):
-    """How each column was trained; a line's value: a pattern of models, and a field."""
+    """How each column was trained. A value of `lines` is a pattern of models, and a field."""
 
     def show(models, field, name):
         keys = [key for key in cells if key[1] == name and fnmatch.fnmatchcase(key[0], models)]
         return values([row for key in keys for row in cells[key]], field)
 
     rows = [[text, *(show(*line, name) for name in distortions)] for text, line in lines.items()]
-    return report.table(["recipe", *distortions], rows)
+    return report.table(["recipe", *heads(distortions)], rows)
 
 
 def values(rows, field):
@@ -89,7 +110,7 @@ def values(rows, field):
 
 
 def settings(cells):
-    """What all runs of a table have in common, or between which bounds they differ."""
+    """What all runs of a table have in common, or the range in which they differ."""
     rows = [row for group in cells.values() for row in group]
     seconds = [float(row["seconds"]) for row in rows]
     return (

@@ -1,7 +1,7 @@
 """Spatial transformers for Keras.
 
 `import stn_keras` does not wait for Keras: each name is imported when it is first used. Once a
-program has imported Keras, too, every class is registered that a saved model may hold.
+program has also imported Keras, all classes that a saved model may hold are registered.
 """
 
 import importlib
@@ -32,7 +32,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# Where the functions and classes are; other names are those of modules.
+# The modules of the functions and classes; all other names are modules.
 _HOMES = {
     **dict.fromkeys(("DenseWarp", "Orientation", "SpatialTransformer"), "layers"),
     "VelocityIntegration": "layers",

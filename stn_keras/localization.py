@@ -37,11 +37,11 @@ class Identity(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class Head(layers.Dense):
-    """A dense layer that scales features down where their absolute values sum to more than 64.
+    """A dense layer that scales features down if their absolute values sum to more than 64.
 
-    A step of Adam changes `theta` by up to the learning rate times this sum. It is below 64 in most
-    networks that see pixels in 0 … 1. Pixels in 0 … 255 make it thousands: without this limit the
-    first steps move every sample out of the image.
+    A step of Adam changes `theta` by up to the learning rate times this sum. With pixels in 0 … 1
+    the sum is below 64 in most networks. With pixels in 0 … 255 it is in the thousands, and without
+    this limit the first steps would move every sample out of the image.
 
     Example:
 
@@ -59,7 +59,7 @@ class Head(layers.Dense):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class CNN(keras.Sequential):
-    """The model that `cnn` returns, which says what images it needs."""
+    """The model that `cnn` returns; its error message says what images it needs."""
 
     def build(self, input_shape=None):
         try:
@@ -75,9 +75,9 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
     """The last layer of a localization network: `(batch, features)` → `theta`.
 
     Its kernel is zero and its bias is the identity, so training starts with unchanged images. It
-    computes in float32 under every dtype policy but `"float64"`, and Keras's `quantize` skips it.
-    Features whose absolute values sum to more than 64 are scaled down to that: those of pixels in
-    0 … 255 would let the first steps of Adam move every sample out of the image.
+    computes in float32 under every dtype policy except `"float64"`, and Keras's `quantize` skips
+    it. Features whose absolute values sum to more than 64 are scaled down to 64. With pixels in
+    0 … 255, the first steps of Adam would otherwise move every sample out of the image.
 
     Example:
 
@@ -87,8 +87,8 @@ def head(transform="affine", start=None, activity_regularizer=None, name="theta"
 
     Args:
         transform: A name or an instance of `stn_keras.transforms`.
-        start: Initial parameters; `None` for the identity. Transformers that look at the same
-            images need different ones.
+        start: Initial parameters; `None` for the identity. Several transformers of the same images
+            need different ones.
         activity_regularizer: A penalty on `theta`, such as those of `stn_keras.regularizers`.
         name: Name of the layer. Several heads in one functional model need different names.
 

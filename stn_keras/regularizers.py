@@ -1,8 +1,8 @@
 """Penalties on `theta`, for the `activity_regularizer` of a localization network's last layer.
 
-They are Keras regularizers. Called on a batch, they return the sum over its images; Keras (since
-3.14) divides it by the batch size and adds it to the model's loss. In a `SpatialTransformer` with
-several `iterations`, every iteration is penalised.
+They are Keras regularizers. Called on a batch, they return the sum over its images. Keras (since
+3.14) divides the sum by the batch size and adds it to the model's loss. In a `SpatialTransformer`
+with several `iterations`, every iteration is penalised.
 """
 
 import math
@@ -51,8 +51,9 @@ class FromIdentity(ThetaRegularizer):
     """Keeps warps near the identity: the mean squared distance by which they move output points.
 
     This is the loss of [Rocco et al., 2017](https://arxiv.org/abs/1703.05593) with the identity as
-    the target. It is a distance in the image, not between parameters, so the same strength means
-    the same under every transform. The penalty and its gradient are exactly 0 at the identity.
+    the target. It measures a distance in the image, not between parameters, so the same strength
+    means the same under every transform. The penalty and its gradient are exactly 0 at the
+    identity.
 
     Example:
 
@@ -81,8 +82,8 @@ class FromIdentity(ThetaRegularizer):
 class Outside(ThetaRegularizer):
     """Keeps samples inside the image: the mean distance by which they are outside −1 … 1.
 
-    The penalty of a sample is `max(|x| − 1, 0) + max(|y| − 1, 0)`, and of volumes the same with z.
-    It is 0, without a gradient, for warps that stay inside the image. If the horizon of a
+    The penalty of a sample is `max(|x| − 1, 0) + max(|y| − 1, 0)`; of volumes, z is added in the
+    same way. For warps that stay inside the image it is 0 and has no gradient. If the horizon of a
     projective transform crosses the image, the penalty grows without limit.
 
     Example:

@@ -52,7 +52,7 @@ def grid_sample(
     Args:
         images: `(batch, height, width, channels)`, or `(batch, channels, height, width)` with
             `data_format="channels_first"`. Volumes have a depth before the height. Integers are
-            sampled as floats and rounded back, with `"nearest"` picked unchanged.
+            sampled as floats and rounded; with `"nearest"` they are copied unchanged.
         grid: Normalised `(x, y)`, `(batch, out_height, out_width, 2)`, see `stn_keras.geometry`;
             for volumes `(x, y, z)`, `(batch, out_depth, out_height, out_width, 3)`. Values that are
             NaN or infinite count as outside the image.
@@ -70,7 +70,7 @@ def grid_sample(
 
     Returns:
         Images of the grid's size, in the dtype of `images`. Weights are float32 or wider. Pixels
-        with a weight of 0 are not read, so they may be infinite or NaN.
+        with a weight of 0 do not count, even if they are infinite or NaN.
 
     Raises:
         ValueError: if an argument has a wrong rank, shape, dtype or name.
@@ -128,8 +128,8 @@ KINDS = {"grid": Grid, "coordinates": Pixels, "displacement": Displacement}
 
 
 def sampled(images, points, name, *, fill_value, data_format, align_corners, **options):
-    """The common part of the functions and of `DenseWarp`; `name` is that of their argument
-    `points`."""
+    """The common part of both functions and of `DenseWarp`, in which the argument `points` is
+    called `name`."""
     images, points = as_numbers(images, "images"), as_coordinates(points, name)
     check_images(tuple(images.shape), fill_value, data_format)
     check_points(images.shape, name, points.shape, options["interpolation"])

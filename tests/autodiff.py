@@ -1,4 +1,4 @@
-"""Gradients in the words of whatever backend Keras runs on."""
+"""Gradients on each backend of Keras."""
 
 import keras
 from keras import ops
@@ -50,7 +50,7 @@ def float64(tensor):
 
 
 def compiled(function):
-    """`function(*tensors)` as a part of a graph, where TensorFlow and JAX compile it."""
+    """`function(*tensors)` in a graph, in which TensorFlow and JAX compile it."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

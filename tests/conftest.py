@@ -1,4 +1,4 @@
-"""Fresh random inputs, and settings of Keras and its backend that end with their test."""
+"""Fresh random inputs, and settings of Keras and its backend that are undone after each test."""
 
 import collections
 import contextlib
@@ -17,7 +17,7 @@ BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
     pass
 else:
-    # What trains on CIFAR-10 and exports is TensorFlow's; the library is every backend's.
+    # The library runs on every backend; training on CIFAR-10 and export need TensorFlow.
     collect_ignore = [
         f"test_{name}.py"
         for name in (
@@ -70,7 +70,7 @@ def pytest_configure_node(node):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Keeps one in `--share` of each test's cases, at least one; other seeds keep others."""
+    """Keeps one in `--share` of each test's cases, but at least one; the seed selects them."""
     tests = collections.defaultdict(list)
     for item in items:
         tests[item.nodeid.partition("[")[0]].append(item)
@@ -88,7 +88,7 @@ def pytest_report_header(config):
 
 @pytest.fixture
 def rng(request):
-    """A generator of the run's seed and the test's name, so that one test repeats alone."""
+    """A generator seeded by the run's seed and the test's name, so that a test can be repeated."""
     print(f"random inputs: --seed={request.config.option.seed}")  # shown where the test fails
     name = zlib.crc32(request.node.name.encode())
     return np.random.default_rng([request.config.option.seed, name])
@@ -96,7 +96,7 @@ def rng(request):
 
 @pytest.fixture
 def smooth_grid(rng):
-    """Random points about images of a size, and away from the kinks at whole and half pixels."""
+    """Random points in and around images of a size, not at the kinks at whole and half pixels."""
 
     def grid(shape, size, align_corners):
         """`shape` is of the grid without its last axis."""
@@ -136,7 +136,7 @@ def uncompiled():
 
 @pytest.fixture
 def quick(request):
-    """Spares a test the compilation of its warps; JAX compiles one sooner than its steps."""
+    """Switches the compilation of warps off, except on JAX, where single operations take longer."""
     if BACKEND != "jax":
         request.getfixturevalue("uncompiled")
 

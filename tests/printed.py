@@ -1,4 +1,4 @@
-"""What a benchmark prints, as data."""
+"""The printed output of a benchmark as data."""
 
 import pathlib
 import subprocess

@@ -32,7 +32,7 @@ def affine_grid(theta, output_size, align_corners=False):
 
 
 def mirrored(index, length, align_corners):
-    """Where pixel `index` of the endlessly mirrored row comes from."""
+    """The pixel that is repeated at `index` if a row is mirrored without end."""
     row = list(range(length))
     there_and_back = row + row[-2:0:-1] if align_corners else row + row[::-1]
     return there_and_back[index % len(there_and_back)]

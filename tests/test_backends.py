@@ -1,4 +1,4 @@
-"""One library on every backend of Keras: what it imports, what it refuses, and the same warps."""
+"""The library on every backend of Keras: its imports, its errors, and equal warps on all."""
 
 import importlib.util
 import os
@@ -79,7 +79,7 @@ np.testing.assert_allclose(keras.ops.convert_to_numpy(warped), data["warped"], a
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder with a model of random weights, images, and what it makes of them here."""
+    """A folder with a model of random weights, images, and the outputs of this process."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("saved")
     network = keras.Sequential(

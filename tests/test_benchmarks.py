@@ -1,4 +1,4 @@
-"""The sampler's benchmark: really run on tiny images, and its arithmetic."""
+"""The benchmark of the sampler: a real run on tiny images, and its arithmetic."""
 
 import csv
 import importlib.util
@@ -82,7 +82,7 @@ def test_sampler_on_tiny_images(tmp_path):
 
 
 def test_another_checkout(tmp_path):
-    """A copy of this library whose import says so is compared with this one, in turns."""
+    """This library is compared, in turns, with a copy that prints a word when it is imported."""
     pytest.importorskip("torch")
     shutil.copytree(ROOT / "stn_keras", tmp_path / "base" / "stn_keras")
     with (tmp_path / "base" / "stn_keras" / "__init__.py").open("a") as file:
@@ -202,7 +202,7 @@ def test_a_dead_worker_is_not_waited_for(monkeypatch):
 
 @linux_only
 def test_peak_memory():
-    """Of what a call frees before it returns, as well."""
+    """The peak includes memory that a call frees before it returns."""
     peak, total = memory.added_at_peak(lambda: np.ones(2**23).sum())
     assert peak == pytest.approx(64, abs=8) and total == 2**23
 
@@ -222,7 +222,7 @@ def test_answer():
     times = {"base, default": 6, "ours, compiled": 1, "ours, default": 4, "PyTorch": 2}
     measured = {"tensorflow": csv_rows(times)}
     (said,) = report.answer(measured, {}).splitlines()[2:]
-    assert said == "- TensorFlow: affine layer 0.50, 0.50 (0.50 to 0.50). Commit ours."
+    assert said == "- TensorFlow: affine layer 0.50 and 0.50 (0.50 to 0.50). Commit ours."
     title, table = report.against_base(measured)
     assert title == "## Time of commit base divided by that of ours"
     assert table.splitlines()[-1] == "| TensorFlow, affine layer | 1.50 | 1.50 |"
@@ -240,4 +240,4 @@ def test_first_calls_in_the_answer():
     (said,) = report.first_calls_in_short({"tensorflow": calls})
     assert said.count("3.0 s") == 3
     last = figures.of_first_calls(calls).splitlines()[-1]
-    assert last == "| two transformers | smaller batch, s | 4 | 1 | 2 more | no |"
+    assert last == "| two transformers | smaller batch, s | 4 | 1 | reference + 2 | no |"

@@ -46,14 +46,14 @@ LABELS = np.arange(4)
 
 
 def constant_theta(theta, name):
-    """A localization network that answers `theta`, whatever the image, until it is trained."""
+    """A localization network that returns `theta` for every image until it is trained."""
     bias = keras.initializers.Constant(theta)
     head = keras.layers.Dense(6, kernel_initializer="zeros", bias_initializer=bias)
     return keras.Sequential([keras.layers.GlobalAveragePooling2D(), head], name=name)
 
 
 def tiny(names=("warp",), learning_rate=0.0, **options):
-    """A functional model with a transformer per name; with learning rate 0 nothing ever moves."""
+    """A functional model with a transformer for each name; its learning rate is 0."""
     images = keras.Input((8, 12, 3))
     x = keras.layers.Rescaling(1 / 255)(images)
     for name in names:
@@ -76,7 +76,7 @@ def fit(model, callbacks, epochs=1, **options):
 
 
 def drive(model, summary, epochs):
-    """What `fit` tells its callbacks about these epochs, without the training."""
+    """Calls callbacks for these epochs as `fit` does, without training."""
     callbacks = keras.callbacks.CallbackList([summary], model=model)
     callbacks.on_train_begin()
     for epoch in epochs:
@@ -133,7 +133,7 @@ def test_decompose_of_a_singular_matrix_does_not_raise():
 
 def test_summary_writes_the_transform_of_every_epoch(tmp_path):
     fit(tiny(), [TransformerSummary(tmp_path, IMAGES)], epochs=2)
-    # The window is turned by a quarter and 0.25 ± 0.5 by ± 0.5: nothing leaves the image.
+    # The region is turned by 90° and spans 0.25 ± 0.5 by ± 0.5, so it stays inside the image.
     expected = dict(zip(QUANTITIES, (0.5, 0.5, 90, 0, 0.25, 0, 0, 0), strict=True))
     for quantity, value in expected.items():
         means = scalars(tmp_path / "transformer", f"warp/{quantity}_mean")
@@ -256,7 +256,7 @@ def test_models_within_models_and_subclassed_ones(tmp_path, model):
 
 
 def poison(model, value):
-    """Makes two of the six parameters of the transformer `warp` a value."""
+    """Sets two of the six parameters of the transformer `warp` to a value."""
     bias = np.array(THETA)
     bias[[1, 3]] = value
     model.get_layer("warp").localization.layers[-1].bias.assign(bias)
@@ -272,7 +272,7 @@ def test_dead_parameters_are_counted(tmp_path, value):
 
 
 class Poison(keras.callbacks.Callback):
-    """What a wild gradient leaves after the third epoch: NaN for theta, and yet a finite loss."""
+    """After the third epoch theta is NaN, as after a huge gradient, but the loss is finite."""
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:

@@ -1,4 +1,4 @@
-"""What training saves and reports: `Checkpoint` and `Evaluation`."""
+"""The callbacks `Checkpoint` and `Evaluation`."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def model():
 
 
 def epochs(model, checkpoint, values, metric="val_accuracy"):
-    """Ends an epoch per value of the metric, whose number (from 0) the weights then show."""
+    """Ends one epoch for each value of the metric, with the epoch's number, from 0, as weights."""
     model.evaluate(IMAGES, LABELS, verbose=0)  # builds the metrics, as an epoch does
     checkpoint.set_model(model)
     for epoch, value in enumerate(values):

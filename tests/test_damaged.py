@@ -106,7 +106,7 @@ def test_something_else_in_its_place(run, name, content):
 
 @pytest.mark.parametrize("name", ["unfinished.npz", "best.keras"])
 def test_flipped_bytes(run, rng, name):
-    """Whatever is hit, there is a sentence or, where nothing of importance was hit, a result."""
+    """Any damage gives an error in one sentence, or the result if nothing important was hit."""
     path = run / name
     content = np.frombuffer(path.read_bytes(), "uint8")
     for _ in range(20):

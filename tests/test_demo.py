@@ -47,7 +47,7 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
 
 @pytest.fixture
 def handlers(tmp_path, rng):
-    """Of a page with a model of grey images and one of colours, which has no test images."""
+    """Events of a page with a model of grey images, and one of colours without test images."""
     pytest.importorskip("gradio")
     from stn_keras.serving import demo_page
     from stn_keras.serving.demo_model import DemoModel
@@ -201,7 +201,7 @@ def browser():
 
 
 def seen(page):
-    """What is shown: the figure, its readings, and the bars of both networks."""
+    """The result on the page: the figure, its readings, and the bars of both networks."""
     result = page.locator("#result")
     return [
         result.locator("img").first.get_attribute("src"),

@@ -38,7 +38,7 @@ def plain(shape=(12, 12, 1), classes=3):
 
 @pytest.fixture
 def folder(tmp_path, rng):
-    """A model with all that may lie beside it; pictures are 8×8, the canvas is 12×12."""
+    """A model with all optional files in its folder; pictures are 8×8, the canvas is 12×12."""
     network([0.5, 0, 0.25, 0, 0.5, 0]).save(tmp_path / "last.keras")
     plain().save(tmp_path / "plain.keras")
     (tmp_path / "config.json").write_text('{"classes": ["ant", "bee", "<cat>"]}')

@@ -16,7 +16,7 @@ formats = pytest.mark.parametrize("data_format", ["channels_last", "channels_fir
 
 
 def turned(function, data_format, *fields, vectors=True):
-    """`function(*fields)` of fields in that format; what it returns, with vectors last."""
+    """The result of `function(*fields)`, of fields in that format, with vectors last."""
     if data_format == "channels_last":
         return float64(function(*fields))
     found = float64(function(*(np.moveaxis(field, -1, 1) for field in fields)))
@@ -38,7 +38,7 @@ def test_composed_displacements_are_the_definition_and_two_warps(rng, shape, dat
     moved = reference.grid_sample(first, grid + second * 2 / lengths, "nearest")
     assert_allclose(found, second + moved, atol=1e-9)
 
-    # An affine image, inside: the two warps are exact.
+    # Inside an image that is an affine function of its coordinates, both warps are exact.
     image = np.indices(shape[1:-1], "float64").sum(0)[None, ..., None].repeat(2, 0)
     first, second = first * 0.2, np.broadcast_to(rng.uniform(-0.5, 0.5, axes), shape)
     warp = DenseWarp(fill_mode="nearest", dtype="float64")
@@ -54,7 +54,7 @@ def test_composed_displacements_are_the_definition_and_two_warps(rng, shape, dat
 @pytest.mark.parametrize("align_corners", [False, True])
 @formats
 def test_a_resized_displacement_warps_the_enlarged_image(rng, shape, align_corners, data_format):
-    """An affine field stays affine: in the units of the image the same positions as before."""
+    """An affine field stays affine: it samples the same normalised positions as before."""
     axes, size = shape[-1], tuple(2 * n - 1 for n in shape[1:-1])
 
     def field(size):

@@ -85,7 +85,7 @@ def test_a_cell_is_trained_once_and_says_how(tiny, tmp_path, capsys):
 
 
 def check_saved(folder, row):
-    """What `--models` writes is a run's folder; its model has the error of the cell's row."""
+    """`--models` writes the folder of a run, with a model that has the error of the row."""
     names = ["config.json", "curves.png", "history.csv", "last.keras", "warps.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
     settings = json.loads((folder / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""`data/distortions.py`: what is drawn, seen in images that tell where each pixel comes from."""
+"""`data/distortions.py`, tested on images that show where each of their pixels came from."""
 
 import functools
 
@@ -41,7 +41,7 @@ def ramps(count):
 
 
 def slopes(images):
-    """`(batch, 2, 2)`: how the coordinates looked at change by output pixel, at the middle."""
+    """`(batch, 2, 2)`: how the sampled coordinates change from pixel to pixel at the middle."""
     middle = middles(images)
     across = (middle[:, :, -1] - middle[:, :, 0]).mean(axis=1) / 5
     down = (middle[:, -1] - middle[:, 0]).mean(axis=1) / 5

@@ -24,8 +24,8 @@ from stn_keras import recipes
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-# Smooth images and short steps: a bilinear sample's slope jumps from pixel to pixel, and rounding
-# decides on which side a coordinate lies, above all near the identity.
+# Smooth images and short steps, because the slope of a bilinear sample jumps at whole pixels, and
+# rounding decides on which side of them a coordinate is, above all near the identity.
 rng = numpy.random.default_rng(0)
 y, x, phase = numpy.arange(32)[:, None, None], numpy.arange(32)[:, None], rng.uniform(0, 6, 3)
 tilt = rng.uniform(-0.15, 0.15, (126, 2, 1, 1, 3))

@@ -1,4 +1,4 @@
-"""What every public name's docstring says is complete, and its examples run as printed."""
+"""Docstrings of all public names are complete, and their examples run as printed."""
 
 import doctest
 import importlib
@@ -45,7 +45,7 @@ MODULES = (
 
 
 def described(module):
-    """The module's public functions and classes; an exception's first line says all."""
+    """The module's public functions and classes, but no exceptions, which need only a line."""
     for name in module.__all__:
         thing = getattr(module, name)
         if callable(thing) and not (inspect.isclass(thing) and issubclass(thing, Exception)):
@@ -63,7 +63,7 @@ public = pytest.mark.parametrize("module, name", NAMES)
 
 @pytest.fixture
 def given(tmp_path, monkeypatch, rng):
-    """What examples take as given: eight pictures with labels, and a model of one transformer.
+    """The names that examples use: eight pictures with labels, and a model of one transformer.
 
     The pictures are files, too, `pets/cat/0.png` to `pets/dog/7.png`; `run/` has the names of two
     classes and the history of two epochs.

@@ -46,7 +46,7 @@ OUTPUTS = {"onnx": onnx_outputs, "litert": litert_outputs, "saved_model": saved_
 
 
 def agree(model, inputs, path, format):
-    """Exports and asserts that the runtime and Keras give the same, for two sizes of batch."""
+    """Exports a model and asserts that the runtime and Keras agree, for two batch sizes."""
     if format == "onnx":
         pytest.importorskip("tf2onnx")
     export.save(model, path, format)
@@ -58,7 +58,7 @@ def agree(model, inputs, path, format):
 
 
 def warp_and_inputs(rng, transform="affine", shape=SIZE, **options):
-    """A model that is a warp, and images and theta, most of which look outside too."""
+    """A model that is a warp, with images and theta; most warps also sample outside the image."""
     start = transforms.get(transform).identity
     images, theta = keras.Input(shape, name="images"), keras.Input(start.shape, name="theta")
     warp = SpatialTransformer(transform=transform, **options)
@@ -113,7 +113,7 @@ def test_half_precision_is_exported_as_float32(rng, tmp_path, set_policy, policy
 
 
 def shared_network():
-    """A model whose transformer and one of whose outputs come from one network."""
+    """A model with one network that feeds both its transformer and one of its outputs."""
     images = keras.Input(SIZE, name="images")
     network = keras.Sequential([keras.layers.Flatten(), localization.head()])
     features = keras.layers.Flatten()(SpatialTransformer(network, name="image")(images))
@@ -260,7 +260,7 @@ def dense(name):
 
 
 def named(case):
-    """A model, inputs as it takes them, the names of these, and those of the outputs."""
+    """A model, its inputs, and the names of its inputs and outputs."""
     first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
     x, y = np.eye(2, 4, dtype="float32"), np.ones((2, 4), "float32")
     theta, logits = dense("head")(first), dense("classes")(second)

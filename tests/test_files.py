@@ -1,4 +1,4 @@
-"""`replacing`: the new file whole, or what stood there before; and what errors say."""
+"""`replacing` leaves the complete new file or the old one; messages of errors with files."""
 
 import contextlib
 import errno
@@ -77,7 +77,7 @@ def test_a_folder_appears_whole_and_replaces_no_other(tmp_path):
 
 
 def explained(path):
-    """What is said where no file can be written to `path`."""
+    """The message if no file can be written to `path`."""
     with pytest.raises(OSError) as caught, replacing(path) as temporary:
         temporary.write_text("after")
     return explain(caught.value)

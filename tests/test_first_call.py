@@ -45,7 +45,7 @@ def test_fill_values():
 
 
 def test_new_sizes_stop_in_time(monkeypatch):
-    """Where they would fill the memory."""
+    """Further sizes are left out if they would fill the memory."""
     asked = []
     monkeypatch.setattr(waits, "prepare", lambda *settings: ("CPU", asked.append))
     monkeypatch.setattr(waits, "TOO_MUCH", -1e9)

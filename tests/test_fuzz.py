@@ -42,7 +42,7 @@ examples = settings(
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    """Draws from pytest's `--seed`, which repeats a failure."""
+    """Draws with pytest's `--seed`, so that a failure can be repeated."""
     seed(request.config.option.seed)(request.function)
 
 
@@ -57,7 +57,7 @@ def mostly(good):
 
 
 def works_or_is_refused(call, arguments):
-    """What `call(**arguments)` returns; None where it refuses one of them by its name."""
+    """The result of `call(**arguments)`; None if it refuses one of them by its name."""
     try:
         return call(**arguments)
     except (ValueError, TypeError) as error:
@@ -85,7 +85,7 @@ LENGTH = st.integers(0, 4)
 
 
 def shape(*lengths):
-    """Mostly that shape, with lengths of 1 … 4 where it says None; else any shape."""
+    """Mostly that shape, with 1 … 4 in place of None; sometimes any shape."""
     right = st.tuples(*(st.integers(1, 4) if n is None else st.just(n) for n in lengths))
     return st.one_of(right, right, right, right, st.lists(LENGTH, max_size=5).map(tuple))
 
@@ -105,7 +105,7 @@ def call_of_grid_sample(draw):
 
 
 def finite(result, *inputs):
-    """Neither NaN nor infinity comes out where none went in."""
+    """Finite inputs give finite outputs."""
     if result is not None and all(np.all(np.isfinite(x)) for x in inputs):
         assert np.all(np.isfinite(ops.convert_to_numpy(result)))
 

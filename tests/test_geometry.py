@@ -178,7 +178,8 @@ def test_affine_grid_takes_a_size_known_only_at_run_time(rng, size):
 @about_tf_function
 @pytest.mark.parametrize("size", [(5, 8), (2, 5, 8)])
 def test_affine_grid_survives_the_graph_optimizer(rng, size):
-    # It drops the new axes of `stack(...)[:, k, None, None]`. XLA and eager mode do not run it.
+    # The optimizer drops the new axes of `stack(...)[:, k, None, None]`; XLA and eager mode do not
+    # use it.
     import tensorflow as tf
 
     theta = thetas(rng, axes=len(size))

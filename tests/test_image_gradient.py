@@ -1,4 +1,4 @@
-"""The gradient of an affine warp's images, gathered: the transpose of sampling, term by term."""
+"""The gathered gradient of the images of an affine warp is the transpose of sampling."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ def between_pixels(scale, angle, shear, batch=3):
 
 
 def transposed(upstream, matrix):
-    """By the definition: each sample gives its pixels its gradient times their weights."""
+    """The definition: each sample adds its gradient, times their weights, to its pixels."""
     total = np.zeros((len(upstream), *INPUT, upstream.shape[-1]))
     middle_out, middle_in = (np.array(size)[::-1] / 2 - 0.5 for size in (OUTPUT, INPUT))
     for b, row, column in np.ndindex(upstream.shape[:3]):
@@ -39,7 +39,7 @@ def transposed(upstream, matrix):
 
 
 def gather(upstream, matrix):
-    """The gathered gradient; NaN where it was left to the scatter."""
+    """The gathered gradient; NaN if it was left to the scatter."""
     return affine_gradient.gathered(
         ops.convert_to_tensor(upstream),
         lambda: scatter(upstream),
@@ -69,7 +69,7 @@ def test_the_window_is_wide_enough_for_what_it_is_chosen_for(rng):
 
 @pytest.mark.parametrize("scale", [0.3, 0, np.nan])
 def test_a_warp_that_magnifies_more_is_scattered(rng, scale):
-    """One such image of a batch is enough; a matrix without an inverse is one."""
+    """One image of the batch with such a matrix is enough, also one with a singular matrix."""
     matrix = between_pixels(1, 0, 0)
     matrix[1, :, :2] *= scale
     found = gather(rng.normal(size=(3, *OUTPUT, 2)), matrix)
@@ -77,7 +77,8 @@ def test_a_warp_that_magnifies_more_is_scattered(rng, scale):
 
 
 def test_indices_and_weights_begin_at_the_same_sample(rng):
-    """Rounding decides which. Where a compiler did it twice, one of these pixels went wrong."""
+    """Rounding decides which samples are in the window. If a compiler rounds twice, differently,
+    one of these pixels is wrong."""
     matrix = [[0.93461716, -0.012961363, 8.7805252], [0.14934312, 0.87409347, 16.955946]]
     arrays = np.float32(rng.normal(size=(2, 224, 224, 3))), np.float32([matrix, matrix])
     gather = functools.partial(affine_gradient.window_sum, size=(224, 224))

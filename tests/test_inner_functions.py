@@ -1,4 +1,4 @@
-"""Gradients through functions, loops and maps of TensorFlow that lie around a warp."""
+"""Gradients through functions, loops and maps of TensorFlow that contain a warp."""
 
 import keras
 import numpy as np

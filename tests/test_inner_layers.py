@@ -1,4 +1,4 @@
-"""First and second derivatives through layers that lie in functions of the backend."""
+"""First and second derivatives through layers inside functions of the backend."""
 
 import keras
 import numpy as np
@@ -60,7 +60,7 @@ LAYERS = {
 
 
 def total(layer):
-    """A number of what a layer makes of images, as a function of their contrast."""
+    """A scalar of a layer's output, as a function of the contrast of its images."""
     return lambda scale: ops.sum(layer(ops.tanh(scale * ops.convert_to_tensor(IMAGES))) ** 2)
 
 
@@ -94,7 +94,7 @@ def test_a_second_derivative_is_that_of_the_plain_layer(name):
 
 @pytest.mark.slow
 def test_a_second_derivative_through_a_function_between_both_tapes():
-    """Both tapes lie outside: the backend differentiates its own gradient function."""
+    """Both tapes are outside, so the backend differentiates its own gradient function."""
     if keras.backend.backend() == "torch":
         pytest.skip("has no such functions")
     wrap, scale = next(iter(AROUND.values())), ops.convert_to_tensor(0.7, "float32")

@@ -1,4 +1,4 @@
-"""`SpatialTransformer`: a fresh one returns its input, and it is a Keras layer in every respect."""
+"""`SpatialTransformer`: its values, gradients and options, and its behaviour as a Keras layer."""
 
 import copy
 import functools
@@ -31,7 +31,7 @@ THETA = [0.8, -0.3, 0.1, 0.25, 1.1, -0.2]
 
 
 def first_fast(*cases):
-    """The first case runs on every backend, the others where the slow tests run."""
+    """The first case runs on every backend; the others are slow tests."""
     return [cases[0], *(pytest.param(case, marks=pytest.mark.slow) for case in cases[1:])]
 
 
@@ -173,7 +173,7 @@ def test_a_network_of_another_format_is_refused():
 
 
 class Pooled(keras.layers.GlobalAveragePooling2D):
-    """Somebody's own layer, which takes images of both formats."""
+    """A user's layer that takes images of both formats."""
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_functional_network_that_moves_the_channels_is_taken(rng, quick):
 @pytest.mark.parametrize("policy", first_fast("mixed_bfloat16", "mixed_float16"))
 def test_theta_keeps_float32_under_mixed_precision(rng, quick, set_policy, policy):
     set_policy(policy)
-    # A ramp of one per pixel: the warped values are coordinates, as far as the dtype shows them.
+    # A ramp that rises by 1 per pixel, so the warped values are coordinates, rounded to the dtype.
     columns = np.arange(16, dtype="float32")
     images = np.broadcast_to(columns[None, None, :, None], (1, 1, 16, 1)).copy()
     theta = [0.001, 0, 0.0003 - 0.9375, 0, 1, 0]  # around pixel 0, at up to 0.01 pixels
@@ -307,7 +307,7 @@ def test_antialias_of_channels_first_and_of_every_transform(rng, quick):
             [images.transpose(0, 3, 1, 2), theta]
         )
         assert_array_equal(float64(first).transpose(0, 2, 3, 1), float64(last))
-        # The same angles as of the input: not those of a grid of another aspect ratio.
+        # Angles are those of the input, not of a grid with another aspect ratio.
         coordinates = transform.pixels(theta, (6, 9), (6, 8), align_corners=False)
         grid = to_grid(coordinates, (6, 9), align_corners=False)
         wanted = mean_of_blocks(reference.grid_sample(images, float64(grid)), 2)
@@ -404,7 +404,7 @@ def matrix_grid(matrix, size, align_corners):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("name", first_fast("projective", *MATRIX_TRANSFORMS[:-1]))
-def test_iterations_look_again_at_what_became_of_the_images(rng, quick, name, align_corners):
+def test_iterations_apply_the_network_to_the_warped_images(rng, quick, name, align_corners):
     images, size = random_images(rng), (6, 9)
     options = {"transform": name, "align_corners": align_corners, "fill_mode": "nearest"}
     layer = SpatialTransformer(
@@ -426,7 +426,7 @@ def test_iterations_look_again_at_what_became_of_the_images(rng, quick, name, al
     warped = layer(images)
     assert warped.shape == (2, 7, 4, 3)
     assert_allclose(float64(warped), by_hand(matrix, (7, 4)), atol=1e-4)
-    # What looking once would do is something else.
+    # A single application of the network gives something else.
     once = by_hand(float64(layer.transform.matrix(layer.localization(images), steps)), (7, 4))
     assert np.abs(float64(warped) - once).max() > 0.01
 
@@ -467,7 +467,7 @@ def test_antialias_and_iterations_go_together(rng, quick):
     trained(layer, rng)
     fine = SpatialTransformer(output_size=(6, 8))([images, layer.theta(images)])
     assert_allclose(float64(layer(images)), mean_of_blocks(float64(fine), 2), atol=1e-5)
-    # The network looks at plain warps, whatever becomes of the last.
+    # The network sees plain warps, without the options of the last one.
     plain = SpatialTransformer(copy.deepcopy(layer.localization), iterations=2)
     assert_array_equal(float64(layer.theta(images)), float64(plain.theta(images)))
 
@@ -512,7 +512,7 @@ every_pair = pytest.mark.parametrize("network", first_fast(*PAIRS))
 
 
 def pair_of(rng, network):
-    """A moving image and a fixed one, of another size where the network allows it."""
+    """A moving and a fixed image, of different sizes if the network allows it."""
     if network is sequential_pair:
         return [random_images(rng), random_images(rng)]
     return [random_images(rng), random_images(rng, (4, 5), channels=1)]
@@ -695,7 +695,7 @@ def test_a_layer_takes_its_size_from_each_input(rng, quick):
 
 @pytest.fixture
 def captured(monkeypatch):
-    """`torch.compile` captures and differentiates, but generates no C++, which takes minutes."""
+    """`torch.compile` without the generation of C++, which takes minutes."""
     if keras.backend.backend() == "torch":
         import torch
 
@@ -816,7 +816,7 @@ def test_options_are_keyword_only():
 
 
 def saved_models(rng, folder):
-    """Models with a network in them, and one that is given images, the same, and theta."""
+    """Models that contain a network, and an equal one that is given images and theta."""
     images, frames, theta = random_images(rng), random_images(rng, (2, 6, 9)), random_theta(rng)
     fine = {"antialias": 2, "iterations": 2, "transform": transforms.Similarity(max_rotation=1)}
     sequence = sequence_model()

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "stn_keras"
 LONGEST = 250  # lines
-# From the top to the ground; a file imports what lies on its own floor or below it.
+# From top to bottom; a file imports only what is on its own floor or below it.
 FLOORS = (
     {"__main__"},
     {"training", "serving", "callbacks", "export", "predict", "saved", "resume", "recipes"}

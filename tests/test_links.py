@@ -1,4 +1,4 @@
-"""The pages that people read, as GitHub shows them: plain Markdown, whose links lead somewhere."""
+"""The pages that people read are plain Markdown, as GitHub shows it, without dead links."""
 
 import pathlib
 import re
@@ -36,7 +36,7 @@ def anchors(path):
 
 
 def addresses(path):
-    """Where links and pictures of a page lead, those of its HTML too."""
+    """The addresses of the links and pictures of a page, also of its HTML."""
     for token in tokens(path):
         yield from (token.attrs[name] for name in ("href", "src") if name in token.attrs)
         if token.type.startswith("html"):

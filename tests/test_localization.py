@@ -1,4 +1,4 @@
-"""Localization networks start at the identity, whatever they see."""
+"""Localization networks start at the identity for every image."""
 
 import keras
 import numpy as np
@@ -113,7 +113,7 @@ def test_parallel_transformers_start_at_different_places_and_learn(rng, tmp_path
     images = rng.uniform(-1, 1, (4, 8, 12, 3)).astype("float32")
     model, cropping = parallel_transformers()
     upper_left, upper_right, lower_left, lower_right = map(float64, cropping(images))
-    # Exact but on PyTorch, whose own sampler takes a rounded grid.
+    # Exact except on PyTorch, whose own sampler takes a rounded grid.
     digits = 1e-6 if keras.backend.backend() == "torch" else 0
     assert_allclose(upper_left, images[:, :4, :6], 0, digits)
     assert_allclose(upper_right, images[:, :4, 6:], 0, digits)

@@ -115,7 +115,7 @@ def test_correlation_ignores_brightness_and_contrast(rng, scale):
 @pytest.mark.parametrize("shape", [(1, 64, 72, 1), (1, 24, 26, 28, 1)])
 @pytest.mark.parametrize("value", [1.0, -4095.0])
 def test_flat_bright_patches_have_the_correlation_and_gradient_of_float64(rng, shape, value):
-    """A mask, a saturated spot: within it, float32 has no digits for a difference of squares."""
+    """In a mask or a saturated spot, a difference of squares has no digits left in float32."""
     sparse, patches = np.zeros((2, *shape), "float32")
     sparse[:, 5:18, 5:18, 5:18] = patches[:, 7:20, 4:17, 5:18] = value
     textured = sparse + value * rng.uniform(0.99, 1, shape).astype("float32") * (sparse != 0)

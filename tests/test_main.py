@@ -77,7 +77,7 @@ def test_export_refuses(tmp_path, capsys, model):
 
 @pytest.mark.slow
 def test_export_in_int8(tmp_path, rng, capfd):
-    """The folder holds files that are no pictures, too; a picture may be of any size."""
+    """The folder also holds files that are not pictures; pictures have any size."""
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     given = keras.Input((8, 8, 1), name="images")
     model = keras.Model(given, keras.layers.Conv2D(2, 3)(given))
@@ -151,7 +151,7 @@ def classifier(tmp_path, rng):
 
 
 def predicted(text):
-    """The classes' shares, in percent, of each picture's block."""
+    """The probabilities of the classes, in percent, in the block of each picture."""
     return [
         {name: float(share) for share, name in re.findall(r"^ +([\d.]+)%  (\w+)$", block, re.M)}
         for block in re.split(r"^(?=\S)", text, flags=re.M)[1:]

@@ -30,7 +30,7 @@ def splits(rng):
 
 @pytest.fixture
 def package(splits, monkeypatch):
-    """The files of the npm package, which arrive; no other host answers."""
+    """The files of the npm package, which is delivered; no other host answers."""
     files = {}
     for split, (images, labels) in splits.items():
         files[f"data/{NAMES[split]}-images-idx3-ubyte"] = to_idx(images[..., 0])
@@ -41,7 +41,7 @@ def package(splits, monkeypatch):
 
 
 def expect(monkeypatch, folder):
-    """Pins the data set that has been stored in `folder`, whatever its order."""
+    """Accepts the data set that is stored in `folder` as the right one."""
     checksums = {}
     for split in COUNTS:
         examples = tfds.as_numpy(tfds.load("mnist", data_dir=folder, split=split, batch_size=-1))

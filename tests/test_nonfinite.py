@@ -1,4 +1,4 @@
-"""Pixels that are infinite or NaN, and thetas that send points to infinity."""
+"""Pixels that are infinite or NaN, and transforms that map points to infinity."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Which transformers are found and under which names, and the colours that figures have."""
+"""The transformers that are found, their names, and the colours of figures."""
 
 import contextlib
 import warnings

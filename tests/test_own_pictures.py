@@ -1,4 +1,4 @@
-"""`train.py --images`: a real run on a folder of real images, and what it refuses."""
+"""`train.py --images`: a real run on a folder of real images, and its error messages."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Transforms of users warp by their own settings, whatever these are and however they change."""
+"""Transforms of users: their settings count for the warp, whatever they are, also when changed."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ class Dataclass(transforms.MatrixTransform):
 
 
 class Curved(transforms.Transform):
-    """No matrix: where it sends coordinates."""
+    """A transform that is not a matrix, but a function of coordinates."""
 
     identity = Zoom.identity
 
@@ -45,7 +45,7 @@ class Curved(transforms.Transform):
 
 
 class Shifted(transforms.Rigid):
-    """An attribute beside the settings of a family of the library's."""
+    """A transform of the library with an attribute in addition to its settings."""
 
     identity = Zoom.identity
 
@@ -129,7 +129,7 @@ def test_gradients_of_own_transforms_are_those_of_the_affine_one(rng):
 
 
 def moved(family):
-    """A family's transform, and one of no family, that look a pixel further to the right."""
+    """A transform of the library, and one of a user, that sample one pixel further to the right."""
 
     def pixels(self, *where):
         x, y = family().pixels(*where)
@@ -141,7 +141,7 @@ def moved(family):
 
 
 def halved(family):
-    """The same by a matrix: they look at an area half as wide and high."""
+    """The same by a matrix: they sample a region of half the width and height."""
 
     def matrix(self, theta, size=(1, 1)):
         return family().matrix(theta, size) * ops.cast([[[0.5], [0.5], [1.0]]], "float32")

@@ -1,4 +1,4 @@
-"""A localization network belongs to one layer; what may be shared stays so in files."""
+"""A localization network belongs to one layer; shared networks of old files stay shared."""
 
 import copy
 
@@ -65,7 +65,7 @@ def trained(kind, rng):
 
 
 def assert_same(again, model, rng):
-    """The same outputs of as many weights, none of which both have."""
+    """Both models have equal outputs and equally many weights, but no weights in common."""
     images = rng.uniform(-1, 1, (2, *SIZE)).astype("float32")
     assert again.count_params() == model.count_params()
     assert not {id(w) for w in again.weights} & {id(w) for w in model.weights}

@@ -1,4 +1,4 @@
-"""What a wheel holds, and that the lists of what to install agree."""
+"""The content of a wheel, and the agreement of all lists of requirements."""
 
 import importlib
 import inspect

@@ -1,6 +1,7 @@
-"""The table of docs/comparison.md: what PyTorch, kornia and keras.ops.image do, and what not.
+"""The table of docs/comparison.md: what PyTorch, kornia and keras.ops.image have and lack.
 
-What one of them has is shown to work, and what it lacks to fail where there is something to call.
+The tests show that what one of them has works, and that what it lacks fails, if there is something
+to call.
 """
 
 import contextlib
@@ -48,7 +49,7 @@ def test_the_tests_that_the_table_names_exist():
 
 
 def ours(images=IMAGES, shift=2.3, align_corners=False, **options):
-    """An output pixel looks `shift` pixels to its right; likewise in the peers' words below."""
+    """Each output pixel samples `shift` pixels to its right; the functions below do the same."""
     theta, size = normalised(images, shift, align_corners), images.shape[1:3]
     grid = affine_grid(theta, size, align_corners=align_corners)
     images = np.moveaxis(images, -1, 1) if "data_format" in options else images

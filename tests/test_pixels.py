@@ -19,7 +19,7 @@ both_kinds = pytest.mark.parametrize("projective", [False, True])
 
 
 def matrices(rng, projective, dtype="float64"):
-    """Two random ones, invertible, that leave most of an image inside."""
+    """Two random invertible matrices that keep most of an image inside."""
     found = np.eye(3) + rng.uniform(-0.2, 0.2, (2, 3, 3))
     found[:, :2, 2] = rng.uniform(-9, 9, (2, 2))
     found[:, 2, :2] = rng.uniform(-1e-3, 1e-3, (2, 2))

@@ -1,4 +1,4 @@
-"""Where the outline runs, what a figure shows, and that a file is written whole or not at all."""
+"""The outline of the sampled region, the content of figures, and their complete files."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The choice of precision on machines that this one need not be."""
+"""The choice of precision on several kinds of machines, which are simulated."""
 
 import pytest
 import tensorflow as tf

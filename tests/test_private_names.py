@@ -1,4 +1,4 @@
-"""Without a private name of another library something is slower, or a sentence says what to do."""
+"""Without a private name of another library, a result is slower or an error says what to do."""
 
 import keras
 import numpy as np

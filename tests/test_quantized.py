@@ -48,7 +48,7 @@ def quantized(model, path, examples):
 
 
 def close(found, expected, spread):
-    """The goal is 0.05 of the range over many images; a single image may err twice as far."""
+    """The goal is an error of 0.05 of the range over many images; one image may have twice that."""
     errors = np.abs(found - np.asarray(expected)) / spread
     assert errors.mean() < 0.02 and np.quantile(errors, 0.99) < (0.05 if len(found) > 1 else 0.1)
 
@@ -76,7 +76,7 @@ def test_every_transform(rng, tmp_path, quick, transform):
 
 @pytest.mark.parametrize("transform", ["affine", "projective", "thin_plate_spline"])
 def test_the_ordinary_conversion_keeps_warps(rng, transform):
-    """TensorFlow's own, without this library's: coordinates are of eight bits too."""
+    """TensorFlow's own converter, which computes coordinates in eight bits too."""
     images = keras.Input((*SIZE, 3), batch_size=1, name="images")
     model, data = keras.Model(images, looking(rng, transform)(images)), waves(rng)
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -108,7 +108,7 @@ def test_every_sampler(rng, tmp_path, quick, interpolation, fill_mode):
 
 
 def test_theta_is_as_exact_as_an_output_between_convolutions(rng, tmp_path, quick):
-    """A network that looks twice, at the end of one and the beginning of another."""
+    """A network that is applied twice, last in one model and first in another."""
     images = keras.Input((*SIZE, 3), name="images")
     layer = looking(rng, iterations=2, gradient_scale=0.1)
     features = keras.layers.Conv2D(3, 3, padding="same")(images)
@@ -137,7 +137,7 @@ def test_models_in_which_nothing_is_left_to_quantize(rng, tmp_path, quick):
 
 
 def test_a_trained_classifier_is_a_third_of_the_size(rng, tmp_path, quick):
-    """The errors of one with random weights depend on how sensitive these happen to make it."""
+    """With random weights, the errors would depend on how sensitive the network happens to be."""
     folder = pathlib.Path(__file__).parents[1] / "saved_models" / "cifar10"
     model = keras.models.load_model(folder / "best.keras")
     with np.load(folder / "test_images.npz") as file:

@@ -28,7 +28,7 @@ def moved(rng, name, batch=3):
         ([1, 0, 0.4, 0, 1, 0], 0.16, 1 / 6, 7 / 30 / 6),
         # 1.5 x is ±5/4 in two of six columns; 0.5 x is ±1/12, ±3/12, ±5/12.
         ([1.5, 0, 0, 0, 1, 0], (1 + 9 + 25) / 144 / 3, 1 / 3, 1 / 4 / 3),
-        # Below the image, all of it: y + 4 lies 2.25, 2.75, 3.25, 3.75 beyond.
+        # The whole region is below the image: y + 4 is 2.25, 2.75, 3.25, 3.75 beyond the edge.
         ([1, 0, 0, 0, 1, 4], 16, 1, 3),
     ],
 )
@@ -95,7 +95,7 @@ def test_samples_that_are_not_finite_are_outside():
 
 
 def test_size_is_the_shape_of_the_image_that_is_turned():
-    """A quarter turn of an image of twice its height as width: its ends come to y = ±2."""
+    """A turn by 90° of an image twice as wide as high: its ends are at y = ±2."""
     theta = [[np.pi / 2, 0.0, 0.0]]
     assert_allclose(float64(outside_share(theta, "rigid", (32, 32))), 0)
     assert_allclose(float64(outside_share(theta, "rigid", (32, 64))), 0.5)
@@ -149,7 +149,7 @@ def regressor(rng, transform, start, regularizer):
 
 
 def theta_model(rng, regularizer):
-    """From images to their means, which are the task, and theta; compiled to stand still."""
+    """A model from images to their means, the targets, and theta; its learning rate is 0."""
     images = keras.Input((6, 5, 1))
     outputs = {
         "mean": keras.layers.GlobalAveragePooling2D()(images),

@@ -1,4 +1,4 @@
-"""What is committed: no data sets, and nothing that makes a clone large."""
+"""No data set is committed, and no file that makes a clone large."""
 
 import pathlib
 import subprocess

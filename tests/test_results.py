@@ -41,7 +41,7 @@ def write_cells(folder, errors):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A folder of results with cells of one, two and three seeds."""
+    """A folder of results of one, two and three seeds."""
     paper = (distorted.MNIST / "paper.csv").read_text()
     write_cells(tmp_path / "mnist", ERRORS)
     (tmp_path / "mnist" / "paper.csv").write_text(paper)
@@ -64,22 +64,20 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_only_cells_with_three_seeds_count_as_met(results):
+def test_only_results_of_three_seeds_count_as_reached(results):
     text = distorted.sections()
-    assert "Cells with a transformer: 5; with at least 3 seeds: 2;" in text
-    assert (
-        "at or below the paper's error: 1. Above it, in points: st-cnn-affine on RTS by 0.13."
-        in text
-    )
-    affine = next(line for line in text.splitlines() if line.startswith("| st-cnn-affine |"))
-    assert "| **0.70 ± 0.10 (3)** · 0.7 | 0.63 ± 0.06 (3) · 0.5 |" in affine
+    assert "Results with a transformer: 5; with at least 3 seeds: 2;" in text
+    assert "at or below the paper's error: 1. Above it, in points: " in text
+    assert "CNN, affine transformer (rotation, scaling, translation) by 0.13." in text
+    (affine,) = re.findall(r"^\| CNN, affine transformer \|.*", text, re.M)
+    assert "| 0.70 ± 0.10 (3) · 0.7 ✓ | 0.63 ± 0.06 (3) · 0.5 |" in affine
     assert "| 0.10 (one run) · 0.8 | 0.35 ± 0.07 (2) · 1.2 | not run · 1.7 |" in affine
 
 
 def test_differences_are_tested_with_three_seeds_only(results):
     text = distorted.sections()
     # scipy.stats.ttest_ind([0.6, 0.7, 0.8], [0.9, 1.0, 1.1], equal_var=False)
-    assert "| st-cnn-affine − cnn | **-0.30 ± 0.08, p = 0.021** |  |  |  |  |" in text
+    assert "| CNN, affine transformer − CNN | **-0.30 ± 0.08, p = 0.021** |  |  |  |  |" in text
     # scipy.stats.ttest_ind([0.85, 0.84, 0.83], [0.98, 0.75, 0.96], equal_var=False)
     change, error, p = tables.welch([0.85, 0.84, 0.83], [0.98, 0.75, 0.96])
     np.testing.assert_allclose([change, error, p], [-0.0566667, 0.0737865, 0.5219321], rtol=1e-5)
@@ -87,10 +85,10 @@ def test_differences_are_tested_with_three_seeds_only(results):
 
 def test_tables_say_how_many_parameters_and_what_recipe(results):
     text = distorted.sections()
-    assert "| cnn | 400,000 to 400,200 | 1.00 ± 0.10 (3) · 1.2 | not run · 0.8 |" in text
+    assert "| CNN | 400,000 to 400,200 | 1.00 ± 0.10 (3) · 1.2 | not run · 0.8 |" in text
     assert "| peak of the learning rate, without a transformer | 1 |  |  | 1 |  |" in text
-    assert "| peak of the learning rate, with one | 1 | 1 | 1 | 1 |  |" in text
-    assert "| epochs, fcn |  |  | 1 |  |  |" in text
+    assert "| peak of the learning rate, with a transformer | 1 | 1 | 1 | 1 |  |" in text
+    assert "| epochs, dense layers |  |  | 1 |  |  |" in text
     assert (
         "| no transformer, a larger dense layer | 400,000 to 400,100 | 70.00 ± 0.00 (2) |" in text
     )
@@ -122,7 +120,7 @@ def test_the_readme_has_the_tables_of_the_committed_runs():
 
 
 def accuracies(name, distortion):
-    """Those of the seeds of a network on distorted CIFAR-10."""
+    """The mean accuracy of a network on distorted CIFAR-10, as a table has it."""
     errors = tables.errors_of(distorted.read(distorted.CIFAR10))[name, distortion]
     return report.mean([100 - error for error in errors])
 
@@ -151,12 +149,12 @@ def test_pages_have_the_accuracies_of_the_committed_runs():
     pair = "wide", "orientation"
     gains = {name: [accuracies(model, name) for model in pair] for name in ("R", "RTS")}
     assert " to ".join(gains["R"]) in (ROOT / "README.md").read_text()
-    training = (ROOT / "docs" / "training.md").read_text()
-    assert all(" | ".join(gain) in training for gain in gains.values())
+    page = (ROOT / "docs" / "orientation.md").read_text()
+    assert all(" | ".join(gain) in page for gain in gains.values())
 
 
 def test_the_answer_has_figures_of_the_tables():
-    """Every number with a decimal point is one of the generated part, rounded."""
+    """Every number with a decimal point is a rounded number of the generated part."""
     answer, _, rest = report.README.read_text().partition("## Limits of the comparison")
     generated = re.findall(r"\d+\.\d+", rest.partition("<!-- from here")[2])
     for figure in re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", answer):
@@ -168,7 +166,8 @@ def test_the_answer_has_figures_of_the_tables():
 def test_pages_have_no_figures_of_their_own(page):
     """Every number with a decimal point stands in the page that measured it, or in the versions."""
     sources = ["pyproject.toml", "results/README.md"]
-    sources += [f"docs/{name}.md" for name in ("results", "registration", "exporting", "training")]
+    measured = ("results", "registration", "exporting", "orientation")
+    sources += [f"docs/{name}.md" for name in measured]
     known = "".join((ROOT / source).read_text() for source in sources)
     other = re.compile(r"^```.*?^```$|<!-- from here.*?<!-- to here -->|\(http.*?\)", re.M | re.S)
     for figure in re.findall(r"\d+\.\d+", other.sub("", (ROOT / page).read_text())):
@@ -178,7 +177,7 @@ def test_pages_have_no_figures_of_their_own(page):
 @pytest.mark.parametrize("folder", ["cifar10", "mnist_rts"])
 def test_the_accuracy_of_the_shipped_models(folder):
     settings = json.loads((ROOT / "saved_models" / folder / "config.json").read_text())
-    row = re.search(rf"\| `{folder}/` .*", (ROOT / "docs" / "exporting.md").read_text())[0]
+    row = re.search(rf"\| `{folder}/` .*", (ROOT / "docs" / "trained_models.md").read_text())[0]
     accuracies = [s["test_accuracy"] for s in (settings, settings.get("plain")) if s]
     assert re.findall(r"[\d.]+(?= %)", row) == [f"{100 * a:.2f}" for a in accuracies]
 

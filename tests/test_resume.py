@@ -1,4 +1,4 @@
-"""`train.py --resume`: a run that was killed ends as one that was not, bit for bit."""
+"""`train.py --resume`: a killed and resumed run ends like an uninterrupted one, bit for bit."""
 
 import dataclasses
 import os
@@ -20,8 +20,8 @@ ROOT = pathlib.Path(train.__file__).parent
 FOLDER = pathlib.Path("saved_models/a")
 TIMES = "images_per_second"
 
-# A process that ends itself by `kill -9`: in its batch number `batch`, or when half of the file
-# that ends on `name` has been written for the second time.
+# A process that kills itself by SIGKILL: in batch number `batch`, or when it writes a file whose
+# name ends in `name` for the second time, after half of that file.
 KILLED = """
 import os, signal, sys, zipfile
 import keras, numpy, train
@@ -117,7 +117,7 @@ def test_killed_in_mid_epoch_and_again_in_mid_save(whole):
 
 
 class Stop(BaseException):
-    """Ends a run, as a kill would."""
+    """Ends a run like a kill."""
 
 
 def stop(*args, **kwargs):

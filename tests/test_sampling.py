@@ -421,7 +421,7 @@ def test_gradients_inside_a_compiled_function(rng):
 
 
 def compiled(function, fused=True):
-    """A user's own compiled function; XLA fuses it, or on TensorFlow only what it should."""
+    """A compiled function of a user; XLA fuses all of it, or on TensorFlow the marked part."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -434,7 +434,7 @@ def compiled(function, fused=True):
 
 
 def check_determinism(rng):
-    """Values and gradients where hundreds of samples share every pixel, with the same bits."""
+    """Values and gradients are the same bits in every run if hundreds of samples share a pixel."""
     images, grid = rng.normal(size=(2, 3, 3, 3)), rng.uniform(-1.2, 1.2, (2, 24, 24, 2))
     upstream = rng.normal(size=(2, 24, 24, 3))
     tensors = [ops.convert_to_tensor(t, "float32") for t in (images, grid, upstream)]
@@ -475,7 +475,8 @@ test_sampling.check_determinism(numpy.random.default_rng())
 @pytest.mark.slow
 @pytest.mark.skipif(BACKEND not in DETERMINISTIC, reason="JAX has no such switch")
 def test_results_repeat_where_the_backend_is_told_to_be_deterministic():
-    # The switch refuses operations that are not, and stays on: hence a process of its own.
+    # The switch rejects operations that are not deterministic, and cannot be undone, so it is set
+    # in another process.
     command = [sys.executable, "-c", DETERMINISTIC[BACKEND]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -492,7 +493,7 @@ def test_whole_pixels_are_returned_exactly(rng, quick, size, dtype):
 
 
 def test_float64_coordinates_keep_their_digits(rng, quick):
-    """Just before whole pixels, to which float32 would round."""
+    """Coordinates just before whole pixels, to which float32 would round them."""
     images = rng.uniform(size=(1, 1, 1000, 1))
     x = (2 * (np.arange(500, 999) - 1e-5) + 1) / 1000 - 1
     grid = np.stack([x, np.zeros_like(x)], -1).reshape(1, 1, -1, 2)

@@ -1,4 +1,4 @@
-"""`.keras` files that are damaged, of something else, or hostile."""
+"""`.keras` files that are damaged, hostile, or not models."""
 
 import json
 import zipfile

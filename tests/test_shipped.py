@@ -42,7 +42,7 @@ def test_a_shipped_model_is_as_accurate_as_its_settings_say(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_shipped_model_is_saved_by_the_lowest_version_of_keras_allowed(name):
-    """Later ones write settings that earlier ones do not know."""
+    """Files of later versions hold settings that earlier versions do not know."""
     with zipfile.ZipFile(FOLDER / f"{name}.keras") as file:
         version = json.loads(file.read("metadata.json"))["keras_version"]
     lowest = re.search(r'"keras>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]

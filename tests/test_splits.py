@@ -1,4 +1,4 @@
-"""What `train.py` trains and is measured on, and what it prints of that."""
+"""The images on which `train.py` trains and measures, and what it prints about them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""TensorBoard itself, on a run's logs, looked at in a headless Chromium.
+"""TensorBoard itself, with the logs of a run, in a headless Chromium.
 
 Skipped where Chromium or Playwright is missing: `apt install chromium`, `pip install ".[dev]"`.
 """
@@ -56,7 +56,7 @@ def test_curves_end_where_the_history_does(run, page):
 
 
 def coloured_pixels(chart):
-    """All else on a chart is grey."""
+    """Everything else on a chart is grey."""
     pixels = tf.cast(tf.io.decode_png(chart.screenshot())[..., :3], tf.int32)
     spread = tf.reduce_max(pixels, axis=-1) - tf.reduce_min(pixels, axis=-1)
     return int(tf.math.count_nonzero(spread > 64))

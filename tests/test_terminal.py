@@ -1,4 +1,4 @@
-"""What `quiet` leaves out of stderr, and that programs answer at once and say nothing else."""
+"""`quiet` removes messages from stderr; programs answer at once and print nothing else."""
 
 import os
 import subprocess
@@ -77,7 +77,7 @@ def command(*words):
 
 @pytest.mark.parametrize("words", [["--help"], ["predict", "--help"], ["export", "--help"]])
 def test_help_comes_at_once(words):
-    """Half a second; twice that on a machine that does other things too, the best of three."""
+    """In a second, the best of three: twice the goal, because the machine may be busy."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What TensorFlow traces of a warp: few operations, which XLA can compile as they are."""
+"""TensorFlow traces few operations of a warp, and XLA can compile them as they are."""
 
 import collections
 
@@ -40,7 +40,7 @@ def traced(warp, *last):
 
 
 def sums_of_sums(nodes):
-    """Sums, marked for XLA, of others that nothing else reads."""
+    """Sums of sums that are marked for XLA, if nothing else reads the inner sums."""
     inputs = {node.name: [name.split(":")[0] for name in node.input] for node in nodes}
     readers = collections.Counter(name for names in inputs.values() for name in names)
     sums = [

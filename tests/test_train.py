@@ -364,7 +364,7 @@ def test_data_is_looked_for_where_data_dir_says(capsys, monkeypatch):
 
 @pytest.fixture
 def cut_off(monkeypatch):
-    """Makes the save number `count` (two an epoch) write half a file and raise `error`.
+    """Lets the save number `count` (there are two in an epoch) write half a file and raise `error`.
 
     Returns a dict that then holds what had been saved until then.
     """

@@ -1,4 +1,4 @@
-"""What each family of transforms does to coordinates, and that all of them are differentiable."""
+"""How each family of transforms maps coordinates; all of them are differentiable."""
 
 import math
 
@@ -16,7 +16,7 @@ from stn_keras.sampler.coordinates import to_pixels
 MATRIX_NAMES = ["translation", "attention", "rigid", "similarity", "affine", "projective"]
 NAMES = [*MATRIX_NAMES, "thin_plate_spline"]
 PARAMETERS = dict(zip(NAMES, [2, 3, 3, 4, 6, 8, 32]))
-# On JAX Keras computes sines and cosines in float32, whatever their dtype.
+# On JAX, Keras computes sines and cosines in float32 for every dtype.
 FLOAT32_ANGLES = keras.backend.backend() == "jax"
 
 
@@ -228,7 +228,7 @@ def test_a_spline_of_affine_offsets_is_affine(rng, align_corners):
 
 
 def test_a_spline_bends_least_between_its_points(rng):
-    """Its surface is a sum of r² log r² around the points and a plane: solved here anew."""
+    """The surface is a sum of r² log r² around the points and a plane, solved here by NumPy."""
     transform = transforms.ThinPlateSpline((2, 3))
     theta = random_theta(rng, transform, 1)
     rows, columns = np.meshgrid([-1, 1], [-1, 0, 1], indexing="ij")

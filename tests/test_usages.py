@@ -1,4 +1,4 @@
-"""Ways of calling the samplers: symbolic tensors, batches of one and of none, integers, pixels."""
+"""Ways of calling the samplers: symbolic tensors, batches of one or none, integers, pixels."""
 
 import keras
 import numpy as np

@@ -21,7 +21,7 @@ from stn_keras import (
 
 FAMILIES = ["translation", "attention", "rigid", "similarity", "affine"]
 NUMBERS = dict(zip(FAMILIES, [3, 4, 6, 7, 12]))
-# On JAX Keras computes sines, cosines and roots in float32, whatever their dtype.
+# On JAX, Keras computes sines, cosines and roots in float32 for every dtype.
 FLOAT32_ANGLES = keras.backend.backend() == "jax"
 SIZE = (4, 5, 6)
 
@@ -31,7 +31,7 @@ for_both_alignments = pytest.mark.parametrize("align_corners", [False, True])
 
 @pytest.fixture
 def plain(request):
-    """Runs operation by operation, but on JAX, which would compile each of these operations."""
+    """Runs operation by operation, except on JAX, which would compile each of them."""
     if keras.backend.backend() != "jax":
         request.getfixturevalue("uncompiled")
 
@@ -397,7 +397,7 @@ def test_gradient_scale(rng, plain):
 
 @pytest.mark.slow
 def test_the_fused_warp_is_the_plain_one(rng, fused):
-    """As XLA compiles it, with its gradients, where the backend has XLA."""
+    """The warp and its gradients compiled by XLA, if the backend has XLA."""
     transform, volumes = of_volumes("rigid"), random_volumes(rng).astype("float32")
     theta = random_theta(rng, transform).astype("float32")
     upstream = rng.normal(size=volumes.shape).astype("float32")

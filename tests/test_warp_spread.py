@@ -41,14 +41,15 @@ def test_translations(align_corners, height, width):
 
 
 def test_rotations():
-    """By ± a, a corner lies sin a of its distance beside the mean, which is 1 − cos a closer."""
+    """Turned by ± a, a corner at distance d is d sin a from the mean, and the mean is d (1 − cos a)
+    closer to the centre."""
     angle = 0.3
     values = found([[angle, 0, 0], [-angle, 0, 0]], "rigid")
     assert_allclose(values, CORNER * np.array([np.sin(angle), 1 - np.cos(angle)]), rtol=1e-4)
 
 
 def test_homographies():
-    """`p` in x / (1 + p x): the right corners, at x = 31/32, come closer, the left ones go away."""
+    """`p` in x / (1 + p x): right corners, at x = 31/32, move inwards, left ones outwards."""
     theta = np.zeros((2, 3, 3), "float32")
     theta[:] = np.eye(3)
     theta[0, 2, 0] = p = 0.1
@@ -84,7 +85,7 @@ def test_the_metric_is_of_all_batches_with_their_weights(rng):
 @pytest.mark.parametrize("side, shift, deviation", [(32, 6, 0.02), (1024, 400, 0.1)])
 @pytest.mark.parametrize("transform", ["translation", "affine"])
 def test_warps_far_from_the_identity_keep_a_small_spread(rng, transform, side, shift, deviation):
-    """In float32, in batches of unequal size and weight, without a whole grid for each image."""
+    """In float32, in batches of different sizes and weights, without a grid for each image."""
     metric = metrics.WarpSpread(transform, (side, side))
     moves = shift + deviation * rng.normal(size=(3000, 2))
     theta = (2 * moves / side).astype("float32")

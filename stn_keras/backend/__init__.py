@@ -1,16 +1,16 @@
-"""The one seam between this library and the Keras backend that runs it.
+"""All code that differs between Keras backends.
 
-A backend's file has
+The file of a backend has these functions:
 
-- `sample(generic, images, warp, fill, **options)`: the door by which every image is sampled, by
-  `generic`, the sampler of this library, or by the backend's own;
+- `sample(generic, images, warp, fill, **options)` samples all images, by `generic`, the sampler of
+  this library, or by a sampler of the backend;
 - `gather_sum`, `scatter_sum` and `gather_dots`, see `stn_keras.sampler.sums`; with `finite=True` no
   row is infinite or NaN;
-- `with_gradient(forward, backward)`: a function whose gradient is written by hand;
-- `compile(function)`: the function, as one piece where the backend compiles pieces;
-- `matmul(left, right)`: a matrix product that keeps the precision of its factors;
-- `shape(tensor)`: a tuple of integers and, where TensorFlow does not know them yet, of tensors;
-- `floor`, which Keras's own rounds to float32 on JAX and PyTorch.
+- `with_gradient(forward, backward)` returns a function whose gradient is written by hand;
+- `compile(function)` returns the function, compiled if the backend compiles parts of a program;
+- `matmul(left, right)` is a matrix product that keeps the precision of its factors;
+- `shape(tensor)` is a tuple of integers; lengths that TensorFlow does not know yet are tensors;
+- `floor` keeps float64, which Keras's own rounds to float32 on JAX and PyTorch.
 
 Everything else is written once, with `keras.ops`.
 """

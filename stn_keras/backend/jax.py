@@ -16,12 +16,12 @@ matmul = functools.partial(jnp.matmul, precision="highest")
 
 
 def compile(function):
-    """The function itself: `sample` compiles it as a part of the whole."""
+    """The function itself, because `sample` compiles everything."""
     return function
 
 
 def sample(generic, images, warp, fill, **options):
-    """By `generic`, compiled once for each kind of warp, its sizes and its options."""
+    """Samples by `generic`, compiled once for each kind of warp, its sizes and its options."""
     settings = {
         field.name: getattr(warp, field.name)
         for field in dataclasses.fields(warp)
@@ -43,12 +43,12 @@ def compiled(generic, kind, settings, options):
 def with_gradient(forward, backward):
     """`forward(*tensors)`, whose gradients are `backward(upstream, *tensors)`.
 
-    Differentiable in reverse mode, and what `backward` does in any.
+    The result is differentiable in reverse mode, and `backward` in any mode.
     """
     function = jax.custom_vjp(forward)
 
     def gradients(tensors, upstream):
-        # Behind a barrier, or XLA would share pixels with the forward pass and write them down.
+        # Without a barrier, XLA shares pixels with the forward pass and stores them in memory.
         upstream, *tensors = lax.optimization_barrier((upstream, *tensors))
         return tuple(
             gradient if gradient is None else gradient.astype(tensor.dtype)
@@ -69,8 +69,8 @@ def gather_sum(rows, indices, weights, finite=False):
 
 
 def gather_dots(upstream, rows, indices, sets):
-    """Of few channels sums of pixels are multiplied by the upstream, of many or one pixel by pixel,
-    which takes no more products."""
+    """Few channels are summed before they are multiplied by the upstream. Otherwise each pixel is
+    multiplied, which takes no more products."""
     pixels = gather(rows, indices)
     if 1 < upstream.shape[-1] <= FEW:
         pixels = list(map(masked, pixels, *sets))
@@ -81,7 +81,7 @@ def gather_dots(upstream, rows, indices, sets):
 
 
 def channel_sums(tensors):
-    """All in one pass: XLA would gather the pixels again for each sum."""
+    """Sums over channels in one pass: XLA would gather the pixels again for each sum."""
     if tensors[0].shape[-1] == 1:
         return lax.optimization_barrier(tensors)
     zeros = [jnp.zeros((), tensor.dtype) for tensor in tensors]
@@ -108,20 +108,21 @@ def scaled(pixels, weight):
 
 
 def weighted(pixels, weight):
-    """The pixels times their weight, and 0 where that is 0, even for NaN."""
+    """The pixels times their weight, and 0 where the weight is 0, even if the pixel is NaN."""
     unread = weight == 0
     if jnp.issubdtype(pixels.dtype, jnp.integer):
         return jnp.where(unread, jnp.zeros((), pixels.dtype), pixels)
     product = scaled(pixels, weight)
-    # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
-    # vectorize: half as fast.
+    # The condition is on the product. One on the weight alone would become a branch, which LLVM
+    # does not vectorize, and be half as fast.
     return jnp.where(jnp.isnan(product), jnp.where(unread, 0, jnp.nan), product)
 
 
 def masked(pixels, *weights):
-    """The pixels, but 0 where all of their weights are 0, even for NaN."""
+    """The pixels, but 0 where all of their weights are 0, even if the pixel is NaN."""
     pixels = pixels.astype(weights[0].dtype)
-    # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
+    # By masks of bits: LLVM would turn `where` or booleans into branches, which it does not
+    # vectorize.
     integer = {4: jnp.int32, 8: jnp.int64}[pixels.dtype.itemsize]
     read = jnp.minimum(jnp.ceil(functools.reduce(jnp.maximum, map(jnp.abs, weights))), 1)
     mask = -read.astype(integer)
@@ -129,7 +130,7 @@ def masked(pixels, *weights):
 
 
 def scatter_sum(upstream, indices, weights, count):
-    """On a CPU sample by sample, all taps of each: XLA's own scatter takes three times as long."""
+    """On a CPU, adds sample by sample, which is three times as fast as XLA's own scatter."""
     batch, channels = upstream.shape[0], upstream.shape[-1]
     first = jnp.arange(batch, dtype=indices[0].dtype).reshape(-1, *(1,) * (indices[0].ndim - 1))
     indices = [(index + first * count).reshape(-1) for index in indices]
@@ -138,7 +139,7 @@ def scatter_sum(upstream, indices, weights, count):
     zeros = jnp.zeros((batch * count, channels), upstream.dtype)
 
     def loop(samples, indices, weights):
-        # Four taps at a time: XLA makes one kernel of no more.
+        # Four taps at a time: XLA fuses no more of them into one kernel.
         total = zeros
         for k in range(0, len(indices), 4):
             total = loop_over(samples, indices[k : k + 4], weights[k : k + 4], total)
@@ -163,7 +164,7 @@ def scatter_sum(upstream, indices, weights, count):
             total = total.at[index].add(share, mode="promise_in_bounds")
         return total
 
-    if 0 in upstream.shape:  # XLA checks the steps of a loop that it never takes
+    if 0 in upstream.shape:  # XLA checks the body of a loop even if it never runs
         return zeros.reshape(batch, count, channels)
     if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # Python would run the loop
         return at_once(samples, indices, weights).reshape(batch, count, channels)

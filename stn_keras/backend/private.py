@@ -1,13 +1,14 @@
-"""Names of other libraries that are not public, and what happens in versions that lack them."""
+"""Names of other libraries that are not public, and what replaces them in versions without them."""
 
 import contextlib
 
 
 def lite_quantizer():
-    """Settings of a LiteRT converter that only measures ranges, and what quantizes by them.
+    """The setting with which a LiteRT converter only measures ranges, and the function that uses
+    them to quantize.
 
-    The public converter does both at once, so warps would become int8, too. Without these names
-    the result is None, and models are exported in float32 only.
+    The public converter does both at once, so warps would become int8 too. Without these names the
+    result is None, and models are exported in float32 only.
     """
     setting = "_experimental_calibrate_only"
     with contextlib.suppress(ImportError, AttributeError):
@@ -20,9 +21,9 @@ def lite_quantizer():
 
 
 def torch_transforms_active():
-    """Whether one of PyTorch's function transforms, such as `vmap`, or its forward mode runs now.
+    """Whether a function transform of PyTorch, such as `vmap`, or its forward mode is active.
 
-    ATen's sampler has no rule for them. Without the names the answer is yes: the library's own
+    ATen's sampler has no rule for them. Without these names the answer is yes, so the library's own
     sampler is used, which is slower.
     """
     import torch

@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-# Positions in one image from which XLA is worth its compilation, a tenth of a second or more.
+# With at least so many positions in one image, XLA is worth its compilation of a tenth of a second.
 LARGE = 2**8
 
 floor = tf.floor
@@ -14,17 +14,17 @@ matmul = tf.matmul
 
 
 def compile(function):
-    """`function(*tensors)`, whose operations TensorFlow hands to XLA where they run.
+    """`function(*tensors)`, with its operations marked so that TensorFlow hands them to XLA.
 
-    That pays for a warp, where XLA fuses dozens of element-wise steps, and not for convolutions on
-    a CPU. In the graph they stay what they are, so that they can be exported. TensorFlow compiles
-    the first batch size it meets at once and another one when it comes again: a smaller last batch
-    of an epoch does not wait for a compiler.
+    That pays for a warp, in which XLA fuses dozens of element-wise steps, but not for convolutions
+    on a CPU. The operations in the graph stay the same, so they can be exported. TensorFlow
+    compiles the first batch size at once, and another one when it comes a second time, so the
+    smaller last batch of an epoch does not wait for the compiler.
 
-    Eagerly, on small images or on images of unknown size, nothing is marked.
+    Nothing is marked in eager calls, on small images, or on images of unknown size.
 
-    What is marked has no sum of sums, but differences: TensorFlow's graph optimizer would make one
-    operation of the sums, which has no mark and splits what XLA compiles into pieces.
+    The function must not add sums (`a + b + c`), but subtract. TensorFlow's graph optimizer would
+    replace a sum of sums by one operation without a mark, which splits what XLA compiles.
     """
 
     @functools.wraps(function)
@@ -45,7 +45,7 @@ def marked(compiled):
 
 
 def is_large(tensor):
-    """Whether it is images of a known size, or coordinates in them, of many positions."""
+    """Whether a tensor holds images or coordinates of a known size, with many positions."""
     sides = tensor.shape[1:3]
     return tensor.shape.rank > 2 and None not in sides and math.prod(sides) >= LARGE
 
@@ -57,8 +57,8 @@ def sample(generic, images, warp, fill, **options):
 def with_gradient(forward, backward):
     """`forward(*tensors)`, whose gradients are `backward(upstream, *tensors)`.
 
-    `forward` gives a tensor or a list, of which `upstream` is the gradient; `backward` gives one
-    per tensor, or None.
+    `forward` returns a tensor or a list, and `upstream` is its gradient. `backward` returns a
+    gradient, or None, for each tensor.
     """
 
     def call(*tensors):
@@ -85,9 +85,9 @@ def with_gradient(forward, backward):
 
 
 def here(tensor):
-    """The same as a tensor, not a variable, of the graph that is traced now.
+    """The same as a tensor, not a variable, of the graph that is being traced.
 
-    In the gradient of a condition TensorFlow does not find those of the graphs around.
+    In the gradient of a condition, TensorFlow does not find tensors of outer graphs.
     """
     tensor = tf.convert_to_tensor(tensor)
     if tf.executing_eagerly() or getattr(tensor, "graph", None) is tf.compat.v1.get_default_graph():
@@ -96,13 +96,13 @@ def here(tensor):
 
 
 def with_floats(tensors, floats):
-    """The tensors, those of floats replaced: only they have gradients."""
+    """The tensors, with those of floats replaced; only these have gradients."""
     floats = iter(floats)
     return [next(floats) if tensor.dtype.is_floating else tensor for tensor in tensors]
 
 
 def shape(tensor):
-    """The lengths of all axes: tensors of those that are open, cut from one."""
+    """The lengths of all axes: integers, or tensors if they are unknown."""
     known = tensor.shape.as_list()
     if None not in known:
         return tuple(known)
@@ -115,7 +115,7 @@ def gather_sum(rows, indices, weights, finite=False):
 
 
 def gather_dots(upstream, rows, indices, sets):
-    """Two at a time, as the parts of complex numbers: XLA would make a pass for each sum."""
+    """Sums two products at once, as parts of complex numbers, which saves XLA every other pass."""
 
     @compile
     def summed(upstream, rows):
@@ -128,16 +128,13 @@ def gather_dots(upstream, rows, indices, sets):
         return paired, [tf.reduce_sum(last, axis=-1, keepdims=True) for last in rest]
 
     paired, last = summed(upstream, rows)
-    with marked(False):  # or XLA would make a pass for each part after all
+    with marked(False):  # inside a compiled part, XLA would make a pass for each
         parts = [part(pair) for pair in paired for part in (tf.math.real, tf.math.imag)]
     return parts + last
 
 
 def total(times, pixels, weights):
-    """The sum of pixels times weights, by differences.
-
-    TensorFlow's graph optimizer makes an AddN of sums, and steps without a mark of large AddNs.
-    """
+    """The sum of pixels times weights, by subtraction; see `compile`."""
     found = times(pixels[0], weights[0])
     for pixel, weight in zip(pixels[1:], weights[1:]):
         found = found - times(pixel, -weight)
@@ -163,21 +160,22 @@ def scaled(pixels, weight):
 
 
 def weighted(pixels, weight):
-    """The pixels times their weight, and 0 where that is 0, even for NaN."""
+    """The pixels times their weight, and 0 where the weight is 0, even if the pixel is NaN."""
     read = weight != 0
     if pixels.dtype.is_integer:
         return tf.where(read, pixels, tf.zeros((), pixels.dtype))
     product = scaled(pixels, weight)
-    # A choice by the product, since one by the weight alone becomes a branch, which LLVM does not
-    # vectorize: half as fast.
+    # The condition is on the product. One on the weight alone would become a branch, which LLVM
+    # does not vectorize, and be half as fast.
     instead = tf.where(read, tf.constant(math.nan, weight.dtype), 0)
     return tf.where(tf.math.is_nan(product), instead, product)
 
 
 def masked(pixels, *weights):
-    """The pixels, but 0 where all of their weights are 0, even for NaN."""
+    """The pixels, but 0 where all of their weights are 0, even if the pixel is NaN."""
     pixels = tf.cast(pixels, weights[0].dtype)
-    # By their bits: LLVM makes a branch of a choice, and of booleans, and vectorizes neither.
+    # By masks of bits: LLVM would turn `where` or booleans into branches, which it does not
+    # vectorize.
     integer = {4: tf.int32, 8: tf.int64}[pixels.dtype.size]
     read = tf.minimum(tf.math.ceil(functools.reduce(tf.maximum, map(tf.abs, weights))), 1)
     mask = -tf.cast(read, integer)

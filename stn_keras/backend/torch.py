@@ -1,4 +1,4 @@
-"""PyTorch: its own sampler where that computes the same, else operations it differentiates."""
+"""PyTorch: its own sampler if that computes the same, else operations that it differentiates."""
 
 import functools
 
@@ -13,7 +13,7 @@ MODES = ("bilinear", "nearest", "bicubic")  # in the order of ATen's numbers, as
 
 
 def compile(function):
-    """The function itself: PyTorch's own compiler needs a C++ compiler on the user's machine."""
+    """The function itself: PyTorch's compiler would need a C++ compiler on the user's machine."""
     return function
 
 
@@ -27,7 +27,7 @@ def shape(tensor):
 
 
 def in_full(function):
-    """The function in the precision of its inputs, also under `torch.autocast`."""
+    """The function, computed in the precision of its inputs even under `torch.autocast`."""
 
     @functools.wraps(function)
     def call(tensor, *args, **options):
@@ -55,11 +55,11 @@ def gather(rows, indices):
 
 
 def weighted(pixels, weight):
-    """The pixels times their weight, and 0 where that is 0, even for NaN."""
+    """The pixels times their weight, and 0 where the weight is 0, even if the pixel is NaN."""
     if not pixels.is_floating_point():
         return torch.where(weight != 0, pixels, 0)
     pixels = pixels.to(weight.dtype)
-    # The finite ones of weight 0 PyTorch needs: they are the derivatives by their weights.
+    # Finite pixels stay, even with a weight of 0: they are the derivatives by their weights.
     return weight * torch.where((weight != 0) | pixels.isfinite(), pixels, 0)
 
 
@@ -71,7 +71,7 @@ gather_dots = scatter_sum
 
 
 def sample(generic, images, warp, fill, **options):
-    """By PyTorch's own sampler where it computes the same, else by `generic`."""
+    """Samples by PyTorch's own sampler if it computes the same, else by `generic`."""
     return in_full(sample_in_full)(images, generic, warp, fill, **options)
 
 
@@ -84,18 +84,18 @@ def sample_in_full(images, generic, warp, fill, **options):
 
 
 def is_native(images, warp, *, interpolation, fill_mode, filled):
-    """Whether PyTorch's sampler gives the same numbers, and the gradients that are asked for."""
+    """Whether PyTorch's sampler computes the same numbers and gradients."""
     sizes = (*images.shape[1:-1], *warp.output_size)
     return (
         images.is_floating_point()
         and fill_mode in PADDING
         and not (filled and fill_mode == "constant")
-        # Only the points of a grid are rounded to pixels as PyTorch does it.
+        # PyTorch rounds to pixels in the same way only if the warp is given by a grid.
         and (interpolation != "nearest" or warp.is_grid)
         and not (interpolation == "bicubic" and images.ndim == 5)
         and not (warp.align_corners and 1 in sizes)
         and 0 not in (*images.shape, *sizes)
-        # Its compiler fuses `generic`, which does not read pixels of weight 0.
+        # PyTorch's compiler fuses `generic`, which does not read pixels of weight 0.
         and not torch.compiler.is_compiling()
         and not images.is_meta
         and not torch_transforms_active()
@@ -103,7 +103,7 @@ def is_native(images, warp, *, interpolation, fill_mode, filled):
 
 
 def native(images, generic, warp, fill, *, interpolation, fill_mode, **options):
-    """PyTorch multiplies pixels even by weights of 0."""
+    """Samples by PyTorch's own sampler, which multiplies pixels even by weights of 0."""
 
     def plain(images, grid):
         settings = {"interpolation": interpolation, "fill_mode": fill_mode, **options}
@@ -120,9 +120,10 @@ def native(images, generic, warp, fill, *, interpolation, fill_mode, **options):
 
 
 def finite(grid, size, fill_mode, align_corners, far=2.0**20):
-    """A grid of finite points: where it is not finite PyTorch would read anywhere.
+    """The grid with finite points: at others, PyTorch might read any memory.
 
-    Not with zeros outside: there a point that is not finite reads nothing or gives NaN.
+    With zeros outside, the grid is returned unchanged, because PyTorch then reads nothing at such
+    points or returns NaN.
     """
     if fill_mode == "constant" and grid.device.type in ("cpu", "cuda"):
         return grid
@@ -140,16 +141,16 @@ def first_position(length, align_corners):
 
 
 def is_finite(samples):
-    """Whether no sample is infinite or NaN, and so no pixel that was read."""
+    """Whether no sample is infinite or NaN, and therefore no pixel that was read."""
     total = samples.detach().sum(dtype=torch.promote_types(samples.dtype, torch.float32))
-    return bool(total.isfinite())  # one that overflows only costs time
+    return bool(total.isfinite())  # a sum that overflows only costs time
 
 
 class Sampler(torch.autograd.Function):
     """PyTorch's sampler, channels last, differentiable twice.
 
-    `plain(images, grid)` is the same in operations that PyTorch differentiates twice. The images
-    that `unchanged`, `(batch,)`, marks come back bit for bit: they are warped by the identity.
+    `plain(images, grid)` computes the same by operations that PyTorch differentiates twice. Images
+    that `unchanged`, `(batch,)`, marks are returned bit for bit: their warp is the identity.
     """
 
     @staticmethod
@@ -171,7 +172,7 @@ class Sampler(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
-        # Views: of the images alone, where the grid was made from them.
+        # As views, so that the gradient is that of the images alone if the grid depends on them.
         images, grid = (tensor.view_as(tensor) for tensor in ctx.saved_tensors)
         wanted = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # for a gradient of the gradient

@@ -1,1 +1,1 @@
-"""Checks of what users pass, brought to one form."""
+"""Checks of arguments, and their conversion to one form."""

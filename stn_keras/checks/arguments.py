@@ -1,4 +1,4 @@
-"""What users pass: sizes, numbers and tensors, checked and brought to one form."""
+"""Checks of sizes, numbers and tensors as arguments, and their conversion to one form."""
 
 import math
 import numbers
@@ -13,7 +13,7 @@ Size = tuple[int, int] | tuple[int, int, int]
 
 
 def as_affine(theta, axes):
-    """`theta` as a `(batch, axes, axes + 1)` tensor of coordinates' dtype."""
+    """`theta` as a `(batch, axes, axes + 1)` tensor in the dtype of coordinates."""
     theta = as_coordinates(theta)
     check_affine(theta, axes)
     return ops.reshape(theta, (-1, axes, axes + 1))
@@ -36,7 +36,7 @@ def as_coordinates(values, name="theta"):
 
 
 def as_type(tensor, dtype):
-    """A tensor cast to a dtype if it is not of that one: Keras's `cast` takes time even then."""
+    """A tensor, cast if it has another dtype: Keras's `cast` takes time even if it has the same."""
     return (
         tensor
         if keras.backend.standardize_dtype(tensor.dtype) == dtype
@@ -58,7 +58,7 @@ def as_numbers(values, name):
 
 
 def as_array(values):
-    """A NumPy array, empty where `values` are no real numbers, or unknown as in traced code."""
+    """A NumPy array, empty if `values` are not real numbers or, in traced code, not known."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError):  # of TensorFlow, a NotImplementedError
@@ -91,7 +91,7 @@ def check_rank(tensor, name):
 
 
 def is_symbolic(*tensors):
-    """Whether one of them stands for a tensor of a functional model that is being built."""
+    """Whether one of the tensors is symbolic, as while a functional model is built."""
     return any(isinstance(tensor, keras.KerasTensor) for tensor in tensors)
 
 
@@ -121,13 +121,13 @@ def as_number(number, name):
 
 
 def as_flag(value, name):
-    """`value` as a bool; the integers 0 and 1 are taken for one."""
+    """`value` as a bool; the integers 0 and 1 are accepted."""
     if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
         raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
     return bool(value)
 
 
 def size_for(transform, size):
-    """The size of a grid of output points of a transform; None stands for a default."""
+    """The size of a grid of output points for a transform; `None` means the default."""
     default = {2: (32, 32), 3: (16, 16, 16)}[transform.axes]
     return default if size is None else as_size(size, "size", axes=(transform.axes,))

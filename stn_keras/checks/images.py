@@ -18,7 +18,7 @@ VOLUMES = (
     "rank 5: (batch, depth, height, width, channels), or (batch, channels, depth, height, width) "
     "with channels_first."
 )
-# What an error says, by the ranks that are possible.
+# The expected layout in an error message, by the ranks that are possible.
 LAYOUTS = {
     (4,): f"{IMAGES} For volumes take a transform with axes=3, as in transforms.Affine(axes=3).",
     (5,): f"{VOLUMES} For images take a transform of images: this one has axes=3.",
@@ -97,7 +97,7 @@ def check_sides(shape, data_format, name):
 
 
 def check_points(images, name, points, interpolation):
-    """Raises a ValueError if two shapes do not match, or an interpolation those of volumes."""
+    """Raises a ValueError if two shapes do not match, or if volumes lack the interpolation."""
     axes = len(images) - 2
     shapes = f"{name}.shape={tuple(points)}, images.shape={tuple(images)}"
     check_interpolation(interpolation, axes, f"images.shape={tuple(images)}")
@@ -107,7 +107,7 @@ def check_points(images, name, points, interpolation):
 
 
 def check_interpolation(interpolation, axes, received):
-    """Raises a ValueError if the interpolation is not one of images with so many axes."""
+    """Raises a ValueError if images with so many axes lack the interpolation."""
     if axes == 3 and interpolation == "bicubic":
         raise ValueError(
             "`interpolation` of volumes must be 'nearest' or 'bilinear'. "
@@ -146,8 +146,8 @@ def same_batch(images, tensor, name):
 
 
 def dtype_of_output(images, interpolation, compute_dtype):
-    """The dtype of a layer's output: integers, such as labels, stay what they are where pixels are
-    only picked."""
+    """The dtype of a layer's output. Integers, such as labels, keep their dtype with nearest
+    interpolation, which only copies pixels."""
     dtype = keras.backend.standardize_dtype(images.dtype)
     return dtype if interpolation == "nearest" and "int" in dtype else compute_dtype
 

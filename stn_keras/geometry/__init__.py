@@ -1,18 +1,19 @@
 """Coordinates: where in the input each output pixel looks.
 
-The convention, which all of the library shares:
+The whole library shares this convention:
 
 - A transform maps **output** coordinates to **input** coordinates ("pull" resampling), so the
   warped image is `output(p) = input(theta(p))`, and the identity returns its input.
-- Coordinates come as `(x, y)`: x runs along the width, y along the height, both from −1 to 1; in
-  volumes as `(x, y, z)`, where z runs along the depth.
-- `align_corners=False`: −1 and 1 are the outer edges of the first and last pixels; pixel `i` of
-  `n` sits at `(2i + 1)/n − 1`. `align_corners=True`: they are the centres of the corner pixels;
-  pixel `i` sits at `2i/(n − 1) − 1`, and an axis of one pixel has it at 0.
+- Coordinates are `(x, y)`: x runs along the width, y along the height, both from −1 to 1. In
+  volumes they are `(x, y, z)`, where z runs along the depth.
+- `align_corners=False`: −1 and 1 are the outer edges of the first and last pixels. Pixel `i` of
+  `n` is at `(2i + 1)/n − 1`.
+- `align_corners=True`: −1 and 1 are the centres of the corner pixels. Pixel `i` is at
+  `2i/(n − 1) − 1`; on an axis of one pixel, that pixel is at 0.
 - Sizes are `(height, width)` or `(depth, height, width)`.
-- *Pixel* coordinates, which the sampler works in, count pixels from the first one's centre.
-- Coordinates are float32, or float64 where their source is, whatever the dtype policy says:
-  bfloat16 would step by an eighth of a pixel near pixel 31.
+- *Pixel* coordinates, in which the sampler works, count pixels from the centre of the first one.
+- Coordinates are float32 under every dtype policy, or float64 if their source is. In bfloat16 they
+  could only be multiples of an eighth of a pixel near pixel 31.
 """
 
 import keras
@@ -72,8 +73,8 @@ def affine_grid(theta, output_size: Size, *, align_corners: bool = False):
         last axis `(x, y, z)`; float64 if `theta` is, else float32.
 
     Raises:
-        ValueError: if `output_size` is not two or three positive integers, or `theta` is not of
-            the shape that belongs to it.
+        ValueError: if `output_size` is not two or three positive integers, or `theta` does not
+            have the shape for it.
     """
     output_size = as_size(output_size, "output_size", axes=(2, 3))
     if is_symbolic(theta):

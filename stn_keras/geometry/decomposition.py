@@ -85,11 +85,12 @@ def of_volumes(theta):
 
 
 def rotation_vectors(matrices):
-    """The vectors `(batch, 3)`, of the axis times the angle in radians, of rotations."""
+    """The rotation vectors `(batch, 3)` of matrices: the axis times the angle in radians."""
     twice_sine = matrices[:, [2, 0, 1], [1, 2, 0]] - matrices[:, [1, 2, 0], [2, 0, 1]]
     trace = np.trace(matrices, axis1=1, axis2=2)
     angle = np.arctan2(np.linalg.norm(twice_sine, axis=1), trace - 1)
-    # Twice (1 - cosine) times the axis by itself: it tells the axis where the sine vanishes.
+    # 2 (1 − cosine) times the outer product of the axis with itself, which gives the axis where the
+    # sine is 0.
     square = matrices + matrices.transpose(0, 2, 1) + (1 - trace)[:, None, None] * np.eye(3)
     largest = np.argmax(np.diagonal(square, axis1=1, axis2=2), axis=1)
     axis, _ = normalised(square[np.arange(len(square)), largest])
@@ -104,7 +105,7 @@ def small_turn(twice_sine, angle):
 
 
 def normalised(vectors):
-    """Vectors of length 1, and the lengths they had."""
+    """Vectors scaled to length 1, and their lengths before."""
     lengths = np.linalg.norm(vectors, axis=-1)
     return vectors / lengths[:, None], lengths
 

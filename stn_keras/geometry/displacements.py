@@ -1,9 +1,9 @@
-"""Displacement fields: composed, resized, and where they fold.
+"""Displacement fields: composition, resizing, and where they fold.
 
-A displacement field moves each pixel `p` of an output to `p + displacement(p)` in an input:
-`(batch, height, width, 2)`, last axis `(x, y)`, in pixels; in volumes `(batch, depth, height,
+A displacement field maps each pixel `p` of an output to `p + displacement(p)` in an input. It is
+`(batch, height, width, 2)`, last axis `(x, y)`, in pixels; of volumes `(batch, depth, height,
 width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 holds `(x, y)`.
-`DenseWarp` warps images by it.
+`DenseWarp` warps images by such a field.
 """
 
 import keras
@@ -31,7 +31,7 @@ from stn_keras.sampling import sampled
 
 __all__ = ["compose_displacements", "jacobian_determinant", "resize_displacement"]
 
-EDGES = {  # beyond its edges a field goes on with their values
+EDGES = {  # outside a field, the vector at its edge is repeated
     "interpolation": "bilinear",
     "fill_mode": "nearest",
     "fill_value": (0.0,),
@@ -41,10 +41,10 @@ register = keras.saving.register_keras_serializable("stn_keras")
 
 
 def compose_displacements(first, second, *, data_format: str | None = None):
-    """The displacement of one warp that does what two do, one after the other.
+    """The displacement of a single warp that replaces two warps, the first one done first.
 
-    `second(p) + first(p + second(p))`: coordinates go from the output of the second through
-    `second` and on through `first`, as in `stn_keras.geometry.compose`.
+    It is `second(p) + first(p + second(p))`. Coordinates go from the output of the second warp
+    through `second`, then through `first`, as in `stn_keras.geometry.compose`.
 
     Example:
 
@@ -55,12 +55,12 @@ def compose_displacements(first, second, *, data_format: str | None = None):
 
     Args:
         first: `(batch, height, width, 2)` or `(batch, depth, height, width, 3)`, in pixels: the
-            displacement of the warp done first. Beyond its edges it goes on with their values.
-        second: The displacement of the first one's output, of the same size.
+            displacement of the warp done first. Outside it, the vector at its edge is repeated.
+        second: The displacement by which the output of the first warp is warped, of the same size.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
 
     Returns:
-        A displacement of that shape; float64 if one of both is, else float32. Differentiable.
+        A displacement of that shape; float64 if one of the two is, else float32. Differentiable.
 
     Raises:
         ValueError: if a field has a wrong rank, shape or dtype, or their shapes differ.
@@ -81,8 +81,8 @@ def resize_displacement(
 ):
     """A displacement field for images of another size: resampled, and its vectors scaled.
 
-    A network may predict at half the resolution what this brings to the images' own. Bilinear
-    without antialiasing, which suits smooth fields.
+    With it, a network may predict a field at half the resolution of its images. The interpolation
+    is bilinear without antialiasing, which suits smooth fields.
 
     Example:
 
@@ -98,11 +98,12 @@ def resize_displacement(
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
 
     Returns:
-        A displacement of that size, in its pixels; float64 if `displacement` is, else float32.
-        Differentiable.
+        A displacement of that size, in pixels of that size; float64 if `displacement` is, else
+        float32. Differentiable.
 
     Raises:
-        ValueError: if the field has a wrong rank, shape or dtype, or `size` not as many lengths.
+        ValueError: if the field has a wrong rank, shape or dtype, or `size` has another number of
+            lengths.
     """
     data_format = as_data_format(data_format)
     options = {"align_corners": as_flag(align_corners, "align_corners"), "data_format": data_format}
@@ -167,7 +168,7 @@ def slope(values, axis):
 
 
 def determinant(rows):
-    """The determinant of a matrix of tensors, by its first row."""
+    """The determinant of a matrix of tensors, expanded along its first row."""
     if len(rows) == 1:
         return rows[0][0]
     minors = [[row[:k] + row[k + 1 :] for row in rows[1:]] for k in range(len(rows))]
@@ -176,7 +177,7 @@ def determinant(rows):
 
 
 def as_field(values, name, data_format):
-    """A field as a tensor of coordinates' dtype, its vectors in the last axis."""
+    """A field as a tensor in the dtype of coordinates, its vectors in the last axis."""
     field = as_coordinates(values, name)
     check_field(tuple(field.shape), name, data_format)
     return to_channels_last(field, data_format)

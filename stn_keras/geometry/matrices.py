@@ -1,4 +1,4 @@
-"""Matrices of transforms: composed, inverted, applied to points."""
+"""Composition and inversion of matrices, and points mapped by them."""
 
 from keras import ops
 
@@ -7,10 +7,10 @@ from stn_keras.sampler.coordinates import divided
 
 
 def compose(first, second):
-    """Matrices of one warp that does what two do, one after the other.
+    """Matrices of a single warp that replaces two warps, the first one done first.
 
-    Coordinates go from the output of the second through `second` and on through `first`:
-    the product of both.
+    Coordinates go from the output of the second warp through `second`, then through `first`: the
+    matrix is the product of both.
 
     Example:
 
@@ -22,7 +22,7 @@ def compose(first, second):
     Args:
         first: `(batch, 3, 3)` tensor, from `MatrixTransform.matrix`: the warp done first. Of
             volumes `(batch, 4, 4)`.
-        second: A tensor of the same shape: the warp of the first one's output.
+        second: A tensor of the same shape: the warp of the output of the first.
 
     Returns:
         A tensor of their shape, normalised, from output to input coordinates; float64 if one of
@@ -32,12 +32,12 @@ def compose(first, second):
 
 
 def invert(matrix):
-    """Matrices from input to output coordinates: where things went.
+    """Inverse matrices, from input to output coordinates: where a point of the input went.
 
     Example:
 
     >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
-    >>> np.array(transform_points(invert(matrix), [[[0.5, 0.0]]]))  # whose middle comes to be 0
+    >>> np.array(transform_points(invert(matrix), [[[0.5, 0.0]]]))  # its middle goes to 0
     array([[[0., 0.]]], dtype=float32)
 
     Args:
@@ -45,19 +45,19 @@ def invert(matrix):
             `(batch, 4, 4)`.
 
     Returns:
-        A tensor of its shape, normalised; float64 if `matrix` is, else float32. A singular matrix
-        is an error or gives values that are not finite, as the Keras backend has it.
+        A tensor of its shape, normalised; float64 if `matrix` is, else float32. For a singular
+        matrix, the Keras backend raises an error or returns values that are not finite.
     """
     return ops.inv(as_coordinates(matrix, "matrix"))
 
 
 def transform_points(matrix, points):
-    """Where matrices send points.
+    """Maps points by matrices.
 
     Example:
 
     >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])
-    >>> np.array(transform_points(matrix, [[[-1.0, -1.0]]]))  # the upper left corner's source
+    >>> np.array(transform_points(matrix, [[[-1.0, -1.0]]]))  # what the upper left corner samples
     array([[[ 0. , -0.5]]], dtype=float32)
 
     Args:
@@ -66,9 +66,8 @@ def transform_points(matrix, points):
         points: `(batch, n, 2)`, `(x, y)`, normalised; in volumes `(batch, n, 3)`, `(x, y, z)`.
 
     Returns:
-        A tensor of the shape of `points`, normalised; float64 if one of them is, else float32. Not
-        finite where a homography sends a point
-        to infinity.
+        A tensor of the shape of `points`, normalised; float64 if one of them is, else float32. It
+        is not finite for points that a homography maps to infinity.
     """
     points, matrix = in_one_dtype(
         as_coordinates(points, "points"), as_coordinates(matrix, "matrix")
@@ -84,5 +83,5 @@ def in_one_dtype(*tensors):
 
 
 def product(left, right):
-    """A matrix product in full: on a GPU `matmul` may round its factors to ten binary digits."""
+    """A matrix product in full precision: on a GPU, `matmul` may round its factors to 10 bits."""
     return ops.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)

@@ -1,12 +1,13 @@
-"""Matrices in pixels, as OpenCV and scikit-image have them, from and to those of this library.
+"""Conversion between the matrices of this library and those in pixels of OpenCV and scikit-image.
 
-- Both use `(x, y)`. In pixels, centres are at whole numbers: the first pixel's at 0, whereas −1 and
-  1 are edges, or centres of the corner pixels with `align_corners=True`.
-- `cv2.warpAffine` and `cv2.warpPerspective` take the matrix from **input to output** pixels, and
-  this library from **output to input**. So do `skimage.transform.warp` and both of OpenCV's
-  functions with `cv2.WARP_INVERSE_MAP`: `inverse=True` here.
+- Both use `(x, y)`. In pixels, the centre of the first pixel is at 0 and centres are at whole
+  numbers. In normalised units, −1 and 1 are edges, or centres of the corner pixels with
+  `align_corners=True`.
+- `cv2.warpAffine` and `cv2.warpPerspective` take the matrix from **input to output** pixels; this
+  library uses the one from **output to input**. `skimage.transform.warp` uses that one too, and so
+  do both functions of OpenCV with `cv2.WARP_INVERSE_MAP`: pass `inverse=True` for these.
 
-A matrix in pixels is one for images of certain sizes; in normalised units it is for any.
+A matrix in pixels is for images of certain sizes; one in normalised units is for all sizes.
 """
 
 from keras import ops
@@ -32,7 +33,7 @@ def from_pixel_matrix(
 
     >>> matrix = np.array([[[1.0, 0.0, 16.0], [0.0, 1.0, 0.0]]], "float32")
     >>> theta = from_pixel_matrix(matrix, (32, 64))  # cv2.warpAffine moves 16 pixels to the right
-    >>> np.array(theta)  # so that an output pixel is from a quarter of the width further left
+    >>> np.array(theta)  # so an output pixel samples a quarter of the width further left
     array([[[ 1. ,  0. , -0.5],
             [ 0. ,  1. ,  0. ]]], dtype=float32)
     >>> stn_keras.SpatialTransformer()([np.ones((1, 32, 64, 3)), theta]).shape == (1, 32, 64, 3)
@@ -49,7 +50,7 @@ def from_pixel_matrix(
         matrix: `(batch, 2, 3)` or `(batch, 3, 3)`; maps `(x, y)` of input pixels to output pixels,
             centres at whole numbers.
         input_size: `(height, width)` of the images that are warped.
-        output_size: `(height, width)` of the warped images; None for the input's.
+        output_size: `(height, width)` of the warped images; `None` for the input's.
         align_corners: See `stn_keras.geometry`; the same as in the layer or function that warps.
         inverse: Whether the matrix maps output pixels to input pixels instead.
 
@@ -57,11 +58,11 @@ def from_pixel_matrix(
         A tensor of the matrix's shape, from normalised output to normalised input coordinates:
         `theta` of `affine_grid` and of the transform `"affine"`, or what
         `transforms.Projective().matrix` returns, times any factor. float64 if `matrix` is, else
-        float32. A singular matrix is an error or gives values that are not finite, as the Keras
-        backend has it.
+        float32. For a singular matrix, the Keras backend raises an error or
+        returns values that are not finite.
 
     Raises:
-        ValueError: if a matrix or a size is not of such a shape.
+        ValueError: if a matrix or a size has another shape.
     """
     square, rows = as_square(matrix, "matrix")
     of_input, of_output = sizes(input_size, output_size)
@@ -90,24 +91,24 @@ def to_pixel_matrix(
     array([[ 1.,  0., 16.],
            [ 0.,  1.,  0.]], dtype=float32)
 
-    `cv2.warpAffine(image, matrix, (width, height))` wants the output's size the other way round.
+    `cv2.warpAffine(image, matrix, (width, height))` takes the width before the height.
 
     Args:
         theta: `(batch, 2, 3)` or `(batch, 6)` of affine transforms, `(batch, 8)` of projective
             ones, or `(batch, 3, 3)`, from the `matrix` of any transform that has one.
         input_size: `(height, width)` of the images that are warped.
-        output_size: `(height, width)` of the warped images; None for the input's.
+        output_size: `(height, width)` of the warped images; `None` for the input's.
         align_corners: See `stn_keras.geometry`.
         inverse: Whether to map output pixels to input pixels, for `cv2.WARP_INVERSE_MAP` and
             `skimage.transform.warp`, instead of input pixels to output pixels.
 
     Returns:
         `(batch, 2, 3)` of affine `theta`, else `(batch, 3, 3)`, which is a homography up to a
-        factor; float64 if `theta` is, else float32. A singular matrix is an error or gives values
-        that are not finite, as the Keras backend has it, unless `inverse`.
+        factor; float64 if `theta` is, else float32. For a singular matrix, unless `inverse`,
+        the Keras backend raises an error or returns values that are not finite.
 
     Raises:
-        ValueError: if `theta` or a size is not of such a shape.
+        ValueError: if `theta` or a size has another shape.
     """
     square, rows = as_square(theta, "theta")
     of_input, of_output = sizes(input_size, output_size)
@@ -117,7 +118,7 @@ def to_pixel_matrix(
 
 
 def as_square(matrix, name):
-    """`(batch, 3, 3)` of what a caller gave, and how many of its rows to give back."""
+    """A caller's matrix as `(batch, 3, 3)`, and how many rows the result has."""
     matrix = as_coordinates(matrix, name)
     shape = tuple(matrix.shape[1:])
     if shape == (3, 3):
@@ -133,7 +134,7 @@ def as_square(matrix, name):
 
 
 def completed(matrix, last):
-    """`(batch, 3, 3)` of all but its last elements."""
+    """`(batch, 3, 3)` from all of its elements but the last ones, which are given."""
     elements = ops.reshape(matrix, (-1, 9 - len(last)))
     last = ops.zeros_like(elements[:, : len(last)]) + ops.cast(last, matrix.dtype)
     return ops.reshape(ops.concatenate([elements, last], axis=1), (-1, 3, 3))
@@ -166,7 +167,7 @@ def to_pixels(matrix, source, target, align_corners):
 
 
 def pixel_units(size, align_corners, dtype):
-    """Along x and along y: pixels in one normalised unit, and the pixel that has the 0."""
+    """Along x and along y: pixels in one normalised unit, and the pixel coordinate of 0."""
     lengths = size[::-1]
     # Keras's `maximum` narrows float64 on PyTorch.
     scales = [ops.cast(positive_extent(n, align_corners, dtype), dtype) / 2 for n in lengths]

@@ -1,14 +1,14 @@
-"""What the layers have in common: they are called on one argument."""
+"""The common base of the layers, which are called on one argument."""
 
 import keras
 
 
 class OneArgument(keras.Layer):
-    """A layer that is called on one tensor or list, and else says so before Keras looks at it."""
+    """A layer that is called on one tensor or list, and rejects other calls before Keras does."""
 
     @property
     def _wanted(self):
-        """What it is called on, in the words of an error."""
+        """What the layer is called on, for the error message."""
         return "one argument"
 
     def __call__(self, *args, **kwargs):

@@ -33,13 +33,12 @@ UNITS = ("pixels", "normalized")
 class DenseWarp(OneArgument):
     """Warps each image or volume by a displacement per pixel.
 
-    `output(p) = input(p + displacement(p))`: a displacement of `(1, 0)` takes the pixel to the
-    right, and so moves the content to the left. A field of zeros returns images of its size bit for
+    `output(p) = input(p + displacement(p))`: a displacement of `(1, 0)` samples the pixel to the
+    right, so the content moves to the left. A field of zeros returns images of its size bit for
     bit.
 
-    The output has the size of the field. Where images have another, `p` is the place of the output
-    pixel in the input, where the identity transform samples; the displacement is in pixels of the
-    input all the same.
+    The output has the size of the field. If the images have another size, `p` is the position that
+    the identity transform samples, and the displacement is still in pixels of the input.
 
     Example:
 
@@ -54,8 +53,8 @@ class DenseWarp(OneArgument):
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`; see `stn_keras.grid_sample`.
         fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`; see `stn_keras.grid_sample`.
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
-        align_corners: See `stn_keras.geometry`. In pixels it counts only where the field's size is
-            not the images', and under `fill_mode="reflect"`.
+        align_corners: See `stn_keras.geometry`. With `units="pixels"` it has an effect only if the
+            field and the images differ in size, or with `fill_mode="reflect"`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting; of the
             images and of the displacement.
 
@@ -68,11 +67,10 @@ class DenseWarp(OneArgument):
             batch of the other.
 
     Returns:
-        The warped images, of the field's size, in the layer's compute dtype; integers stay what
-        they are with `"nearest"`. Coordinates are
-        float32 or wider under every dtype policy. A field in half precision is rounded before it
-        gets here: give the layer that predicts it `dtype="float32"`. Pixels whose displacement is
-        NaN or infinite count as outside the image.
+        The warped images, of the field's size, in the layer's compute dtype; integers keep their
+        dtype with `"nearest"`. Coordinates are float32 or wider under every dtype policy. A layer
+        of half precision rounds the field that it predicts: give that layer `dtype="float32"`.
+        Pixels whose displacement is NaN or infinite count as outside the image.
 
     Raises:
         ValueError: if an argument or an input has a wrong rank, shape, dtype or name.
@@ -89,7 +87,7 @@ class DenseWarp(OneArgument):
         data_format: str | None = None,
         **kwargs,
     ):
-        # Keras would cast the displacement to the compute dtype, which may have too few digits.
+        # Otherwise Keras casts the displacement to the compute dtype, with too few digits.
         super().__init__(autocast=False, **kwargs)
         check_option("units", units, UNITS)
         self.units = units
@@ -115,7 +113,7 @@ class DenseWarp(OneArgument):
         return displacement * (ops.cast(ops.stack(extents), dtype) / 2)
 
     def _check(self, input_shape):
-        """The images' and the field's shape."""
+        """Checks the shapes of the images and of the field, and returns them."""
         if not networks.is_list(input_shape) or len(input_shape) != 2:
             raise ValueError(
                 "`inputs` of a `DenseWarp` must be [images, displacement]. "
@@ -148,12 +146,12 @@ class DenseWarp(OneArgument):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class VelocityIntegration(OneArgument):
-    """Integrates a stationary velocity field over unit time: a diffeomorphic displacement.
+    """Integrates a stationary velocity field over unit time, to a diffeomorphic displacement.
 
-    Scaling and squaring, [Arsigny et al., 2006](https://doi.org/10.1007/11866565_113): the field
-    divided by `2**steps` is composed with itself `steps` times. The displacement of a smooth field
-    does not fold. The negated field gives the inverse displacement. Beyond the edges, the value at
-    the edge is repeated.
+    By scaling and squaring ([Arsigny et al., 2006](https://doi.org/10.1007/11866565_113)), the
+    field divided by `2**steps` is composed with itself `steps` times. The displacement of a smooth
+    field does not fold. The negated field gives the inverse displacement. Outside the field, the
+    value at its edge is repeated.
 
     Example:
 
@@ -162,9 +160,9 @@ class VelocityIntegration(OneArgument):
     array([ 2., -1.], dtype=float32)
 
     Args:
-        steps: How many times the field is composed with itself, 0 or more; 0 returns the field. One
-            more halves the error of a step. Enough is where `2**steps` is several times the
-            velocity's change from pixel to pixel.
+        steps: How many times the field is composed with itself, 0 or more; 0 returns the field.
+            Each further step halves the error. Choose `2**steps` several times as large as the
+            greatest change of the velocity from pixel to pixel.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
 
     Call arguments:

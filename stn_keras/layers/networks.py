@@ -1,5 +1,5 @@
 """Inspects and builds the localization network of a spatial transformer, and checks its inputs and
-what it gives."""
+its output."""
 
 import math
 import re
@@ -100,7 +100,7 @@ def built_for(shape, network):
 
 
 def cause(error):
-    """An error's message, without the frame that Keras puts around it."""
+    """The message of an error, without the text that Keras puts around it."""
     framed = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
     return framed[1] if framed else str(error)
 

@@ -21,15 +21,16 @@ class Orientation(OneArgument):
     """Regresses the rotation that turns each image upright, and learns it from turned copies.
 
     The classification loss alone hardly teaches a transformer to turn natural images upright. This
-    layer has a loss of its own, which needs no labels, only `max_rotation`: images are turned by
-    unknown angles between `-max_rotation` and `max_rotation`. In training it turns a copy of each
-    image by a known random angle φ. Then the copy's own angle must lie within `max_rotation` of φ,
-    and the loss is minus the logarithm of the probability that the network gives to these angles.
-    As φ takes all values, only the true angle satisfies all copies.
+    layer has a loss of its own, which needs no labels. It needs only `max_rotation`: images are
+    turned by unknown angles between `-max_rotation` and `max_rotation`. In training, the layer
+    turns a copy of each image by a known random angle φ. The angle of the copy must then lie within
+    `max_rotation` of φ. The loss is minus the logarithm of the probability that the network gives
+    to these angles. Because φ takes all values, only the true angle satisfies all copies.
 
-    The network gives probabilities of `bins` angles. At an image it is their mean over the angles
-    up to `max_rotation`. By default it sees the disc inside the image alone, as the corners of a
-    turned copy may tell by what angle the copy was turned.
+    The network gives probabilities of `bins` angles. The result for an image is the mean angle
+    under these probabilities, among the angles up to `max_rotation`. By default the network sees
+    only the disc inside the image, because the corners of a copy may show by what angle it was
+    turned.
 
     Example:
 
@@ -43,12 +44,12 @@ class Orientation(OneArgument):
         network: Keras layer or model from images to features `(batch, features)`.
         max_rotation: Greatest angle in radians by which images are turned, above 0 and below π.
         weight: Factor on the loss, which is added to the model's.
-        disc: Whether the network sees nothing outside the disc. `False` is better where the images
-            themselves have borders that turned with them, such as black corners.
+        disc: Whether the network sees nothing outside the disc. `False` is better if the images
+            have borders that turned with them, such as black corners.
         bins: Number of angles, evenly spaced around the circle; at least π / `max_rotation`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
-        seed: Seed of the angles of the copies, an integer of at least 0; `None` for one of
-            Keras's. Do not pass the seed by which a data pipeline turns the images: both may draw
+        seed: Seed of the angles of the copies, an integer of at least 0; `None` for a random one.
+            Do not pass the seed with which a data pipeline turns the images, because both may draw
             the same numbers.
 
     Call arguments:
@@ -141,7 +142,7 @@ class Orientation(OneArgument):
         return grid_sample(images, grid, fill_mode="nearest", data_format=self.data_format)
 
     def _within_disc(self, images):
-        """Images, black outside the greatest circle on which turned pixels are all the image's."""
+        """Images, black outside the largest disc that stays inside the image when it is turned."""
         height, width = size_of(ops.shape(images), self.data_format)
         y, x = (2 * ops.arange(n) + 1 - n for n in (height, width))  # in halves of a pixel
         inside = y[:, None] ** 2 + x**2 <= (ops.minimum(height, width) - 2) ** 2

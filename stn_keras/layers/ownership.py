@@ -1,7 +1,7 @@
-"""A localization network belongs to one spatial transformer, as Keras's files and clones need.
+"""A localization network belongs to one spatial transformer.
 
-They keep a layer shared that a functional model calls several times, not one that several layers
-hold.
+Keras's files and clones keep a layer shared if a functional model calls it several times, but not
+if several layers hold it.
 """
 
 import gc
@@ -13,15 +13,15 @@ _owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # layers, by t
 
 
 def claim(network, layer):
-    """Makes a network that of a layer.
+    """Records that a network belongs to a layer.
 
     Raises:
-        ValueError: if it is that of another layer, which is still in use.
+        ValueError: if it belongs to another layer, which is still in use.
     """
     if network is None:
         return
     if owner_of(network) is not None:
-        gc.collect()  # models are cycles
+        gc.collect()  # models have reference cycles
     owner = owner_of(network)
     if owner is not None:
         raise ValueError(
@@ -39,13 +39,13 @@ def owner_of(network):
 
 
 def serialize(network):
-    """The configuration of a network, by which a file's reader knows it if it occurs elsewhere."""
-    keras.saving.serialize_keras_object(network)  # Keras marks what it meets a second time
+    """The configuration of a network, marked so that it is shared if it occurs again in a file."""
+    keras.saving.serialize_keras_object(network)  # Keras marks a layer at its second occurrence
     return keras.saving.serialize_keras_object(network)
 
 
 def deserialize(config):
-    """The network of a configuration; one that earlier versions saved shared stays so."""
+    """The network of a configuration; networks that earlier versions saved shared stay shared."""
     network = keras.saving.deserialize_keras_object(config)
     if network is not None:
         _owners.pop(network, None)

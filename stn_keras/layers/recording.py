@@ -1,4 +1,4 @@
-"""What spatial transformers do, for a program that asks; each thread records its own calls."""
+"""Records the calls of spatial transformers, for each thread separately."""
 
 import contextlib
 import threading
@@ -8,7 +8,7 @@ _thread = threading.local()  # PyTorch's compiler does not know context variable
 
 @contextlib.contextmanager
 def recording():
-    """Yields a list of all calls within: `(layer, images, theta, warped)`, in their order."""
+    """Yields a list to which each call inside adds `(layer, images, theta, warped)`."""
     outer = getattr(_thread, "calls", None)
     calls: list[tuple] = []
     _thread.calls = calls
@@ -19,7 +19,7 @@ def recording():
 
 
 def recorded(layer, images, theta, warped):
-    """`warped`, which a layer has made of `images` by `theta`."""
+    """Returns `warped`, and records that a layer computed it from `images` and `theta`."""
     calls = getattr(_thread, "calls", None)
     if calls is not None:
         calls.append((layer, images, theta, warped))

@@ -55,9 +55,9 @@ class SpatialTransformer(OneArgument):
 
     Args:
         localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`.
-            Without one the layer is called on `[images, theta]`. A network of several inputs
-            sees them all, such as a moving and a fixed image, and the first one is warped. A
-            network belongs to one layer; call it yourself to give its `theta` to several.
+            Without one the layer is called on `[images, theta]`. A network of several inputs, such
+            as a moving and a fixed image, receives all of them, and the first one is warped. A
+            network belongs to one layer; call it yourself to give its `theta` to several layers.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`. An instance
             with `axes=3`, such as `transforms.Affine(axes=3)`, warps volumes.
         output_size: `(height, width)` of the warped images, or `(depth, height, width)` of volumes;
@@ -68,16 +68,16 @@ class SpatialTransformer(OneArgument):
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
         align_corners: See `stn_keras.geometry`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
-        antialias: Samples per output pixel along each axis, averaged. More than 1 keeps fine
-            detail from aliasing where a warp shrinks the image, as the paper does with average
-            pooling behind a fine grid; needs `align_corners=False`.
-        iterations: How often the localization network looks: at the images, then at what it has
-            made of them so far. The matrices are composed and the images sampled once, as in
-            [Lin & Lucey, 2017](https://arxiv.org/abs/1612.03897); for matrix transforms.
-        gradient_scale: Factor on the gradient that reaches `theta`. Below 1 the localization
-            network learns more slowly than the rest under plain gradient descent, which keeps
-            training from lurching; it changes nothing under Adam, which divides it out again. At 0
-            only losses of the network's own teach it, and no gradient is computed.
+        antialias: Number of samples for each output pixel along each axis, which are averaged. More
+            than 1 avoids aliasing if a warp shrinks the image. The paper does the same by average
+            pooling after a fine grid. It needs `align_corners=False`.
+        iterations: How often the localization network is applied: first to the images, then to the
+            images as warped so far. The matrices are composed and the images sampled once, as in
+            [Lin & Lucey, 2017](https://arxiv.org/abs/1612.03897). Only for matrix transforms.
+        gradient_scale: Factor on the gradient that reaches `theta`. A factor below 1 lets the
+            localization network learn more slowly than the rest under plain gradient descent, which
+            keeps training stable. It has no effect under Adam, which divides it out again. With 0
+            the network learns only from losses of its own, and no gradient is computed.
 
     Call arguments:
         inputs: Images `(batch, height, width, channels)`, or volumes `(batch, depth, height,
@@ -85,9 +85,9 @@ class SpatialTransformer(OneArgument):
             `[images, ...]`, all that a network of several inputs takes.
 
     Returns:
-        The warped images, in the layer's compute dtype; integers stay what they are with
-        `"nearest"`. Coordinates are float32 or wider under
-        every dtype policy, and so is `theta` where the localization network gives it so.
+        The warped images, in the layer's compute dtype; integers keep their dtype with `"nearest"`.
+        Coordinates are float32 or wider under every dtype policy. So is `theta`, unless the
+        localization network computes it in half precision.
 
     Raises:
         ValueError: if an argument or an input has a wrong rank, shape or name.
@@ -109,7 +109,7 @@ class SpatialTransformer(OneArgument):
         gradient_scale: float = 1.0,
         **kwargs,
     ):
-        # Keras would cast `theta` to the compute dtype: bfloat16 has too few digits for it.
+        # Otherwise Keras casts `theta` to the compute dtype; bfloat16 has too few digits.
         super().__init__(autocast=False, **kwargs)
         options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
         if localization is not None and not isinstance(localization, keras.Layer):
@@ -149,7 +149,7 @@ class SpatialTransformer(OneArgument):
         self.gradient_scale = as_number(gradient_scale, "gradient_scale")
         ownership.claim(localization, self)
 
-    from_file = False  # whose trained network may have started anywhere
+    from_file = False  # a loaded network is trained, so it need not start at the identity
 
     @property
     def _wanted(self):
@@ -181,8 +181,8 @@ class SpatialTransformer(OneArgument):
     def theta(self, inputs):
         """The parameters of each image's warp, `(batch, num_parameters)`.
 
-        What the localization network regresses from the inputs of a call; with several
-        `iterations` those of the composed matrices, which belong to `warped_by`.
+        They are what the localization network regresses from the inputs of a call. With several
+        `iterations` they are those of the composed matrices, parameters of `warped_by`.
 
         Raises:
             ValueError: if the layer has no localization network.

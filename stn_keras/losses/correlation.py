@@ -10,8 +10,8 @@ from stn_keras.checks.images import check_images
 from stn_keras.losses.base import ImageLoss, between
 from stn_keras.sampler.axes import as_float, mean_over_points
 
-FLAT = 1e-10  # a product of variances next to which windows count as flat
-ROUNDING = 1e-12  # a variance next to a squared mean that float32 can't tell from 0
+FLAT = 1e-10  # windows with a smaller product of variances count as flat
+ROUNDING = 1e-12  # of a squared mean: float32 cannot tell a smaller variance from 0
 
 
 @keras.saving.register_keras_serializable("stn_keras")
@@ -19,10 +19,10 @@ class LocalCrossCorrelation(ImageLoss):
     """How unlike two images are: minus the mean of the squared correlation in small windows.
 
     The loss of [VoxelMorph](https://doi.org/10.1109/TMI.2019.2897538), for images of the same kind
-    whose brightness or contrast differ. Around every pixel the squared correlation of both images
-    within a window is taken, 0 to 1; at the edges, of the part of the window inside the image. A
-    window counts as flat, with a correlation of 0, where its standard deviations are less than
-    about 0.3 % of the images' root mean squares.
+    whose brightness or contrast differ. For each pixel it takes the squared correlation, 0 to 1, of
+    both images in a window around the pixel; at an edge, in the part of the window inside the
+    image. A window whose standard deviations are less than about 0.3 % of the images' root mean
+    squares counts as flat, with a correlation of 0.
 
     Example:
 
@@ -110,10 +110,10 @@ def scaled(images):
 def in_windows(moments, window, axis):
     """The moments in a window around each pixel along an axis, from the moments of the pixels.
 
-    Moments are a count, two means and the sums of squares and products of what is left without
-    them, here in the part of a window inside the image. They are merged from those of shorter
-    windows, as the difference of a mean square and a squared mean has no digits left where an image
-    is bright and flat.
+    Moments are a count, two means, and the sums of squares and products of the deviations from
+    these means, in the part of a window inside the image. They are merged from those of shorter
+    windows. The difference of a mean square and a squared mean would have no digits left if an
+    image is bright and flat.
     """
     edges = [(0, 0)] * len(moments[0].shape)
     edges[axis] = (window // 2, window // 2)
@@ -129,7 +129,7 @@ def in_windows(moments, window, axis):
 
 
 def merge(windows, others, length, axis):
-    """The moments of windows of that length together with others that begin where they end.
+    """The moments of windows of that length, joined with the windows that begin where they end.
 
     By the pairwise formulas of Chan, Golub & LeVeque, 1979.
     """

@@ -26,8 +26,8 @@ class FieldLoss(ImageLoss):
 class DisplacementGradient(FieldLoss):
     """The mean slope of a displacement: how far neighbouring vectors differ.
 
-    The mean of `|d|` (`"l1"`) or `d²` (`"l2"`) over all differences `d` between neighbours along an
-    axis, averaged over the axes, as the loss `Grad` of
+    It is the mean of `|d|` (`"l1"`) or `d²` (`"l2"`) over all differences `d` between neighbours
+    along an axis, averaged over the axes, like the loss `Grad` of
     [VoxelMorph](https://doi.org/10.1109/TMI.2019.2897538).
 
     Example:
@@ -82,9 +82,9 @@ class DisplacementGradient(FieldLoss):
 class BendingEnergy(FieldLoss):
     """The mean curvature of a displacement, which is 0 for affine ones.
 
-    The sum of the squares of all second derivatives, mixed ones twice, averaged over the components
-    and over the pixels that have neighbours on all sides, as in
-    [Rueckert et al., 1999](https://doi.org/10.1109/42.796284), equation 4.
+    It is the sum of the squares of all second derivatives, with mixed ones counted twice, averaged
+    over the components and over the pixels that have neighbours on all sides
+    ([Rueckert et al., 1999](https://doi.org/10.1109/42.796284), equation 4).
 
     Example:
 

@@ -1,6 +1,6 @@
 """Measures of warps: distances, samples outside the image, NaN parameters, folds.
 
-The measures are functions of `theta`, and Keras metrics for models with `theta` among their
+Most measures are functions of `theta`, and Keras metrics for models with `theta` among their
 outputs. They evaluate the transform on a regular grid of output points, so the values of different
 transforms are comparable. `FoldedShare` is a metric of a displacement.
 """

@@ -11,15 +11,15 @@ from stn_keras import transforms
 from stn_keras.checks.arguments import size_for
 from stn_keras.geometry import transform_points
 
-MANY = 2**14  # pixels of an image from which on there is one grid at a time
+MANY = 2**14  # pixels; for larger images, one grid is computed at a time
 
 
 def warp_spread(theta, transform="affine", size=None, *, align_corners=False):
     """How far the warps of a set of images differ from each other, and from the identity.
 
-    A transformer that gives every image about the same warp has a small spread, also if that warp
-    is far from the identity. Such a transformer has not learned to look at the images: one fixed
-    warp would do the same.
+    A transformer that gives every image about the same warp has a small spread, even if that warp
+    is far from the identity. Such a transformer does not react to the images, and one fixed warp
+    would do the same.
 
     Example:
 
@@ -36,10 +36,10 @@ def warp_spread(theta, transform="affine", size=None, *, align_corners=False):
         align_corners: See `stn_keras.geometry`.
 
     Returns:
-        `spread, shift`, two scalars in pixels of the input. `spread` is the root mean square, over
-        images and the four corner pixels of the output, of the distance between the point where an
-        image samples that corner and the mean of these points over all images. `shift` is the root
-        mean square distance of those means from the identity. Both are NaN if a parameter is.
+        `spread, shift`, two scalars in pixels of the input. Each corner pixel of the output samples
+        one point for each image. `spread` is the root mean square distance of these points from
+        their mean over the images, and `shift` that of these means from the points of the identity.
+        Both are NaN if a parameter is.
 
     Raises:
         ValueError: if `theta` does not have the transform's shape, or `size` is not two positive

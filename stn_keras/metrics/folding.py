@@ -10,7 +10,7 @@ from stn_keras.sampler.axes import mean_over_points
 
 @keras.saving.register_keras_serializable("stn_keras")
 class FoldedShare(keras.metrics.Mean):
-    """Share of pixels where a displacement folds: its Jacobian determinant is not above 0.
+    """Share of pixels where a displacement folds, that is, its Jacobian determinant is not above 0.
 
     Example:
 

@@ -28,8 +28,8 @@ def identity_distance(theta, transform="affine", size=None, *, align_corners=Fal
 
     Returns:
         `(batch,)`, 0 or greater, in normalised units, in which the image is 2 wide and 2 high;
-        float64 if `theta` is, else float32. It has no gradient at 0. Its square, in
-        `stn_keras.regularizers.FromIdentity`, does.
+        float64 if `theta` is, else float32. It has no gradient at 0; its square has one, see
+        `stn_keras.regularizers.FromIdentity`.
 
     Raises:
         ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
@@ -49,9 +49,9 @@ def squared_distance(theta, transform="affine", size=None, *, align_corners=Fals
 
 
 def outside_share(theta, transform="affine", size=None, *, align_corners=False):
-    """Share of a warp's samples outside the image, that is outside −1 … 1 along any axis.
+    """Share of a warp's samples outside the image, that is, outside −1 … 1 along any axis.
 
-    It has no gradient; to train with it, use `stn_keras.regularizers.Outside`.
+    It has no gradient. To penalise samples outside, use `stn_keras.regularizers.Outside`.
 
     Example:
 
@@ -84,7 +84,7 @@ def nonfinite_share(theta):
     """Share of each warp's parameters that are NaN or infinite; 0 in a healthy network.
 
     A warp with such parameters returns `fill_value` everywhere. The loss stays finite, so training
-    continues without learning anything from the images.
+    goes on, but the network learns nothing from the images.
 
     Example:
 

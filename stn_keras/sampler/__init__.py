@@ -1,4 +1,4 @@
-"""The sampler: a warp says where each output pixel looks, three sums are the arithmetic."""
+"""The sampler: a warp says where each output pixel looks, and three sums do the arithmetic."""
 
 import contextlib
 import threading
@@ -10,9 +10,9 @@ _thread = threading.local()  # PyTorch's compiler does not know context variable
 
 
 def sample(images, warp, fill, **options):
-    """Images sampled where a warp looks: the only door to the pixels.
+    """Samples images where a warp looks. All pixels are read through this function.
 
-    Takes the arguments of `stn_keras.sampler.interpolation.interpolate`, and returns what it does.
+    Arguments and result are those of `stn_keras.sampler.interpolation.interpolate`.
     """
     door = getattr(_thread, "door", backend.sample)
     return door(interpolate, images, warp, fill, **options)
@@ -20,7 +20,7 @@ def sample(images, warp, fill, **options):
 
 @contextlib.contextmanager
 def sampling_by(function):
-    """Inside, in this thread alone, `function` takes the place of `backend.sample`."""
+    """Inside this context, and only in this thread, `function` replaces `backend.sample`."""
     outer = getattr(_thread, "door", backend.sample)
     _thread.door = function
     try:

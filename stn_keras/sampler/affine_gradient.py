@@ -26,7 +26,7 @@ def gathered(upstream, scatter, *, matrix, size):
 
     Args:
         upstream: `(batch, height, width, channels)`, the gradient of the samples.
-        scatter: Function without arguments that gives what this returns, for any warp.
+        scatter: Function without arguments that computes the same for any warp.
         matrix: `(batch, 2, 3)`, see `stn_keras.sampler.warps.Affine`.
         size: `(height, width)` of the images.
 
@@ -43,18 +43,18 @@ def gathered(upstream, scatter, *, matrix, size):
 
 
 def window_sum(upstream, matrix, *, size):
-    """`gathered` from the samples that may have seen each pixel: `(batch, *size, channels)`."""
+    """`gathered`, from the samples that may have read each pixel: `(batch, *size, channels)`."""
     _, height, width, channels = backend.shape(upstream)
     (a, b, x), (c, d, y) = elements(matrix)
     x = ops.reshape(from_middle(size[1], matrix.dtype), (1, 1, -1, 1)) - x
     y = ops.reshape(from_middle(size[0], matrix.dtype), (1, -1, 1, 1)) - y
-    # Not times the inverse: compilers repeat cheap steps where they are needed, and may round them
-    # differently, but a window's indices and weights must begin at the same sample. A division
-    # they do once.
+    # A division instead of a product by the inverse: compilers repeat cheap steps where they are
+    # used, and may round them differently, but the indices and weights of a window must begin at
+    # the same sample. A division is computed once.
     determinant = a * d - b * c
     u, columns = window((d * x - b * y) / determinant, width)
     v, rows = window((a * y - c * x) / determinant, height)
-    # From the point where the window's first sample was taken to the pixel, and from the others.
+    # The distances from the points where the samples of the window were taken to the pixel.
     one, far = (ops.convert_to_tensor(number, matrix.dtype) for number in (1.0, math.inf))
     asides = far_off_axis(by_steps(x - a * u - b * v, a), columns, far)
     belows = far_off_axis(by_steps(y - c * u - d * v, d), rows, far)
@@ -72,8 +72,8 @@ def window_sum(upstream, matrix, *, size):
 
 
 def window(centre, length):
-    """The first of the samples about a centre, both counted from the middle of the axis, and the
-    index of each, with whether it is on the axis."""
+    """The first sample of a window, counted from the middle of the axis like its centre, and each
+    sample's index with whether it is on the axis."""
     half = middle(length, centre.dtype)
     first = backend.floor(bounded(centre + half, length) + (1 - SIDE / 2))
     start = ops.cast(first, "int32")
@@ -83,12 +83,12 @@ def window(centre, length):
 
 
 def by_steps(distance, step):
-    """From each of the samples along an axis of the window."""
+    """The distance from each of the samples along an axis of the window."""
     return list(itertools.accumulate([distance] + [step] * (SIDE - 1), operator.sub))
 
 
 def far_off_axis(distances, samples, far):
-    """The distances, but far from samples that are not on the axis: those have no weight."""
+    """The distances, but `far` for samples that are not on the axis, which have no weight."""
     return [ops.where(on_axis, x, far) for x, (_, on_axis) in zip(distances, samples)]
 
 

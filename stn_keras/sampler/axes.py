@@ -14,7 +14,7 @@ def extent(length, align_corners):
 
 
 def positive_extent(length, align_corners, dtype):
-    """`extent` as a float to divide by: 1 where it is 0, on an axis of one aligned pixel."""
+    """`extent` as a float to divide by: 1 instead of 0, for one pixel with `align_corners`."""
     found = extent(length, align_corners)
     return as_float(max(found, 1) if isinstance(found, int) else ops.maximum(found, 1), dtype)
 
@@ -27,7 +27,7 @@ def from_middle(length, dtype):
 
 
 def to_middle(length, dtype, shape):
-    """The way from each pixel to the middle of its axis, in a shape that has -1 for it."""
+    """The distance from each pixel to the middle of its axis, in a shape with -1 for this axis."""
     if isinstance(length, int):
         return ops.convert_to_tensor(np.reshape((length - 1) / 2 - np.arange(length), shape), dtype)
     return ops.reshape(-from_middle(length, dtype), shape)
@@ -44,7 +44,7 @@ def middle(length, dtype):
 
 
 def as_float(number, dtype):
-    """A size as a float, or where it is a tensor as one of a dtype."""
+    """A size as a float, or a tensor as one of a dtype."""
     return float(number) if isinstance(number, (int, float)) else ops.cast(number, dtype)
 
 

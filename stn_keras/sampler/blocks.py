@@ -1,4 +1,4 @@
-"""Averages of blocks of pixels, by which a finer warp becomes the output."""
+"""Averages of blocks of pixels, for antialiasing: a finer warp is averaged to the output."""
 
 from keras import ops
 
@@ -10,7 +10,7 @@ def mean_of_blocks(images, side):
     if side == 1:
         return images
     _, *depth, height, width, channels = backend.shape(images)
-    if depth:  # apart: TensorFlow has no broadcasts of so many axes, which the gradient needs
+    if depth:  # separately, because TensorFlow cannot broadcast so many axes in the gradient
         slices = ops.reshape(images, (-1, side, height * width * channels))
         images = ops.reshape(ops.sum(slices, axis=1) / side, (-1, height, width, channels))
     blocks = (-1, height // side, side, width // side, side, channels)

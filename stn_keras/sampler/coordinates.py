@@ -7,13 +7,13 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.sampler.axes import as_float, extent, from_middle, middle, positive_extent, to_middle
 
-FAR = 2.0**20  # pixels: further out a homography has no gradient
+FAR = 2.0**20  # pixels; beyond this distance a homography has no gradient
 
 
 def affine_map(theta, units, output_size, align_corners):
-    """`(x, y)` or `(x, y, z)` of `theta`, counted from the middle of the input, at output pixels.
+    """Where `theta` maps output pixels: `(x, y)` or `(x, y, z)` from the middle of the input.
 
-    `units`, in the order of sizes, are how many of the units asked for lie between −1 and 1.
+    `units`, in the order of sizes, is how many of the wanted units there are from −1 to 1.
     """
     rows = affine_rows(theta, units, output_size, align_corners)
     return [plane(row, output_size) for row in rows]
@@ -27,7 +27,7 @@ def affine_rows(theta, units, output_size, align_corners):
         unit = as_float(unit, theta.dtype)
         *slopes, origin = ops.unstack(row, axis=1)
         slopes = [slope * (unit / step) for slope, step in zip(slopes, reversed(steps))]
-        # Not stacked: what is stacked shares the eight bits of an int8 model in LiteRT.
+        # Not stacked: in an int8 model, LiteRT would give a stack one scale for its eight bits.
         rows.append([*slopes, origin * (unit / 2)])
     return rows
 
@@ -35,10 +35,10 @@ def affine_rows(theta, units, output_size, align_corners):
 def plane(coefficients, output_size):
     """`a·u + b·v + c` at every output pixel, where `u` and `v` are counted from the middle.
 
-    With three axes `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
+    With three axes it is `a·u + b·v + c·w + d`. The coefficients are `(batch,)` each.
 
-    Its gradient is a small matrix product per axis. Left to themselves compilers would sum over
-    all pixels once per coefficient, and compute what they sum anew each time.
+    The gradient is a small matrix product for each axis. Compilers alone would sum over all pixels
+    once for each coefficient, and compute the summands again each time.
     """
     axes = len(output_size)
 
@@ -53,7 +53,7 @@ def plane(coefficients, output_size):
         sums, found = upstream, []
         for k, length in enumerate(reversed(output_size), 1):
             position = from_middle(length, upstream.dtype)
-            # Of two axes: TensorFlow with oneDNN multiplies some of more wrongly.
+            # Both factors have two axes: with more, TensorFlow with oneDNN gives wrong products.
             basis = ops.stack([position, ops.ones_like(position)], axis=-1)
             moments = backend.matmul(ops.reshape(sums, (-1, length)), basis)
             by_position, sums = ops.unstack(moments, axis=-1)
@@ -84,8 +84,8 @@ def to_grid(coordinates, size, align_corners):
 def by_axis(points, scales=None):
     """`(..., 2)` → x and y, each `(...)`, times their `scales` if there are any; in volumes z too.
 
-    With a gradient that compilers vectorize: of a slice it is a padding, which XLA computes with a
-    branch per number.
+    The gradient is written by hand. That of a slice would be a padding, which XLA computes with a
+    branch for each number.
     """
     axes = points.shape[-1]
 
@@ -107,8 +107,8 @@ def by_axis(points, scales=None):
 
 
 def displaced(displacement, size, align_corners):
-    """Pixel coordinates `(x, y)` in images of `size`, each `(batch, *output_size)`, of output
-    pixels that the identity maps there and `displacement` moves on."""
+    """Pixel coordinates `(x, y)` in images of `size`, each `(batch, *output_size)`: where the
+    identity maps output pixels, plus the displacement."""
     output_size, coordinates = backend.shape(displacement)[1:-1], []
     lengths = list(zip(size, output_size))[::-1]
     for axis, (shift, (length, count)) in enumerate(zip(by_axis(displacement), lengths)):
@@ -122,9 +122,9 @@ def displaced(displacement, size, align_corners):
 
 
 def divided(numerator, depth):
-    """Their quotient, without a gradient where it is next to infinite or not a number.
+    """The quotient, without a gradient where it is not a number or nearly infinite.
 
-    There a derivative would overflow, and times an upstream gradient of 0 be NaN.
+    A derivative would overflow there, and give NaN when multiplied by an upstream gradient of 0.
     """
     usable = ops.logical_and(ops.abs(numerator) < FAR * ops.abs(depth), ops.abs(depth) > 1 / FAR)
     quotient = ops.where(usable, numerator, 0) / ops.where(usable, depth, 1)

@@ -1,7 +1,8 @@
-"""Samples of images at pixel coordinates, and their gradients, written by hand.
+"""Samples of images at pixel coordinates, with gradients written by hand.
 
-A sample is a sum of weights times pixels. Its derivative by a coordinate is the same sum with the
-slopes of the weights, and the gradient of the coordinate the dot product of that with the upstream.
+A sample is a sum of weights times pixels. Its derivative with respect to a coordinate is the same
+sum with the slopes of the weights. The gradient of the coordinate is the dot product of that
+derivative with the upstream gradient.
 """
 
 import functools
@@ -16,7 +17,7 @@ from stn_keras.checks.arguments import wide_dtype
 from stn_keras.sampler import affine_gradient, sums
 from stn_keras.sampler.taps import inside_weight, taps
 
-# Without the operation by which `math.prod` begins.
+# `math.prod` would begin with a needless product by 1.
 product = functools.partial(functools.reduce, operator.mul)
 
 
@@ -26,14 +27,14 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
     Args:
         images: `(batch, *size, channels)`: floats, or integers with interpolation="nearest".
         warp: A `stn_keras.sampler.warps.Warp`.
-        fill: `(channels,)` or `(1,)`: what lies outside, with fill_mode="constant".
+        fill: `(channels,)` or `(1,)`: the value outside the image, with fill_mode="constant".
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
         fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`.
         filled: Whether any of `fill` is not 0.
 
     Returns:
-        `(batch, *output_size, channels)`, in the wider dtype of pixels and coordinates; of integer
-        images in theirs.
+        `(batch, *output_size, channels)`, in the wider dtype of pixels and coordinates; for images
+        of integers, in the dtype of the images.
     """
     coordinates = warp.pixels()
     if images.shape[-1] == 0:
@@ -62,7 +63,7 @@ def empty(images, coordinates):
 def mix(images, coordinates, options, matrix=None):
     """The weighted sums of pixels around the coordinates, `(batch, *output_size, channels)`.
 
-    `matrix` is that of an affine warp, whose images have a cheaper gradient; else None.
+    `matrix` is that of an affine warp, for which the gradient of the images is cheaper, or None.
     """
     axes = len(coordinates)
 
@@ -85,7 +86,7 @@ def as_rows(images):
 
 
 def by_images(upstream, coordinates, options, matrix=None):
-    """The gradient of the images: the upstream, spread over the pixels that were read."""
+    """The gradient of the images: the upstream, distributed to the pixels that were read."""
     size = options["size"]
 
     @backend.compile
@@ -129,7 +130,7 @@ class Corners:
         ]
 
     def indices(self):
-        """Of the pixels among those of their image."""
+        """Indices of the pixels in their image, row by row."""
         indices = []
         for first, *others in itertools.product(*self.by_axis):
             index, _, _ = first
@@ -146,7 +147,7 @@ class Corners:
         return [self.products(axis) for axis in reversed(range(len(self.by_axis)))]
 
     def products(self, of_slope=None):
-        """Of each pixel's weights along its axes; along axis `of_slope` of its slope."""
+        """The product of each pixel's weights along all axes, with its slope along `of_slope`."""
         return [
             ops.cast(
                 product(tap[2 if axis == of_slope else 1] for axis, tap in enumerate(corner)),
@@ -157,7 +158,7 @@ class Corners:
 
 
 def missing(coordinates, fill, dtype, size, interpolation):
-    """What lies outside the image, times the weight of the taps there."""
+    """The fill value, times the weight of the taps outside the image."""
     fill = ops.reshape(ops.cast(fill, dtype), (1,) * (len(size) + 1) + (-1,))
     inside = product(
         inside_weight(coordinate, length, interpolation)

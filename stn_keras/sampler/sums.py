@@ -1,4 +1,4 @@
-"""The three sums that are all the arithmetic over pixels, differentiable any number of times.
+"""The three sums that do all arithmetic over pixels, differentiable any number of times.
 
 Rows are the pixels of an image, `(batch, n, channels)`. Each tap of a sample has an index of a row
 and a weight, `(batch, *output_size, 1)` both. The gradients of each sum are made of the three. A
@@ -82,5 +82,5 @@ def by_weights(upstream, rows, indices, weights):
 
 
 def readable(dot, weight):
-    """A dot product with a pixel; 0 where the pixel has no weight and may be infinite or NaN."""
+    """The dot product with a pixel, or 0 if the pixel has a weight of 0 and is infinite or NaN."""
     return ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0)

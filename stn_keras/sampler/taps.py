@@ -5,8 +5,8 @@ Interpolation and fill mode turn a pixel coordinate into taps: `(index, weight, 
 axis; a tap outside it has a weight and a slope of 0. Coordinates that are not finite count as left
 of the axis.
 
-Interpolation is not differentiable everywhere. At integer coordinates the slope is the one to the
-right; on the edge pixels of `"nearest"` and `"reflect"` it is 0. Both are PyTorch's choices.
+Interpolation is not differentiable everywhere. As in PyTorch, the slope at an integer coordinate is
+the one to its right, and on the edge pixels of `"nearest"` and `"reflect"` it is 0.
 """
 
 from keras import ops
@@ -36,7 +36,7 @@ def taps(coordinate, length, interpolation, fill_mode, align_corners):
 
 
 def on_axis(position, weight, slope, index, constant):
-    """The tap at `index`; with a constant outside, a tap that had to be moved counts as 0."""
+    """The tap at `index`; with a constant outside, its weight is 0 if it is not at `position`."""
     if not constant:
         return index, weight, slope
     inside = ops.cast(index == position, weight.dtype)
@@ -44,7 +44,7 @@ def on_axis(position, weight, slope, index, constant):
 
 
 def inside_weight(coordinate, length, interpolation):
-    """The total weight of the taps on the axis; exactly 1 if all are."""
+    """The total weight of the taps on the axis; exactly 1 if all taps are on it."""
     coordinate = bounded(coordinate, length)
     found = {"nearest": closest, "bilinear": linear, "bicubic": cubic}[interpolation](coordinate)
     inside = ops.ones_like(coordinate)
@@ -54,7 +54,7 @@ def inside_weight(coordinate, length, interpolation):
 
 
 def closest(coordinate):
-    one = 1 + 0 * coordinate  # depends on it, for a gradient of zeros
+    one = 1 + 0 * coordinate  # depends on the coordinate, so that it has a gradient: zeros
     return [(ops.cast(ops.round(coordinate), "int32"), one, ops.zeros_like(one))]
 
 
@@ -67,7 +67,7 @@ def linear(coordinate):
 
 
 def cubic(coordinate, a=-0.75):
-    """Keys's kernel at the four pixels around, and its derivative.
+    """Keys's kernel at the four pixels around a coordinate, and its derivative.
 
     [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), equation 15.
     """
@@ -90,7 +90,7 @@ def cubic(coordinate, a=-0.75):
 
 
 def extended(coordinate, length, fill_mode, align_corners):
-    """A coordinate inside the image that stands for one outside, and its derivative; None for 1."""
+    """The coordinate inside the image that has the same value, and its derivative; None means 1."""
     if fill_mode == "constant":
         return bounded(coordinate, length), None
     if fill_mode == "wrap":
@@ -104,8 +104,8 @@ def extended(coordinate, length, fill_mode, align_corners):
 
 
 def mirrored(coordinate, length, align_corners):
-    """A coordinate reflected into the image, about the outer edges of its pixels or the centres of
-    the last ones, and the derivative, 1 or −1."""
+    """A coordinate reflected into the image, and the derivative, 1 or −1. The mirrors are the outer
+    edges of the image, or the centres of its corner pixels with `align_corners`."""
     low, span = (0, length - 1) if align_corners else (-0.5, length)
     span = ops.cast(ops.maximum(span, 1), coordinate.dtype)
     distance = ops.abs(coordinate - low)
@@ -134,17 +134,17 @@ def periods(coordinate, length):
 
 
 def bounded(coordinate, length, reach=3):
-    """Finite coordinates, clipped to where every tap is outside the axis."""
+    """Coordinates clipped to a finite range, outside which no tap is on the axis."""
     return between(coordinate, -reach, ops.cast(length + (reach - 1), coordinate.dtype))
 
 
 def between(coordinate, low, high):
-    """Clipped, and `low` for NaN."""
+    """A coordinate clipped to `low` … `high`; NaN becomes `low`."""
     return ops.where(coordinate > low, ops.where(coordinate < high, coordinate, high), low)
 
 
 def clamp(position, length, align_corners=False):
-    """The pixel of an axis that is closest to a pixel position."""
+    """The index on an axis that is closest to a pixel position."""
     # Not ops.clip: LiteRT's converter turns a clip to 0 … 6 into Relu6, which has no integers.
     return ops.minimum(ops.maximum(position, 0), length - 1)
 

@@ -39,7 +39,7 @@ class Warp:
         """From output to input pixels, counted from the middles, of an affine warp; else None."""
         return None
 
-    is_grid = False  # whether its tensor is the normalised grid
+    is_grid = False  # whether `tensor` is the normalised grid
 
     def as_grid(self, grid):
         """The same warp, given by its grid."""
@@ -54,8 +54,8 @@ class Warp:
         return to_grid(self.pixels(), self.input_size, self.align_corners)
 
     def is_identity(self):
-        """Which images stay as they are, of an output of the input's size: `(batch,)` booleans, or
-        None if that is not known."""
+        """Which images the warp leaves unchanged, if the output has the input's size: `(batch,)`
+        booleans, or None if that is not known."""
         by_coordinate = []
         for k, coordinate in enumerate(self.pixels()):
             position = ops.arange(coordinate.shape[-1 - k], dtype=coordinate.dtype)
@@ -83,13 +83,13 @@ class Grid(Warp):
         return self.tensor
 
     def is_identity(self):
-        """None: a grid is as exact as its numbers."""
+        """None: a grid is rounded, so its identity is not exact."""
         return None
 
 
 class Displacement(Warp):
-    """`tensor` is a displacement in pixels from where the identity looks, `(batch, *output_size,
-    axes)`."""
+    """`tensor` is a displacement in pixels, added to the positions that the identity samples:
+    `(batch, *output_size, axes)`."""
 
     def pixels(self):
         return displaced(self.tensor, self.input_size, self.align_corners)
@@ -101,8 +101,8 @@ class Displacement(Warp):
 class Affine(Warp):
     """`tensor` holds normalised matrices, `(batch, axes, axes + 1)`.
 
-    They are brought to pixel units once per image. Pixels are counted from the middle of their
-    axis, in exact halves, so the identity gives exact integers.
+    They are converted to pixel units once for each image. Pixels are counted from the middle of
+    their axis, in exact halves, so the identity gives exact integers.
     """
 
     @property
@@ -128,7 +128,7 @@ class Affine(Warp):
 
 
 def same_matrix(warp, identity):
-    """Which of the matrices of a warp are `identity`: then it looks at every pixel's centre."""
+    """Which of the matrices of a warp are equal to `identity`."""
     return ops.all(warp.tensor == ops.cast(identity, warp.tensor.dtype), axis=(1, 2))
 
 

@@ -1,12 +1,13 @@
 """What `theta` means: the transforms that a `SpatialTransformer` can regress.
 
-All transforms map output to input coordinates, see `stn_keras.geometry`. A new transform is one
-small class that defines its identity, and either its matrix or the input coordinates of each output
-pixel. Lengths are normalised, from −1 to 1; angles are in radians, positive from x to y, which is
-clockwise on the screen.
+All transforms map output to input coordinates, see `stn_keras.geometry`. Lengths are normalised,
+from −1 to 1. Angles are in radians, positive from x to y, which is clockwise on the screen.
 
-`axes=3` makes a transform one of volumes. Its rotation is a vector: the direction of the vector is
-the axis of the rotation, its length the angle.
+With `axes=3` a transform is one of volumes. Its rotation is a vector: the direction of the vector
+is the axis of the rotation, and its length is the angle.
+
+A new transform is a small class that defines its identity, and either its matrix or the input
+coordinates of each output pixel.
 """
 
 import functools
@@ -45,8 +46,8 @@ TRANSFORMS = {
 def get(transform: str | dict | Transform):
     """Returns a transform by name, from its config, or unchanged if it is one already.
 
-    A name gives the transform's default settings, which are for images: volumes need an instance
-    with `axes=3`.
+    A name stands for the default settings, which are for images. For volumes, pass an instance with
+    `axes=3`.
 
     Example:
 
@@ -77,7 +78,7 @@ def get(transform: str | dict | Transform):
 
 @functools.cache
 def by_name(name, **settings):
-    """One shared instance, so that layers of the same settings share their compiled functions."""
+    """A shared instance, so that layers with the same settings share their compiled functions."""
     return TRANSFORMS[name](**settings)
 
 

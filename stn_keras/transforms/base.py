@@ -18,10 +18,9 @@ register = keras.saving.register_keras_serializable("stn_keras")
 class Transform:
     """Base class of all transforms.
 
-    Transforms are frozen dataclasses: instances with equal settings are equal and hashable.
-
-    Settings are all attributes of an instance. Numbers, strings and tuples of them may be equal;
-    any other object equals only itself.
+    Transforms are frozen dataclasses. All attributes of an instance are its settings. Instances
+    with equal settings are equal and have the same hash. Settings other than numbers, strings and
+    tuples of these are equal only if they are the same object.
 
     Attributes:
         num_parameters: Number of values that a localization network regresses per image.
@@ -151,8 +150,8 @@ def settings(transform):
 
 
 def is_plain(value):
-    """Whether it is one of Python's own immutable values, which may be equal; an equality of other
-    objects may ignore what counts."""
+    """Whether it is an immutable value of Python's own. Others are compared by identity, because
+    their `==` may ignore what matters here."""
     if isinstance(value, tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str))
@@ -180,8 +179,8 @@ class MatrixTransform(Transform):
     def matrix(self, theta, size=(1, 1)):
         """Matrices `(batch, 3, 3)` from output to input coordinates, in normalised units.
 
-        Of volumes they are `(batch, 4, 4)`. `size` is the size of the input, in whose pixels angles
-        are measured; by default its sides are equally long.
+        Of volumes they are `(batch, 4, 4)`. `size` is the size of the input. Angles are measured in
+        its pixels; by default its sides are equally long.
 
         Raises:
             ValueError: if `theta` does not have the transform's shape.
@@ -221,18 +220,18 @@ class ImageOrVolume(MatrixTransform):
 
     @property
     def turns(self):
-        """How many numbers a rotation has: an angle, or the components of a vector."""
+        """How many parameters a rotation has: the angle, or the three components of a vector."""
         return 1 if self.axes == 2 else 3
 
     def get_config(self):
-        """The settings; without `axes` for images, as before there were volumes."""
+        """The settings, without `axes` for images, as in files of versions without volumes."""
         config = super().get_config()
         axes = config.pop("axes")
         return config if axes == 2 else {**config, "axes": axes}
 
     @classmethod
     def from_config(cls, config):
-        """The transform; files may hold a `max_rotation` above the bound of today."""
+        """The transform; files of earlier versions may hold a `max_rotation` above 2π."""
         bound = config.get("max_rotation")
         if bound is None:
             return cls(**config)

@@ -79,7 +79,7 @@ class Rigid(ImageOrVolume):
     """Rotation and translation: `theta` is `(batch, 3)`, angle, x and y.
 
     Of volumes `theta` is `(batch, 6)`: a rotation vector, x, y and z. The direction of the vector
-    is the axis of the rotation, its length the angle; about z it is positive from x to y.
+    is the axis of the rotation, and its length is the angle. A vector along z turns x towards y.
 
     Example:
 
@@ -132,7 +132,7 @@ class Similarity(ImageOrVolume):
         axes: 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: if `max_rotation` is not positive, `scale` is not a bound below and one above
+        ValueError: if `max_rotation` is not positive, `scale` is not a bound below 1 and one above
             1, or `axes` is neither 2 nor 3.
     """
 

@@ -15,11 +15,10 @@ from stn_keras.transforms.rotations import from_rows
 @register
 @dataclass(frozen=True, eq=False)
 class Projective(MatrixTransform):
-    """Homography, except for those that map the centre of the output to infinity.
+    """Homography; those that map the centre of the output to infinity cannot be represented.
 
     `theta` is `(batch, 8)`: the matrix in row-major order without its last element, which is 1.
-    Points are `(x, y) / depth`. Where the depth is 0, on the horizon, samples are outside the
-    image.
+    Points are `(x, y) / depth`. Samples with a depth of 0, on the horizon, are outside the image.
 
     Example:
 
@@ -39,8 +38,8 @@ class Projective(MatrixTransform):
     closure = "projective"
 
     def from_matrix(self, matrix):
-        """The `theta` of `(batch, 3, 3)` matrices, whatever their last element; not finite, and
-        without a gradient, where that is 0."""
+        """The `theta` of `(batch, 3, 3)` matrices with any last element. If that is 0, `theta` is
+        not finite and has no gradient."""
         elements = ops.reshape(matrix, (-1, 9))
         largest = ops.stop_gradient(ops.max(ops.abs(elements), axis=1, keepdims=True))
         elements = elements / ops.where(largest > 0, largest, 1)
@@ -53,7 +52,7 @@ class Projective(MatrixTransform):
 class Homography(warps.Warp):
     """A warp whose `tensor` holds normalised homographies, `(batch, 3, 3)`.
 
-    Where the depth is 0, on the horizon, points are not finite: outside the image.
+    Points with a depth of 0, on the horizon, are not finite and count as outside the image.
     """
 
     def pixels(self):
@@ -66,7 +65,7 @@ class Homography(warps.Warp):
     def _divided(self, units):
         matrix = self.tensor
         points = affine_map(matrix[:, :2], units, self.output_size, self.align_corners)
-        # The last row maps no axis of the image: its unit is the normalised one.
+        # The last row gives the depth, whose unit does not depend on the size of the image.
         (depth,) = affine_map(matrix[:, 2:], (2,), self.output_size, self.align_corners)
         return [divided(point, depth) for point in points]
 

@@ -1,4 +1,4 @@
-"""Matrices that rotate, scale and translate, in images and in volumes.
+"""Matrices that rotate, scale and translate images and volumes.
 
 The rotation of a volume is a vector: its direction is the axis and its length is the angle.
 """
@@ -15,7 +15,7 @@ from stn_keras.sampler.axes import as_float
 SINE = (1, -1 / 6, 1 / 120, -1 / 5040)
 COSINE = (1 / 2, -1 / 24, 1 / 720, -1 / 40320)
 TANH = (1, -1 / 3, 2 / 15, -17 / 315, 62 / 2835)
-NEAR = 1e-3  # squares below which they are exact
+NEAR = 1e-3  # below this square, the series are exact to the last digit
 
 
 def similarity(turn, scale, shift, size=None, max_rotation=None):
@@ -25,8 +25,8 @@ def similarity(turn, scale, shift, size=None, max_rotation=None):
         turn: `[angle]`, or the three components of a rotation vector, `(batch,)` each.
         scale: A number, or `(batch,)`.
         shift: `[x, y]` or `[x, y, z]`, normalised, `(batch,)` each.
-        size: Size of the images in whose pixels angles are measured; None for equal sides.
-        max_rotation: Bound of the angle in radians, or None.
+        size: Size of the images, in whose pixels angles are measured; `None` for equal sides.
+        max_rotation: Bound of the angle in radians, or `None`.
 
     Returns:
         `(batch, axes + 1, axes + 1)`, normalised.
@@ -77,8 +77,8 @@ def squared_length(vector):
 
 
 def even(series, function, square):
-    """`function(t)` of `square`, t². Near 0 its power series takes its place, whose derivatives are
-    finite there."""
+    """`function(t)`, where `square` is t². Near 0 it is computed by its power series, which has
+    finite derivatives there."""
     near = square < NEAR
     small, t = ops.where(near, square, 0), ops.sqrt(ops.where(near, 1, square))
     by_series = functools.reduce(lambda value, k: value * small + k, reversed(series))
@@ -128,7 +128,7 @@ def from_rows(rows):
 
 
 def as_bounds(scale):
-    """Two bounds of a scale as a tuple; None for none."""
+    """Two bounds of a scale as a tuple, or `None`."""
     if scale is None:
         return None
     try:
@@ -145,7 +145,7 @@ def as_bounds(scale):
 
 
 def check_max_rotation(bound):
-    """Raises a ValueError for a bound that is no angle, or bounds nothing, as 45 for 45° does."""
+    """Raises a ValueError if a bound is not an angle, or above a full turn, such as 45 for 45°."""
     good = isinstance(bound, numbers.Real) and 0 < float(bound) <= 2 * math.pi
     if bound is not None and not good:
         raise ValueError(

@@ -22,7 +22,7 @@ class ThinPlateSpline(Transform):
 
     `theta` is `(batch, 2 · rows · columns)`: the offsets `(x, y)` of the control points, row by
     row. Between the points the warp has the least bending energy ([Bookstein, 1989](
-    https://doi.org/10.1109/34.24792)); the paper's appendix uses it.
+    https://doi.org/10.1109/34.24792)). The appendix of the paper uses this transform.
 
     Example:
 
@@ -95,7 +95,7 @@ class Spline(warps.Warp):
 def influence_of(control_points, output_size, align_corners):
     """How far each output pixel follows the offset of each control point, `(pixels, n)`.
 
-    Of a size that is known it is an array, computed once; else a tensor.
+    For a known size it is an array, which is computed once; otherwise it is a tensor.
     """
     if all(isinstance(length, int) for length in output_size):
         return constant_influence(control_points, output_size, align_corners)
@@ -116,7 +116,7 @@ def constant_influence(control_points, output_size, align_corners):
 
 
 def influence(control_points, y, x, numpy):
-    """`influence_of` normalised positions along both axes; `numpy` is NumPy or Keras's `ops`."""
+    """`influence_of` for normalised positions `y` and `x`; `numpy` is NumPy or Keras's `ops`."""
     weights = spline_weights(control_points)
     rows, columns = (np.linspace(-1, 1, count)[None] for count in control_points)
     if numpy is ops:
