@@ -37,17 +37,10 @@ class Identity(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class Head(layers.Dense):
-    """A dense layer that scales features down where their absolute values sum to more than 64.
+    """The dense layer that `head` returns, which limits the sum of its features.
 
     A step of Adam changes `theta` by up to the learning rate times this sum. It is below 64 in most
-    networks that see pixels in 0 … 1. Pixels in 0 … 255 make it thousands: without this limit the
-    first steps move every sample out of the image.
-
-    Example:
-
-    >>> features = np.full((1, 100), 200.0)
-    >>> np.array(Head(1, kernel_initializer="ones")(features))
-    array([[64.]], dtype=float32)
+    networks that see pixels in 0 … 1, and thousands where they are in 0 … 255.
     """
 
     limit = 64.0
