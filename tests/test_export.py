@@ -411,7 +411,7 @@ def test_arguments_that_cannot_be_meant(tmp_path, model, name, format, words):
         export.save(model, tmp_path / name, format)
 
 
-def test_models_are_exported_and_called_in_several_threads_at_once(rng, tmp_path, quick, capfd):
+def test_models_are_exported_and_called_in_several_threads_at_once(rng, tmp_path, capfd):
     """stderr is that of all threads, and is still there afterwards."""
     pytest.importorskip("tf2onnx")
     model, inputs = warp_and_inputs(rng, "similarity")
@@ -429,4 +429,4 @@ def test_models_are_exported_and_called_in_several_threads_at_once(rng, tmp_path
     with futures.ThreadPoolExecutor(4) as pool:
         assert max(pool.map(work, range(6))) < 1e-5
     os.write(2, b"here\n")
-    assert capfd.readouterr().err == "here\n"
+    assert capfd.readouterr().err.endswith("here\n")
