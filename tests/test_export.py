@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 from collections import Counter
+from concurrent import futures
 
 import keras
 import numpy as np
@@ -408,3 +409,24 @@ def test_a_saved_model_replaces_no_folder(tmp_path):
 def test_arguments_that_cannot_be_meant(tmp_path, model, name, format, words):
     with pytest.raises(ValueError, match=words):
         export.save(model, tmp_path / name, format)
+
+
+def test_models_are_exported_and_called_in_several_threads_at_once(rng, tmp_path, capfd):
+    """stderr is that of all threads, and is still there afterwards."""
+    pytest.importorskip("tf2onnx")
+    model, inputs = warp_and_inputs(rng, "similarity")
+    expected = model(inputs)
+
+    def work(k):
+        format = ("onnx", "litert", "called")[k % 3]
+        if format == "called":
+            return float(np.abs(model(inputs) - expected).max())
+        path = tmp_path / f"{k}{export.SUFFIXES[format]}"
+        export.save(model, path, format)
+        (output,) = OUTPUTS[format](path, inputs).values()
+        return float(np.abs(output - expected).max())
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(work, range(6))) < 1e-5
+    os.write(2, b"here\n")
+    assert capfd.readouterr().err.endswith("here\n")

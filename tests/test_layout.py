@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import pathlib
+import re
 
 import pytest
 
@@ -68,3 +69,23 @@ LONGER = {"stn_keras.geometry.displacements", "stn_keras.layers.spatial_transfor
 @pytest.mark.parametrize("name", sorted({*FILES} - LONGER))
 def test_files_are_short(name):
     assert len(FILES[name].read_text().splitlines()) <= LONGEST
+
+
+def foreign_names(path):
+    """The names of other libraries that a file uses, with dots."""
+    tree, modules = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.module.startswith("stn_keras"):
+            modules |= {alias.asname or alias.name for alias in node.names}
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    dotted = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    yield from (name for name in dotted if name.partition(".")[0] in modules - {"stn_keras"})
+
+
+def test_private_names_of_other_libraries_are_in_one_file():
+    private = re.compile(r"\.(_(?!_)\w+|src|python|core|capi)\b")
+    for name in {*FILES} - {"stn_keras.backend.private"}:
+        assert not [used for used in foreign_names(FILES[name]) if private.search(used)]

@@ -75,3 +75,13 @@ def test_an_index_links_every_page_beside_it(folder):
 
 def test_the_readme_has_at_most_130_lines():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_the_files_that_contributing_names_define_what_it_says():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.findall(r"((?:`\w+`(?:, | and )?)+) in \[[^]]+\]\(([^)]+\.py)\)", text)
+    assert len(found) > 10
+    for names, path in found:
+        for name in re.findall(r"\w+", names.replace(" and ", " ")):
+            defined = re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(), re.M)
+            assert defined, f"{path} has no {name}"

@@ -35,7 +35,7 @@ def package(splits, monkeypatch):
     for split, (images, labels) in splits.items():
         files[f"data/{NAMES[split]}-images-idx3-ubyte"] = to_idx(images[..., 0])
         files[f"data/{NAMES[split]}-labels-idx1-ubyte"] = to_idx(labels)
-    monkeypatch.setattr(npm, "read", lambda package, folder: files)
+    monkeypatch.setattr(npm, "read", lambda *args: files)
     monkeypatch.setattr(download, "_answers", lambda url: False)
     return files
 

@@ -38,7 +38,7 @@ def test_a_wheel_holds_the_library_and_its_licence_alone(tmp_path):
     assert any(name.endswith("/LICENSE") for name in information)
 
 
-@pytest.mark.parametrize("name", sorted({*dir(stn_keras)} - {"importlib"}))
+@pytest.mark.parametrize("name", sorted({*dir(stn_keras)} - {"importlib", "pkgutil"}))
 def test_modules_are_imported_on_demand_by_the_name_that_people_write(name):
     found = getattr(stn_keras, name)
     if inspect.ismodule(found):
@@ -49,9 +49,7 @@ def test_modules_are_imported_on_demand_by_the_name_that_people_write(name):
     "imports",
     [
         "import keras, stn_keras",
-        "import stn_keras, keras",
         "import stn_keras, tensorflow, keras",  # TensorFlow looks for Keras, without importing it
-        "import stn_keras.sampling, keras",
         "import stn_keras.layers.networks, keras",
     ],
 )

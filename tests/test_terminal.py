@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent import futures
 
 import pytest
 
@@ -57,6 +58,18 @@ def test_whoever_asks_for_all_messages_gets_them(capfd, monkeypatch):
     with quiet():
         write(NOISE)
     assert capfd.readouterr().err.splitlines() == NOISE
+
+
+def test_blocks_of_several_threads_leave_stderr_as_it_was(capfd):
+    def work(k):
+        with quiet():
+            time.sleep(0.01 * k)
+            write([str(k)])
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(6)))
+    write(["after"])
+    assert sorted(capfd.readouterr().err.split()) == [*map(str, range(6)), "after"]
 
 
 def test_without_stderr():

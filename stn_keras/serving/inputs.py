@@ -6,6 +6,8 @@ import numpy as np
 
 from stn_keras.data import pictures
 
+MOST = 200  # pictures of a folder
+
 
 def channel_axis(shape):
     """The axis of an input's shape that holds 1, 3 or 4 channels: −1, or 1 where they come first;
@@ -27,13 +29,13 @@ def read(path, shape):
     return np.moveaxis(image.astype("float32")[np.newaxis], -1, axis)
 
 
-def read_folder(folder, shape, most=200):
+def read_folder(folder, shape):
     """The pictures of a folder, as `pictures.find` sees it, for an input of images of a fixed size.
 
-    Those that can't be read are skipped. Where the folder holds more than `most`, so many are
-    drawn at random, the same ones each time. Returns `(n, ...)` float32, as the input takes them,
-    and how many were skipped. Raises a `ValueError` if the input is not one of images of a fixed
-    size, or no picture can be read, and a `PictureError` if there is no such folder.
+    Where the folder holds more than `MOST`, so many are drawn at random, the same ones each time.
+    Returns `(n, ...)` float32, as the input takes them, and how many could not be read. Raises a
+    `ValueError` if the input is not one of images of a fixed size, or no picture can be read, and a
+    `PictureError` if there is no such folder.
     """
     if channel_axis(shape) is None or None in size_of(shape):
         raise ValueError(
@@ -47,7 +49,7 @@ def read_folder(folder, shape, most=200):
             found.append(read(path, shape))
         except pictures.PictureError:
             skipped += 1
-        if len(found) == most:
+        if len(found) == MOST:
             break
     if not found:
         raise ValueError(f"{folder} has no picture that can be read; name another folder")

@@ -51,17 +51,14 @@ def as_examples(model, data):
         keras.tree.assert_same_structure(model.input, data)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{wanted}, structured like them. Received: {type(data)}") from error
-    inputs, arrays = (
-        keras.tree.flatten(model.input),
-        list(map(np.asarray, keras.tree.flatten(data))),
-    )
+    inputs = keras.tree.flatten(model.input)
+    arrays = [np.asarray(array) for array in keras.tree.flatten(data)]
+    received = [array.shape for array in arrays]
     fit = all(
-        len(x.shape) == array.ndim
-        and all(n in (None, m) for n, m in zip(x.shape[1:], array.shape[1:]))
-        for x, array in zip(inputs, arrays)
+        len(x.shape) == len(shape) and all(n in (None, m) for n, m in zip(x.shape[1:], shape[1:]))
+        for x, shape in zip(inputs, received)
     )
     if not fit or len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
-        received = [array.shape for array in arrays]
         raise ValueError(f"{wanted}, equally many of each. Received: the shapes {received}")
     return [array.astype(x.dtype) for x, array in zip(inputs, arrays)]
 

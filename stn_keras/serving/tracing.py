@@ -9,7 +9,7 @@ import zipfile
 import keras
 
 
-class ExportError(Exception):
+class ExportError(ValueError):
     """The model can't be written in that format here; the message says why."""
 
 

@@ -1,8 +1,13 @@
-"""Calls a function as soon as a program has imported Keras."""
+"""Calls a function as soon as a program has imported Keras.
+
+`import stn_keras` itself does not import Keras, which takes seconds and writes to the terminal: the
+commands answer `--help` and wrong flags at once, and keep TensorFlow's messages to themselves.
+"""
 
 import importlib
 import importlib.abc
 import sys
+from typing import Any
 
 WITHOUT_KERAS = ("stn_keras.system", "stn_keras.__main__")
 
@@ -16,11 +21,13 @@ def after_keras(function):
     if "keras" in sys.modules:
         function()
     else:
-        sys.meta_path.insert(0, _Finder(function))
+        sys.meta_path.insert(0, _KerasImporter(function))
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds Keras as the other finders do, and has it loaded by a `_Loader`."""
+class _KerasImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds and loads Keras as it would be without this, then calls a function, once."""
+
+    loader: Any  # Keras's own
 
     def __init__(self, function):
         self.function = function
@@ -34,15 +41,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         found = (finder.find_spec(name, path, target) for finder in others)
         spec = next(filter(None, found), None)
         if spec is not None:
-            spec.loader = _Loader(spec.loader, self)
+            self.loader, spec.loader = spec.loader, self
         return spec
-
-
-class _Loader(importlib.abc.Loader):
-    """Loads a module as its own loader does, and calls the finder's function, once."""
-
-    def __init__(self, loader, finder):
-        self.loader, self.finder = loader, finder
 
     def create_module(self, spec):
         return self.loader.create_module(spec)
@@ -50,6 +50,6 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module):
         module.__spec__.loader = module.__loader__ = self.loader  # as if it had never been replaced
         self.loader.exec_module(module)
-        if self.finder in sys.meta_path:
-            sys.meta_path.remove(self.finder)
-            self.finder.function()
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self.function()

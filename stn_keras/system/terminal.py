@@ -6,8 +6,10 @@ import os
 import re
 import sys
 import tempfile
+import threading
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_STDERR = threading.RLock()  # the file descriptor is that of all threads
 NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|[IW]\d{4} \d\d:\d\d:[\d.]+ +\d+ \S+:\d+\] "  # absl's information and warnings
@@ -54,17 +56,17 @@ def quiet():
 
     Everything else written to stderr appears when the block ends. Import Keras inside the block,
     and run the first operation there, which looks for GPUs. `TF_CPP_MIN_LOG_LEVEL=0` turns this
-    off.
+    off. Blocks of several threads run one after the other.
 
     Example:
 
     >>> with quiet():
     ...     import keras
     """
-    if os.environ.setdefault(LEVEL, "2") == "0":
-        yield
-        return
-    with contextlib.ExitStack() as stack:
+    with _STDERR, contextlib.ExitStack() as stack:
+        if os.environ.setdefault(LEVEL, "2") == "0":
+            yield
+            return
         try:
             written = stack.enter_context(tempfile.TemporaryFile())
             stderr = os.dup(2)

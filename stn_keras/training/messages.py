@@ -7,7 +7,7 @@ import sys
 
 import tensorflow as tf
 
-from stn_keras.data import cifar10, pictures
+from stn_keras.data import cifar10
 from stn_keras.system import files
 from stn_keras.training import runs
 
@@ -22,7 +22,7 @@ STORAGE_ERRORS = (
     tf.errors.NotFoundError,
     tf.errors.FailedPreconditionError,
 )
-USER_ERRORS = (runs.UsageError, files.FileError, cifar10.DataError, pictures.PictureError)
+USER_ERRORS = (runs.UsageError, files.FileError, cifar10.DataError)
 EXPECTED_ERRORS = (KeyboardInterrupt, *USER_ERRORS, *STORAGE_ERRORS)
 DEFAULT_FOLDERS = {
     "output_dir": pathlib.Path("saved_models"),
@@ -39,7 +39,8 @@ def counted(number, noun):
 def print_data(data):
     """Prints the classes, the numbers of images, skipped files and warnings about small splits."""
     names = ", ".join(data.classes[:SHOWN]) + (", …" if len(data.classes) > SHOWN else "")
-    sizes = {name: len(split.images) for name, split in splits_of(data).items()}
+    splits = {"training": data.training, "validation": data.validation, "test": data.test}
+    sizes = {name: len(split.images) for name, split in splits.items() if split}
     print(
         f"{data.name}: {counted(len(data.classes), 'class')} ({names}), "
         f"{counted(sum(sizes.values()), 'image')}: "
@@ -58,12 +59,6 @@ def print_data(data):
                 f"each counts for {1 / sizes[name]:.1%}",
                 file=sys.stderr,
             )
-
-
-def splits_of(data):
-    """The splits that exist, by name."""
-    splits = {"training": data.training, "validation": data.validation, "test": data.test}
-    return {name: split for name, split in splits.items() if split}
 
 
 def print_start(flags, settings, model, epochs_done):

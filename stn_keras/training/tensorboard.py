@@ -9,7 +9,6 @@ __all__ = ["MetricsSummary", "write_graph", "write_settings"]
 
 # Runs below the log directory by prefix of the metrics in the logs of an epoch.
 RUNS = {"val": "validation", "test": "test"}
-RESULTS = (("test", "test"), ("validation", "validation"), ("train", "training"))
 
 
 class MetricsSummary(keras.callbacks.Callback):
@@ -97,9 +96,9 @@ def write_settings(log_dir, settings, *, columns=None):
     rows = [f"| {name} | {value} |" for name, value in settings.items()]
     listed = {name: hparam(settings[name]) for name in columns or settings}
     metrics = [
-        hparams.Metric(f"epoch_{metric}", group=run, display_name=f"{name} {metric}")
+        hparams.Metric(f"epoch_{metric}", group=run, display_name=f"{run} {metric}")
         for metric in ("accuracy", "loss")
-        for run, name in RESULTS
+        for run in ("test", "validation", "train")
     ]
     with tf.summary.create_file_writer(str(log_dir)).as_default(step=0):
         tf.summary.text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]))
