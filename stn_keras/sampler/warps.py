@@ -39,6 +39,11 @@ class Warp:
         """From output to input pixels, counted from the middles, of an affine warp; else None."""
         return None
 
+    @property
+    def normalised_matrix(self):
+        """Of an affine warp, `(batch, axes, axes + 1)`; else None."""
+        return None
+
     is_grid = False  # whether `tensor` is the normalised grid
 
     def as_grid(self, grid):
@@ -110,6 +115,10 @@ class Affine(Warp):
         """`(batch, axes, axes + 1)`, from output to input pixels, counted from the middles."""
         rows = affine_rows(self.tensor, self.units(), self.output_size, self.align_corners)
         return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=1)
+
+    @property
+    def normalised_matrix(self):
+        return self.tensor
 
     def units(self):
         return [extent(length, self.align_corners) for length in self.input_size]
