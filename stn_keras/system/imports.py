@@ -13,10 +13,10 @@ WITHOUT_KERAS = ("stn_keras.system", "stn_keras.__main__")
 
 
 def after_keras(function):
-    """Calls `function` once Keras is imported: now, or when the program or the library does it.
+    """Calls `function` when Keras is imported: now, or when the program or the library imports it.
 
-    It is called before any module of the library is imported that needs Keras, so that `function`
-    may import all of them without meeting one that is not complete yet.
+    It is called before any module of the library that needs Keras is imported. So `function` may
+    import all of them, and none is half imported.
     """
     if "keras" in sys.modules:
         function()
