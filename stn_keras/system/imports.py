@@ -25,7 +25,7 @@ def after_keras(function):
 
 
 class _KerasImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds and loads Keras as it would be without this, then calls a function, once."""
+    """Lets the other finders find and load Keras, then calls a function, once."""
 
     loader: Any  # Keras's own
 
@@ -48,7 +48,7 @@ class _KerasImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module):
-        module.__spec__.loader = module.__loader__ = self.loader  # as if it had never been replaced
+        module.__spec__.loader = module.__loader__ = self.loader  # as if nothing had replaced it
         self.loader.exec_module(module)
         if self in sys.meta_path:
             sys.meta_path.remove(self)
