@@ -1,4 +1,4 @@
-"""The training loop of the commands: what every run writes, and how Ctrl-C ends it."""
+"""The training loop of the commands, with the files that every run writes and Ctrl-C."""
 
 import contextlib
 import signal
@@ -23,9 +23,9 @@ def fit(
 ):
     """Trains a model on batches that are shuffled already.
 
-    A `run` saves the model, the history, curves for TensorBoard and a backup after every epoch, and
-    Ctrl-C ends it after an epoch. `measuring` are callbacks that add to the logs before they are
-    written, `writing` those that write more.
+    With a `run`, the model, the history, curves for TensorBoard and a backup are saved after every
+    epoch, and Ctrl-C ends training after an epoch. `measuring` are callbacks that add to the logs
+    before they are written; `writing` are further callbacks that write.
     """
     written: list = []
     interruption: contextlib.AbstractContextManager = contextlib.nullcontext()

@@ -105,11 +105,12 @@ def print_result(flags, data, history, folder, seen):
 
 
 def describe_spread(spread, shift, size):
-    """A sentence on what `metrics.warp_spread` returned for images of a `size`.
+    """A sentence about the result of `metrics.warp_spread` for images of a `size`.
 
-    Warps count as one if they differ by less than 1/32 of the images' longer side: by one pixel in
-    images of 32×32, or by rotations with a standard deviation of 2.5°. A CNN with pooling is
-    insensitive to that. To undo rotations by up to ±45°, warps must differ ten times as much.
+    Warps count as one warp if they differ by less than 1/32 of the longer side of the images. That
+    is one pixel in images of 32×32, or rotations with a standard deviation of 2.5°, which a CNN
+    with pooling hardly notices. To undo rotations by up to ±45°, warps must differ ten times as
+    much.
     """
     if not math.isfinite(spread):
         return "Parameters of the transformer are NaN or infinite: its warps show nothing"

@@ -27,7 +27,7 @@ SAVED_FLAGS = (
     "distribute",
     "precision",
 )
-DATA_FLAGS = ("images", "data_dir")  # taken from there, too, but the data may have moved since
+DATA_FLAGS = ("images", "data_dir")  # these too, unless given again because the data have moved
 DECISIVE = (*SAVED_FLAGS, "batch_size", "classes")  # with those of the recipe
 
 HPARAMS = ("recipe", "seed", "epochs", "transformer", "precision")  # as many as are shown at first
@@ -41,7 +41,8 @@ class Run:
     """The two folders of a run: its models and history, and its TensorBoard logs.
 
     Call `check` before anything slow and `start` right before training; nothing is written before
-    `start`. A run of the same name is never overwritten. A `resumed` one goes on unfinished.
+    `start`. A run of the same name is never overwritten. A `resumed` run continues an unfinished
+    one.
     """
 
     def __init__(self, name, output_dir, log_dir, resumed=False):
@@ -158,8 +159,8 @@ def saved_flags(run):
 
 
 def settings(flags, recipe):
-    """What is needed to repeat a run, as stored in `config.json`: command, flags, recipe, dtype
-    policy, machine and versions."""
+    """The settings with which a run can be repeated, as in `config.json`: command, flags, recipe,
+    dtype policy, machine and versions."""
     return {
         "command": shlex.join(["python", "train.py", *flags.arguments]),
         **{name: getattr(flags, name) for name in SAVED_FLAGS},
