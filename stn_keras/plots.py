@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
+from stn_keras.checks.arguments import as_flag
 from stn_keras.system.files import FIGURE, replacing
 from stn_keras.viz.curves import curves
 
@@ -45,7 +46,8 @@ def outline(grid, image_size, *, align_corners=False):
     edges = _half_a_pixel_further(_half_a_pixel_further(np.asarray(grid, float), 0), 1)
     line = np.concatenate([edges[0], edges[1:, -1], edges[-1, -2::-1], edges[-2::-1, 0]])
     size = np.array(image_size[::-1])
-    return (line + 1) * (size - 1) / 2 if align_corners else ((line + 1) * size - 1) / 2
+    aligned = as_flag(align_corners, "align_corners")
+    return (line + 1) * (size - 1) / 2 if aligned else ((line + 1) * size - 1) / 2
 
 
 def _half_a_pixel_further(grid, axis):
