@@ -8,7 +8,24 @@ import tensorflow as tf
 
 from results import report
 
-SEEDS = 3  # A cell with fewer is shown, but not counted.
+SEEDS = 3  # A result of fewer is shown, but not counted.
+DISTORTIONS = {
+    "R": "rotation",
+    "RTS": "rotation, scaling, translation",
+    "P": "perspective",
+    "E": "elastic",
+    "TC": "clutter",
+}
+NETWORKS = {
+    "fcn": "dense layers",
+    "cnn": "CNN",
+    "st-fcn-affine": "dense layers, affine transformer",
+    "st-fcn-projective": "dense layers, projective",
+    "st-fcn-thin_plate_spline": "dense layers, thin-plate spline",
+    "st-cnn-affine": "CNN, affine transformer",
+    "st-cnn-projective": "CNN, projective",
+    "st-cnn-thin_plate_spline": "CNN, thin-plate spline",
+}
 DIFFERENCES = (
     "Difference of the mean test errors ± its standard error, and the p-value of Welch's t test, "
     "not corrected for multiple comparisons. Negative: the first network makes fewer errors. "
