@@ -114,6 +114,15 @@ def test_the_runs_are_told_from_the_finished_ones(tmp_path):
         assert flags.output_dir == run.folder and flags.log_dir == run.log_dir
 
 
+def test_a_transformer_that_looks_outside_the_image_is_named():
+    lines = comparison.table([10, 80.5], [70, 70.25], [2, 3], [True, False], error=35.1)
+    assert [line.split() for line in lines[1:]] == [
+        ["0", "10.00", "70.00", "-60.00", "2.0", "pixels,", "outside", "the", "image"],
+        ["1", "80.50", "70.25", "+10.25", "3.0", "pixels"],
+        ["mean", "45.25", "70.12", "-24.88", "±", "35.10", "2.5", "pixels"],
+    ]
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 6])
 def test_the_test_is_scipy_s(rng, seeds):
     stats = pytest.importorskip("scipy.stats")

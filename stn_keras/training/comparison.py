@@ -12,6 +12,7 @@ from stn_keras.training import messages, runs
 KINDS = {"with": [], "without": ["--no-transformer"]}  # flags of `train.py`
 SIGNIFICANT = 0.05
 SHOWN = 256  # images on which warps are measured
+COLLAPSED = 0.9  # of the samples lie outside the image
 
 
 def members(run, seeds):
@@ -45,13 +46,14 @@ def report(run, settings, data):
     """Writes the table of a comparison whose runs are finished; returns it, with its verdict."""
     split, name = (data.test, "test") if data.test else (data.validation, "val")
     accuracies: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    spreads = []
+    spreads, collapsed = [], []
     for (kind, _), member in members(run, settings["seeds"]).items():
         accuracies[kind].append(100 * history.read(member.history)[f"{name}_accuracy"][-1])
         if kind == "with":
             model = saved.load(member.folder / "last.keras")
             (seen,) = observe.observe(model, data.shown[:SHOWN]).values()
             spreads.append(seen.spread[0])
+            collapsed.append(seen.outside.mean() > COLLAPSED)
     one, other = accuracies["with"], accuracies["without"]
     gain, error, p = paired_test(one, other)
     heading = (
@@ -64,7 +66,7 @@ def report(run, settings, data):
         [
             heading,
             "",
-            *table(one, other, spreads, error),
+            *table(one, other, spreads, collapsed, error),
             "",
             describe_test(gain, error, p, settings["seeds"]),
             "",
@@ -92,18 +94,20 @@ def paired_test(accuracies, baseline):
     return gain, error, float(p)
 
 
-def table(accuracies, baseline, spreads, error):
+def table(accuracies, baseline, spreads, collapsed, error):
     """Lines of a table with a row for each seed, and their means."""
-    means = [statistics.mean(column) for column in (accuracies, baseline, spreads)]
-    rows = [(str(seed), *row) for seed, row in enumerate(zip(accuracies, baseline, spreads))]
-    return [
-        "seed   with transformer   without   difference      warps vary by",
-        *(
-            f"{seed:4}   {one:16.2f}   {other:7.2f}   {one - other:+10.2f}"
-            f"{f' ± {error:.2f}' if seed == 'mean' else '':7}   {spread:7.1f} pixels"
-            for seed, one, other, spread in [*rows, ("mean", *means)]
-        ),
-    ]
+    columns = accuracies, baseline, spreads
+    lines = ["seed   with transformer   without   difference      warps vary by"]
+    for seed, (row, outside) in enumerate(zip(zip(*columns), collapsed)):
+        lines.append(table_row(seed, *row) + ", outside the image" * bool(outside))
+    return [*lines, table_row("mean", *map(statistics.mean, columns), f" ± {error:.2f}")]
+
+
+def table_row(name, one, other, spread, error=""):
+    return (
+        f"{name:>4}   {one:16.2f}   {other:7.2f}   {one - other:+10.2f}{error:7}   "
+        f"{spread:.1f} pixels"
+    )
 
 
 def describe_test(gain, error, p, seeds):
