@@ -98,9 +98,11 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
             f"{images.shape}, {warped.shape}, {grid.shape}"
         )
     slices = _slices(images, warped, grid) if grid.shape[-1] == 3 else {"": (images, warped, grid)}
-    size = 1.5 * len(images) + 0.4, 3.4 * len(slices)
+    # Of the rows, with columns of width 1.
+    heights = [x.shape[1] / x.shape[2] for arrays in slices.values() for x in arrays[:2]]
+    size = 1.5 * len(images) + 0.4, 1.5 * sum(heights) + (0.5 if titles else 0.2)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
-    axes = figure.subplots(2 * len(slices), len(images), squeeze=False)
+    axes = figure.subplots(len(heights), len(images), squeeze=False, height_ratios=heights)
     pairs = axes.reshape(len(slices), 2, len(images))
     for rows, (name, (images, warped, grid)) in zip(pairs, slices.items()):
         _draw(rows, images, warped, grid, align_corners)
@@ -131,21 +133,23 @@ def _draw(axes, images, warped, grid, align_corners):
     for axis, image, line in zip(axes[0], images, lines, strict=True):
         _show(axis, image)
         _mark(axis, line)
-        axis.set(xlim=x_range, ylim=y_range[::-1], facecolor="#e4e4e8", anchor="S")
+        axis.set(xlim=x_range, ylim=y_range[::-1], facecolor="#e4e4e8")
     for axis, image in zip(axes[1], warped, strict=True):
         _show(axis, image)
         _dot(axis, -0.5, -0.5)
-        axis.set(anchor="N")
 
 
 def _view(lines, size):
-    """Ranges of x and y, in pixels, that show the whole image and every finite outline point."""
-    height, width = size
-    points = np.concatenate([*lines, [[-0.5, -0.5], [width - 0.5, height - 0.5]]])
+    """Ranges of x and y, in pixels, that show the whole image and every finite outline point.
+
+    They have the image's aspect ratio.
+    """
+    size = np.array(size[::-1])
+    points = np.concatenate([*lines, [[-0.5, -0.5], size - 0.5]])
     points = points[np.isfinite(points).all(axis=1)]
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = 0.06 * (high - low).max()
-    return np.stack([low - margin, high + margin], axis=1)
+    half = 0.56 * ((high - low) / size).max() * size  # with a margin
+    return np.stack([(low + high) / 2 - half, (low + high) / 2 + half], axis=1)
 
 
 def _show(axis, image):

@@ -26,6 +26,8 @@ def fit(
     With a `run`, the model, the history, curves for TensorBoard and a backup are saved after every
     epoch, and Ctrl-C ends training after an epoch. `measuring` are callbacks that add to the logs
     before they are written; `writing` are further callbacks that write.
+
+    Returns whether Ctrl-C was pressed in the last epoch, which raises no `KeyboardInterrupt`.
     """
     written: list = []
     interruption: contextlib.AbstractContextManager = contextlib.nullcontext()
@@ -48,6 +50,7 @@ def fit(
             verbose=verbose,
             callbacks=[*measuring, *written, *writing, *([ending] if ending else [])],
         )
+    return ending is not None and ending.requested
 
 
 def draw(folder, model, images, **options):
