@@ -12,8 +12,8 @@ A matrix in pixels is one for images of certain sizes; in normalised units it is
 from keras import ops
 
 from stn_keras.checks.arguments import Size, as_coordinates, as_size
-from stn_keras.geometry.matrices import product
 from stn_keras.sampler.axes import middle, positive_extent
+from stn_keras.sampler.linear import product
 
 
 def from_pixel_matrix(
