@@ -98,17 +98,23 @@ def lerp(low, high, fraction):
 def plane_through(displacement):
     """The affine map that fits a displacement best: its values in the middle, `(batch, axes)`, and
     its slopes, `(batch, axes, axes)`."""
-    displacement = ops.where(ops.isfinite(displacement), displacement, 0)
-    _, *size, axes = backend.shape(displacement)
-    everywhere, dtype, slopes = tuple(range(1, axes + 1)), displacement.dtype, []
-    pixels = math.prod(as_float(length, dtype) for length in size)
-    for axis, length in reversed(list(enumerate(size, 1))):
-        along = from_middle(length, dtype)
-        squares = ops.sum(along**2) * (pixels / as_float(length, dtype))
-        along = ops.reshape(along, (1,) * axis + (-1,) + (1,) * (axes + 1 - axis))
-        moments = ops.sum(displacement * along, axis=everywhere)
-        slopes.append(moments / ops.where(squares > 0, squares, 1))
-    return ops.sum(displacement, axis=everywhere) / pixels, ops.stack(slopes, axis=-1)
+    dtype, (_, *size, axes) = displacement.dtype, backend.shape(displacement)
+    # Some of the pixels are enough, and take no time.
+    steps = [max(1, length // 32) if isinstance(length, int) else 1 for length in size]
+    sparse = displacement[:, *(slice(None, None, step) for step in steps)]
+    sparse = ops.where(ops.isfinite(sparse), sparse, 0)
+    everywhere = set(range(1, axes + 1))
+    value, slopes = ops.mean(sparse, axis=tuple(everywhere)), []
+    for axis, (length, step) in reversed(list(enumerate(zip(size, steps), 1))):
+        profile = ops.mean(sparse, axis=tuple(everywhere - {axis}))  # (batch, length, axes)
+        along = from_middle(length, dtype)[::step]
+        centre = ops.mean(along)
+        along = along - centre
+        squares = ops.sum(along**2)
+        slope = ops.sum(along[:, None] * profile, axis=1) / ops.where(squares > 0, squares, 1)
+        value = value - slope * centre
+        slopes.append(slope)
+    return as_type(value, dtype), as_type(ops.stack(slopes, axis=-1), dtype)
 
 
 def scales(warp, dtype):
