@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 MODULES = (
     "geometry",
     "sampling",
+    "sampler.warps",
     "transforms",
     "layers",
     "losses",

@@ -33,7 +33,7 @@ from stn_keras.geometry.displacements import (
 )
 from stn_keras.geometry.matrices import compose, invert, transform_points
 from stn_keras.geometry.opencv import from_pixel_matrix, to_pixel_matrix
-from stn_keras.sampler.warps import Affine
+from stn_keras.sampler.matrix_warps import Affine
 
 __all__ = [
     "affine_grid",

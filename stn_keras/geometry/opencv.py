@@ -13,8 +13,8 @@ A matrix in pixels is for images of certain sizes; one in normalised units is fo
 from keras import ops
 
 from stn_keras.checks.arguments import Size, as_coordinates, as_flag, as_size
-from stn_keras.geometry.matrices import product
 from stn_keras.sampler.axes import middle, positive_extent
+from stn_keras.sampler.linear import product
 
 
 def from_pixel_matrix(

@@ -15,6 +15,8 @@ from stn_keras.checks.arguments import (
     as_size,
     as_type,
     check_rank,
+    is_symbolic,
+    wide_dtype,
 )
 from stn_keras.checks.images import (
     as_options,
@@ -32,6 +34,7 @@ from stn_keras.checks.images import (
 from stn_keras.geometry import compose
 from stn_keras.layers import networks, ownership, recording
 from stn_keras.layers.base import OneArgument
+from stn_keras.layers.following import symbolic_warp
 from stn_keras.layers.networks import check_theta, images_of, scale_gradient
 from stn_keras.sampler import sample
 from stn_keras.sampler.blocks import mean_of_blocks
@@ -168,15 +171,47 @@ class SpatialTransformer(OneArgument):
                 networks.check_start(self.localization, self.transform)
 
     def call(self, inputs):
+        images, theta = self._images_and_theta(inputs)
+        warped = self._warp(images, theta, self.output_size, self.antialias)
+        return recording.recorded(self, images, theta, warped)
+
+    def warp(self, inputs):
+        """The `stn_keras.Warp` by which a call warps its images, for what belongs to them: labels,
+        points and boxes, and the way back.
+
+        Args:
+            inputs: What the layer is called on.
+        """
+        if is_symbolic(*keras.tree.flatten(inputs)):
+            return symbolic_warp(self, inputs)
+        images, theta = self._images_and_theta(inputs)
+        size = size_of(backend.shape(images), self.data_format)
+        return self._warp_by(theta, size, self.output_size)
+
+    def warp_spec(self, inputs):
+        """What is known of a `warp` of symbolic images and `theta`."""
+        images, theta = inputs
+        check_theta(theta.shape, self.transform)
+        shape = self.compute_output_shape([images.shape, theta.shape])
+        sizes = [size_of(of, self.data_format) for of in (images.shape, shape)]
+        has_matrix = isinstance(self.transform, transforms.MatrixTransform)
+        return shape[0], *sizes, has_matrix, wide_dtype(theta)
+
+    def _images_and_theta(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
-        images = images_of(images)
+        images = ops.convert_to_tensor(images_of(images))
         check_rank(images, "images")
         self._check_images(tuple(images.shape))
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")
-        warped = self._warp(images, theta, self.output_size, self.antialias)
-        return recording.recorded(self, images, theta, warped)
+        return images, theta
+
+    def _warp_by(self, theta, input_size, output_size):
+        if isinstance(self.warped_by, transforms.Affine):
+            theta = as_affine(theta, self.warped_by.axes)
+            theta = ops.reshape(theta, (-1, self.warped_by.num_parameters))
+        return self.warped_by.warp(theta, input_size, output_size, self.align_corners)
 
     def theta(self, inputs):
         """The parameters of each image's warp, `(batch, num_parameters)`.
@@ -218,14 +253,11 @@ class SpatialTransformer(OneArgument):
     def _warp(self, images, theta, output_size, antialias=1):
         images = ops.cast(images, self._dtype_of(images))
         images = to_channels_last(images, self.data_format)
-        if isinstance(self.warped_by, transforms.Affine):
-            theta = as_affine(theta, self.warped_by.axes)
-            theta = ops.reshape(theta, (-1, self.warped_by.num_parameters))
         input_size = backend.shape(images)[1:-1]
         fine_size = [length * antialias for length in output_size or input_size]
         samples = sample(
             images,
-            self.warped_by.warp(theta, input_size, fine_size, self.align_corners),
+            self._warp_by(theta, input_size, fine_size),
             fill_tensor(self.fill_value, images, theta),
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,

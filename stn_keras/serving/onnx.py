@@ -9,7 +9,7 @@ from keras import ops
 
 from stn_keras.checks.arguments import wide_dtype
 from stn_keras.sampler import sampling_by
-from stn_keras.sampler.warps import Affine
+from stn_keras.sampler.matrix_warps import Affine
 from stn_keras.serving.tracing import (
     ExportError,
     in_float64,

@@ -8,8 +8,11 @@ import numpy as np
 from keras import ops
 
 from stn_keras.checks.arguments import as_coordinates, as_size, is_symbolic, wide_dtype
-from stn_keras.sampler import warps
 from stn_keras.sampler.axes import positive_extent
+from stn_keras.sampler.matrix_warps import Affine
+from stn_keras.sampler.symbolic import Made
+from stn_keras.sampler.warps import Pixels
+from stn_keras.transforms.symbolic import Grid
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
@@ -69,13 +72,37 @@ class Transform:
             return Grid(self)(theta, size, align_corners)
         return self.warp(theta, size, size, align_corners).grid()
 
-    def warp(self, theta, input_size, output_size, align_corners=False):
-        """The `stn_keras.sampler.warps.Warp` from an input of one size to an output of another."""
+    def warp(self, theta, input_size, output_size=None, align_corners=False):
+        """The `stn_keras.Warp` of `theta`.
+
+        Args:
+            theta: `(batch, num_parameters)`.
+            input_size: `(height, width)`; of volumes `(depth, height, width)`.
+            output_size: The size of the output; None for the input's.
+            align_corners: See `stn_keras.geometry`.
+
+        Returns:
+            A `stn_keras.Warp`.
+
+        Raises:
+            ValueError: if `theta` or a size is not of the transform's shape.
+        """
+        input_size = as_size(input_size, "input_size", axes=(self.axes,))
+        if output_size is None:
+            output_size = input_size
+        output_size = as_size(output_size, "output_size", axes=(self.axes,))
+        if is_symbolic(theta):
+            return Made(self)(theta, input_size, output_size, align_corners)
         if type(self).pixels is Transform.pixels:
-            return self._warp(theta, tuple(input_size), tuple(output_size), align_corners)
+            return self._warp(theta, input_size, output_size, align_corners)
         coordinates = self.pixels(theta, input_size, output_size, align_corners)
-        points = ops.stack(coordinates, axis=-1)
-        return warps.Pixels(points, tuple(input_size), tuple(output_size), align_corners)
+        return Pixels(ops.stack(coordinates, axis=-1), input_size, output_size, align_corners)
+
+    def warp_spec(self, theta, input_size, output_size, align_corners):
+        """What is known of a `warp` of a symbolic `theta`."""
+        self.check(theta)
+        has_matrix = isinstance(self, MatrixTransform)
+        return theta.shape[0], input_size, output_size, has_matrix, wide_dtype(theta)
 
     def pixels(self, theta, input_size, output_size, align_corners):
         """Pixel coordinates `(x, y)` or `(x, y, z)` in the input, each `(batch, *output_size)`."""
@@ -114,32 +141,6 @@ class Transform:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
-
-
-@register
-class Grid(keras.Operation):
-    """`transform.grid` in a functional model."""
-
-    def __init__(self, transform, name=None):
-        super().__init__(name=name)
-        self.transform = transform
-
-    def call(self, theta, output_size, align_corners):
-        return self.transform.grid(theta, output_size, align_corners)
-
-    def compute_output_spec(self, theta, output_size, align_corners):
-        self.transform.check(theta)
-        shape = (theta.shape[0], *output_size, self.transform.axes)
-        return keras.KerasTensor(shape, wide_dtype(theta))
-
-    def get_config(self):
-        transform = keras.saving.serialize_keras_object(self.transform)
-        return {"transform": transform, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        transform = keras.saving.deserialize_keras_object(config["transform"])
-        return cls(transform, config["name"])
 
 
 def settings(transform):
@@ -198,7 +199,7 @@ class MatrixTransform(Transform):
 
     def _warp(self, theta, input_size, output_size, align_corners):
         matrix = self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
-        return warps.Affine(matrix, input_size, output_size, align_corners)
+        return Affine(matrix, input_size, output_size, align_corners)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
