@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Rectangle
 
 from stn_keras import SpatialTransformer, affine_grid, plots, transforms
+from stn_keras.geometry import from_boxes
 
 FOLDER = pathlib.Path(__file__).parent / "pictures"
 INK, ORANGE, BLUE = "#202020", "#d55e00", "#0072b2"
@@ -52,6 +53,7 @@ def families():
     thetas = {
         "translation": [0.4, -0.2],
         "attention": [0.6, 0.2, -0.1],
+        "box": [0.3, 0.7, -0.2, 0],
         "rigid": [0.5, 0.1, 0],
         "similarity": [0.5, 0.7, 0, 0],
         "affine": [0.8, 0.4, 0, 0.1, 0.6, 0],
@@ -60,6 +62,21 @@ def families():
     }
     assert thetas.keys() == transforms.TRANSFORMS.keys()
     return row({name: warp(theta, transform=name) for name, theta in thetas.items()})
+
+
+def glimpses():
+    boxes = [[18, 6, 50, 17], [18, 17, 42, 31], [18, 31, 32, 42]]
+    height, width, _ = letter().shape
+    shown = {
+        f"{right - left}×{bottom - top} pixels": warp(
+            np.array(from_boxes([left, top, right, bottom], (height, width))),
+            transform="box",
+            output_size=(24, 24),
+            antialias=2,
+        )
+        for left, top, right, bottom in boxes
+    }
+    return row(shown)
 
 
 def align_corners():
@@ -144,6 +161,7 @@ def main():
     for name, draw in {
         "pull": pull,
         "transforms": families,
+        "glimpses": glimpses,
         "align_corners": align_corners,
         "sampling": sampling,
         "following": following,

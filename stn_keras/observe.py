@@ -115,7 +115,8 @@ def observe(model, images):
 
     Returns:
         Dict from the names of `transformers` to an `Observation` for each call, in the order of the
-        calls; the second call of a transformer is named `"transformer.2"`.
+        calls; the second call of a transformer is named `"transformer.2"`. Each of several glimpses
+        counts as a call.
     """
     _, calls = record(model, first_batch(images))
     return observations((name, layer, measure(layer, *seen)) for name, layer, *seen in calls)

@@ -20,6 +20,7 @@ MODULES = (
     "geometry",
     "sampling",
     "sampler.warps",
+    "sampler.glimpses",
     "transforms",
     "layers",
     "losses",

@@ -379,7 +379,7 @@ def test_gradients_through_antialias_are_finite_differences(rng, quick):
         assert_allclose(slope, (ahead - behind) / 2e-7, rtol=1e-5, atol=1e-5)
 
 
-MATRIX_TRANSFORMS = ["attention", "rigid", "similarity", "affine", "projective"]
+MATRIX_TRANSFORMS = ["attention", "box", "rigid", "similarity", "affine", "projective"]
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from stn_keras.checks.arguments import (
     is_symbolic,
     wide_dtype,
 )
+from stn_keras.geometry.boxes import from_boxes, from_rotated_boxes, stack_boxes
 from stn_keras.geometry.displacements import (
     compose_displacements,
     jacobian_determinant,
@@ -39,10 +40,13 @@ __all__ = [
     "affine_grid",
     "compose",
     "compose_displacements",
+    "from_boxes",
     "from_pixel_matrix",
+    "from_rotated_boxes",
     "invert",
     "jacobian_determinant",
     "resize_displacement",
+    "stack_boxes",
     "to_pixel_matrix",
     "transform_points",
 ]

@@ -59,12 +59,14 @@ def theta_shifts(theta, transform, size, align_corners=False):
         corners = ops.cast(identity_corners(size, align_corners)[None], matrix.dtype)
         return to_pixels(transform_points(matrix, corners) - corners, size, align_corners)
 
+    theta = transform.parameters(theta)
+
     def shifts(theta):
         return corner_shifts(transform.grid(theta, size, align_corners), size, align_corners)
 
     if math.prod(size) < MANY:
         return shifts(theta)
-    return ops.map(lambda one: shifts(one[None])[0], ops.convert_to_tensor(theta))
+    return ops.map(lambda one: shifts(one[None])[0], theta)
 
 
 def corner_shifts(grid, size, align_corners=False):
