@@ -100,7 +100,8 @@ def table(accuracies, baseline, spreads, collapsed, error):
     lines = ["seed   with transformer   without   difference      warps vary by"]
     for seed, (row, outside) in enumerate(zip(zip(*columns), collapsed)):
         lines.append(table_row(seed, *row) + ", outside the image" * bool(outside))
-    return [*lines, table_row("mean", *map(statistics.mean, columns), error=f" ± {error:.2f}")]
+    one, other, spread = map(statistics.mean, columns)
+    return [*lines, table_row("mean", one, other, spread, f" ± {error:.2f}")]
 
 
 def table_row(name, one, other, spread, error=""):
