@@ -1,9 +1,12 @@
-"""TensorBoard in a headless Chromium: `python -m docs.screenshot logs/RUN` takes a picture of it.
+"""TensorBoard in a headless Chromium: `python -m docs.screenshot LOGS` takes a picture of it.
 
-It needs the system's Chromium (on Debian `apt install chromium`) and Playwright, which drives it.
+The logs are those of a network that learns to read rotated, scaled and shifted digits. If there is
+no such folder, the network is trained first. The picture needs the system's Chromium (on Debian
+`apt install chromium`) and Playwright, which drives it.
 """
 
 import contextlib
+import functools
 import pathlib
 import re
 import shutil
@@ -14,6 +17,8 @@ PICTURE = pathlib.Path(__file__).parent / "pictures" / "tensorboard.png"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+SETTINGS = '{"ignoreOutliers": false, "scalarSmoothing": 0}'  # whole curves, as they are
+IMAGES, EPOCHS = 12_000, 12  # of the training
 SECONDS = 60  # to load the logs and draw a page
 # No sandbox, which Chromium refuses to root: it opens nothing but pages of this machine. The others
 # keep it from asking other hosts.
@@ -76,9 +81,42 @@ def around(boxes, margin=16):
     return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
+def train(log_dir):
+    """Trains a CNN behind an affine transformer, and writes logs to a folder."""
+    import keras
+
+    from stn_keras import callbacks, models
+    from stn_keras.data import distortions, mnist, pipeline
+
+    (images, labels), (test_images, test_labels) = mnist.load()
+    test_images = distortions.fixed(test_images[:2000], "RTS", seed=1)
+    model = models.mnist_stn("cnn", "affine", size=test_images.shape[1])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    distort = functools.partial(distortions.distort, name="RTS")
+    model.fit(
+        pipeline.training_batches(
+            images[:IMAGES], labels[:IMAGES], batch_size=100, seed=0, distort=distort
+        ),
+        epochs=EPOCHS,
+        steps_per_epoch=IMAGES // 100,
+        shuffle=False,
+        validation_data=(test_images, test_labels[:2000]),
+        callbacks=[
+            callbacks.MetricsSummary(log_dir / "digits"),
+            callbacks.TransformerSummary(log_dir / "digits", test_images[:256]),
+        ],
+        verbose=2,
+    )
+
+
 def main(log_dir):
-    tags = "epoch_accuracy", "outside_mean", "scale_x_mean", "warps"
-    with serving(log_dir) as address, browsing() as page:
+    log_dir = pathlib.Path(log_dir)
+    if not log_dir.exists():
+        train(log_dir)
+    tags = "epoch_accuracy", "warp_spread", "warps"
+    with serving(log_dir) as address, browsing(width=880, height=1400) as page:
+        page.add_init_script(f"localStorage.setItem('_tb_global_settings', '{SETTINGS}')")
         page.goto(f"{address}?tagFilter={'|'.join(tags)}#timeseries")
         page.get_by_label("Close side pane").click()
         cards = [card(page, tag) for tag in tags]

@@ -171,6 +171,7 @@ def test_only_this_machine_is_served(monkeypatch, handlers, capsys):
         demo.serve(["a.keras"], port=7999)
     wanted = {"server_name": "127.0.0.1", "server_port": 7999, "share": False, "footer_links": []}
     assert {name: asked[name] for name in wanted} == wanted
+    assert capsys.readouterr().out.startswith("Loading the models; the page takes")
     assert os.environ["http_proxy"] and "no_proxy" not in os.environ
     assert not folders[0].exists() and os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
@@ -208,6 +209,12 @@ def seen(page):
         result.locator("img").first.get_attribute("alt"),
         *(table.inner_text() for table in result.locator("table").all()),
     ]
+
+
+def test_the_first_picture_is_read_with_the_transformer_only(browser):
+    page, *_ = browser
+    verdicts = [title.inner_text().split()[-1] for title in page.locator("#result h3").all()]
+    assert verdicts == ["right", "wrong"]
 
 
 def test_a_slider_changes_the_picture_the_outline_and_the_bars(browser):
