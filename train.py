@@ -3,8 +3,9 @@
     python train.py --epochs 50
 
 reaches 78.18 ± 0.40 % on CIFAR-10's test images with the recipe `tuned` (three seeds). `--recipe
-published` repeats the published PyTorch run, which reached 60.29 %. results/README.md has every
-run, docs/train_script.md explains what a run writes, and `python train.py --help` lists all flags.
+published` repeats the published PyTorch run, which reached 60.29 %. `--compare` tells whether the
+transformer makes a difference. results/README.md has every run, docs/train_script.md explains what
+a run writes, and `python train.py --help` lists all flags.
 """
 
 import math
@@ -17,7 +18,11 @@ from stn_keras.system import terminal
 EVALUATED = 500  # images a batch
 
 
-def train(flags):
+def train(flags, data=None):
+    """Trains a network, on `data` if they are loaded already, or compares several.
+
+    Returns whether Ctrl-C was pressed in the last epoch.
+    """
     import keras
 
     from stn_keras import callbacks, precision, recipes
@@ -36,13 +41,14 @@ def train(flags):
     run.check(settings)
 
     # Data.
-    data = splits.load(
-        flags.images,
-        image_size=flags.image_size,
-        validation_images=flags.validation_images,
-        data_dir=flags.data_dir,
-    )
-    messages.print_data(data)
+    if data is None:
+        data = splits.load(
+            flags.images,
+            image_size=flags.image_size,
+            validation_images=flags.validation_images,
+            data_dir=flags.data_dir,
+        )
+        messages.print_data(data)
     batch_size = recipe.batch_size_for(len(data.training.images))
     steps = math.ceil(len(data.training.images) / batch_size)
     settings |= {
@@ -55,7 +61,10 @@ def train(flags):
 
     # Model.
     batches = [(len(data.training.images), batch_size), (len(data.validation.images), EVALUATED)]
-    with devices.strategy(flags.distribute, batches).scope():
+    strategy = devices.strategy(flags.distribute, batches)
+    if flags.compare:
+        return compare(run, settings, data)
+    with strategy.scope():
         model = recipe.model(
             flags.transformer, image_size=flags.image_size, classes=len(data.classes)
         )
@@ -68,7 +77,7 @@ def train(flags):
     messages.print_start(flags, settings, model, epochs_done)
 
     # Fit, and evaluate after every epoch.
-    loop.fit(
+    interrupted = loop.fit(
         model,
         pipeline.training_batches(
             *data.training,
@@ -103,6 +112,22 @@ def train(flags):
         verbose=1 if sys.stdout.isatty() else 2,
     )
     run.finish()
+    return interrupted
+
+
+def compare(run, settings, data):
+    """Trains the networks of a comparison that are not finished yet, and prints their table."""
+    import keras
+
+    from stn_keras.training import comparison
+
+    run.open(settings)
+    for number, arguments in comparison.remaining(run, settings):
+        print(f"\nRun {number} of {2 * settings['seeds']}", flush=True)
+        keras.backend.clear_session()
+        if train(train_flags.parse(arguments), data):
+            raise KeyboardInterrupt
+    print(f"\n{comparison.report(run, settings, data)}\n\nModels and this table: {run.folder}")
 
 
 def report(flags, recipe, data, run, model):

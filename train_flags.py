@@ -34,6 +34,13 @@ def parse(arguments, **defaults):
         parser.error("--resume needs the name of a run: --run NAME")
     if flags.image_size != 32 and not flags.images:
         parser.error("--image-size is for --images")
+    if flags.seeds != 3 and not flags.compare:
+        parser.error("--seeds is for --compare")
+    if flags.compare and (flags.seed or not flags.transformer):
+        parser.error(
+            "--compare trains with and without the transformer, from the seeds 0 to N - 1 of "
+            "--seeds N; leave out --seed and --no-transformer"
+        )
     if flags.run == ".." or flags.run and flags.run != pathlib.Path(flags.run).name:
         parser.error(
             "--run is a name, not a path; choose the folders with --output-dir and --log-dir. "
@@ -83,6 +90,19 @@ def build_parser():
         dest="transformer",
         action="store_false",
         help="Train the same classifier without its spatial transformer.",
+    )
+    add(
+        "--compare",
+        action="store_true",
+        help="Train with and without the transformer, from several seeds each, and tell whether it "
+        "makes a difference.",
+    )
+    add(
+        "--seeds",
+        type=at_least(2),
+        default=3,
+        metavar="N",
+        help="Number of seeds of --compare, from 0 on. (default: 3)",
     )
     add(
         "--images",

@@ -32,6 +32,12 @@ def directives_of_comments(app, page, source):
     source[0] = re.sub(r"<!-- (\{[\w-]+\}.*?)-->", r"```\1```", source[0], flags=re.S)
 
 
+def links_to_other_folders(app, page, source):
+    """Pages outside this folder are not in the HTML, so links to them become plain text."""
+    outside = r"\[([^\]]+)\]\((?:\.\./)+(?:CONTRIBUTING|results/\w+|benchmarks/\w+)\.md[^)]*\)"
+    source[0] = re.sub(outside, r"\1", source[0])
+
+
 def to_restructured_text(app, what, name, thing, options, lines):
     """Docstrings write links as Markdown does: `[text](address)`."""
     text = re.sub(r"\[([^\]]+)\]\(\s*(https?://[^)]+)\)", r"`\1 <\2>`__", "\n".join(lines))
@@ -47,5 +53,6 @@ def signature_of_init(app, what, name, thing, options, signature, returned):
 
 def setup(app):
     app.connect("source-read", directives_of_comments)
+    app.connect("source-read", links_to_other_folders)
     app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-process-docstring", to_restructured_text)

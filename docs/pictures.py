@@ -4,11 +4,13 @@ import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch, Rectangle
 
 from stn_keras import SpatialTransformer, affine_grid, plots, transforms
+from stn_keras.geometry import from_boxes
 
 FOLDER = pathlib.Path(__file__).parent / "pictures"
-INK = "#202020"
+INK, ORANGE, BLUE = "#202020", "#d55e00", "#0072b2"
 
 
 def letter(height=48, width=64):
@@ -51,6 +53,7 @@ def families():
     thetas = {
         "translation": [0.4, -0.2],
         "attention": [0.6, 0.2, -0.1],
+        "box": [0.3, 0.7, -0.2, 0],
         "rigid": [0.5, 0.1, 0],
         "similarity": [0.5, 0.7, 0, 0],
         "affine": [0.8, 0.4, 0, 0.1, 0.6, 0],
@@ -59,6 +62,21 @@ def families():
     }
     assert thetas.keys() == transforms.TRANSFORMS.keys()
     return row({name: warp(theta, transform=name) for name, theta in thetas.items()})
+
+
+def glimpses():
+    boxes = [[18, 6, 50, 17], [18, 17, 42, 31], [18, 31, 32, 42]]
+    height, width, _ = letter().shape
+    shown = {
+        f"{right - left}×{bottom - top} pixels": warp(
+            np.array(from_boxes([left, top, right, bottom], (height, width))),
+            transform="box",
+            output_size=(24, 24),
+            antialias=2,
+        )
+        for left, top, right, bottom in boxes
+    }
+    return row(shown)
 
 
 def align_corners():
@@ -104,13 +122,49 @@ def sampling():
     return figure
 
 
+def following():
+    """A point and a box in an image and in its warp, and which method leads where."""
+    image, spline = letter()[None], transforms.ThinPlateSpline((3, 3))
+    theta = np.array(
+        [0.1, -0.2, 0, 0.2, 0, -0.3, 0.3, 0, -0.2, 0.2, 0, 0.3, 0, 0, 0.2, -0.2, -0.2, 0]
+    )
+    warp = spline.warp(0.7 * theta[None].astype("float32"), image.shape[1:3])
+    point, box = np.array([[[45.0, 11.0]]], "float32"), np.array([[[19, 7, 47, 41]]], "float32")
+    figure = Figure(figsize=(8.6, 3), dpi=110)
+    left, right = axes = figure.subplots(1, 2, width_ratios=(1, 1), gridspec_kw={"wspace": 0.6})
+    there = np.array(warp.to_output(point)), np.array(warp.boxes(box))
+    shown = (image, point, box), (np.clip(warp(image), 0, 1), *there)
+    for axis, name, (picture, place, edges) in zip(axes, ("input", "output"), shown, strict=True):
+        low, high = edges[0, 0, :2], edges[0, 0, 2:]
+        axis.imshow(picture[0])
+        axis.add_patch(Rectangle(low - 0.5, *(high - low), fill=False, color=BLUE, linewidth=2))
+        axis.plot(*place[0, 0], "o", color=ORANGE, markersize=9, markeredgecolor="white")
+        axis.set(xticks=[], yticks=[], title=name)
+    width = image.shape[2]
+    for y, text, back, colour in (
+        (2, "warp(images)", False, INK),
+        (16, "warp.to_output(points)", False, ORANGE),
+        (30, "warp.boxes(boxes)", False, BLUE),
+        (44, "warp.to_input(points)", True, ORANGE),
+    ):
+        ends = [((width, y), left.transData), ((-2, y), right.transData)]
+        (start, start_in), (end, end_in) = reversed(ends) if back else ends
+        arrow = ConnectionPatch(start, end, start_in, end_in, arrowstyle="-|>", color=colour)
+        arrow.set(linewidth=2, mutation_scale=16)
+        figure.add_artist(arrow)
+        left.text(width * 1.3, y - 1.5, text, ha="center", va="bottom", fontsize=9, color=colour)
+    return figure
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     for name, draw in {
         "pull": pull,
         "transforms": families,
+        "glimpses": glimpses,
         "align_corners": align_corners,
         "sampling": sampling,
+        "following": following,
     }.items():
         plots.save(draw(), FOLDER / f"{name}.png")
 

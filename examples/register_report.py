@@ -97,12 +97,14 @@ def dice(first, second):
 def figure(moving, fixed, warped, displacement):
     """A row for each pair, or for each plane through the middle of the first pair's volumes."""
     rows = [np.stack(arrays) for arrays in zip(moving, fixed, warped)]
-    fields = list(displacement)
+    fields, names = list(displacement), [""] * len(rows)
     if moving.ndim == 5:
         rows, fields = zip(*[plane(rows[0], fields[0], axis) for axis in range(3)])
+        names = ["axial", "coronal", "sagittal"]
     drawing = Figure(figsize=(8, 2.1 * len(rows)), dpi=100, layout="constrained")
     panels = drawing.subplots(len(rows), 4, squeeze=False)
-    for line, images, field in zip(panels, rows, fields):
+    for line, images, field, name in zip(panels, rows, fields, names):
+        line[0].set_ylabel(name)
         for panel, image in zip(line, images):
             panel.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
         draw_grid(line[3], field)

@@ -18,6 +18,11 @@ FLAGS = {
     "tuned-cnn": "`--epochs 50 --no-transformer`",
     "published": "`--recipe published`",
 }
+NAMES = {
+    "tuned": 'recipe "tuned"',
+    "tuned-cnn": "the same without transformer",
+    "published": 'recipe "published"',
+}
 
 
 def groups():
@@ -46,7 +51,7 @@ def draw(runs):
     long = {name: h for name, h in runs.items() if len(h[0]["epoch"]) > 10}
     for file, chosen in (("published", ["published"]), ("curves", long)):
         figure = plots.curves(
-            {name: long[name] for name in chosen if name in long},
+            {NAMES[name]: long[name] for name in chosen if name in long},
             reference,
             evaluation="test",
             reference_name="PyTorch, published log",

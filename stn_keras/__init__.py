@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stn_keras import localization, losses, metrics, models, regularizers, transforms
     from stn_keras.geometry import affine_grid
     from stn_keras.layers import DenseWarp, Orientation, SpatialTransformer, VelocityIntegration
+    from stn_keras.sampler.warps import Warp
     from stn_keras.sampling import grid_sample, pixel_sample
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Orientation",
     "SpatialTransformer",
     "VelocityIntegration",
+    "Warp",
     "affine_grid",
     "grid_sample",
     "localization",
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(("DenseWarp", "Orientation", "SpatialTransformer"), "layers"),
     "VelocityIntegration": "layers",
+    "Warp": "sampler.warps",
     "affine_grid": "geometry",
     **dict.fromkeys(("grid_sample", "pixel_sample"), "sampling"),
 }

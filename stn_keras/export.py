@@ -27,19 +27,19 @@ def save(model, path, format, *, quantize=None):
     Outputs without one are called `output_0`, `output_1` … in SavedModel and LiteRT, after their
     layers in ONNX, where a name that is taken gets a number.
 
-    Whatever precision the model was trained in, the file computes in float32, as its weights are:
-    what half precision rounds differs from processor to processor. Of float64 it stays; LiteRT
-    lacks it, and ONNX Runtime in some operations.
+    A model of half precision is written in float32, in which its weights are stored, because the
+    rounding of half precision differs from processor to processor. A model of float64 is written in
+    float64, which LiteRT lacks, and ONNX Runtime in some operations.
 
     Args:
         model: A functional or sequential Keras model.
-        path: The file to write, which ends in `.tflite` or `.onnx`. What stands there is
-            replaced. A SavedModel is a folder, which must not exist yet.
-        format: `"saved_model"` for TensorFlow; there the warp stays compiled. `"litert"` for
-            LiteRT, of operations that it has built in. `"onnx"` for ONNX Runtime and others, of
-            opset 20, where warps are `AffineGrid` and `GridSample`, or other transforms'
-            coordinates and `GridSample`. It needs the packages of `pip install ".[export]"` in a
-            checkout of this library.
+        path: The file to write, which ends in `.tflite` or `.onnx`. An existing file is replaced.
+            A SavedModel is a folder, which must not exist yet.
+        format: `"saved_model"` for TensorFlow, in which the warp stays compiled. `"litert"` for
+            LiteRT, with built-in operations only. `"onnx"` for ONNX Runtime and others, with opset
+            20. In ONNX an affine warp is `AffineGrid` and `GridSample`; other warps are ordinary
+            operations for the coordinates, and `GridSample`. ONNX needs the packages of
+            `pip install ".[export]"` in a checkout of this library.
         quantize: For LiteRT, examples of the inputs: an array `(n, ...)`, or arrays structured
             like `model.input`. Weights and activations become int8 then, in the ranges that are
             measured on the examples. Take a hundred or more that are like the inputs in use.

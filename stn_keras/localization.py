@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from stn_keras import transforms
+from stn_keras import backend, transforms
 from stn_keras.checks.arguments import as_array, as_count
 
 __all__ = ["Identity", "cnn", "head"]
@@ -46,9 +46,11 @@ class Head(layers.Dense):
 
     limit = 64.0
 
-    def call(self, inputs, training=None):
+    def call(self, inputs):
         total = ops.sum(ops.abs(inputs), axis=-1, keepdims=True)
-        return super().call(inputs * (self.limit / ops.maximum(total, self.limit)), training)
+        features = inputs * (self.limit / ops.maximum(total, self.limit))
+        # Not as `Dense` multiplies: `torch.autocast` would round `theta` to half precision.
+        return backend.matmul(features, ops.convert_to_tensor(self.kernel)) + self.bias
 
 
 @keras.saving.register_keras_serializable("stn_keras")

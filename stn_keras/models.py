@@ -41,8 +41,8 @@ def cifar10_stn(
         image_size: Height and width of the images, at least 18. From 64 pixels on, the second
             pooling windows grow with the size, which keeps the dense layers small.
         classes: Number of classes.
-        warped: `"images"`, or `"features"` to warp the feature maps behind the first convolution.
-            The localization network looks at the images in both cases.
+        warped: `"images"`, or `"features"` to warp the feature maps after the first convolution.
+            The localization network sees the images in both cases.
         units: Number of units of the classifier's dense layer.
         spatial_dropout: Dropout rate after the classifier's second convolution.
         dropout: Dropout rate after the classifier's dense layer.
@@ -91,7 +91,7 @@ def square_images(size, channels):
 
 
 def normalization():
-    """Normalizes pixels in 0 … 255, in float32, in which they are exact, under every policy."""
+    """Normalizes pixels in 0 … 255, under every policy in float32, in which they are exact."""
     return layers.Normalization(
         axis=1 if keras.config.image_data_format() == "channels_first" else -1,
         mean=[255 * m for m in CIFAR10_MEAN],
@@ -116,7 +116,7 @@ def mnist_stn(
     `"fcn"` has two dense layers with equal numbers of units. `"cnn"` is conv 9×9×32 – pool – conv
     7×7×64 – pool – dense. The transformer is the first layer and uses the paper's localization
     networks. From images larger than 28×28 it samples 28×28 pixels, each the average of 2×2
-    samples; the CNN's localization network looks at such images at half their size.
+    samples. The localization network of the CNN sees such images at half their size.
 
     Example:
 
@@ -171,7 +171,7 @@ def mnist_stn(
 
 @keras.saving.register_keras_serializable("stn_keras")
 class WarpedConv2D(layers.Conv2D):
-    """`Conv2D` under the name by which files of earlier versions find the layer and its weights."""
+    """`Conv2D` under the name that it has in files of earlier versions."""
 
 
 def mnist_localization(classifier, transform, size):

@@ -74,11 +74,12 @@ def _unique(name, taken):
 class Observation:
     """What a transformer did in one call, as NumPy arrays whose first axis is the batch.
 
-    `images`, `warped`, `theta` and `grid` hold the first eight images only; `grid` is where in the
-    input each pixel came from, normalised. `matrix`, `(batch, 2, 3)`, of volumes `(batch, 3, 4)`,
-    is the affine transform that the warp is at the middle of the output: of affine transforms the
-    whole warp. It is `None` for transforms that are not matrices. `shifts`, `(batch, corners,
-    axes)`, are how far the warp moves the corners of the output, in pixels of the input.
+    `images`, `warped`, `theta` and `grid` hold only the first eight images. `grid` is the
+    normalised position in the input that each output pixel samples. `matrix`, `(batch, 2, 3)`, of
+    volumes `(batch, 3, 4)`, is the affine transform that approximates the warp at the middle of the
+    output; of an affine transform it is the whole warp. It is `None` for transforms that are not
+    matrices. `shifts`, `(batch, corners, axes)`, is how far the warp moves the corners of the
+    output, in pixels of the input.
     """
 
     layer: SpatialTransformer
@@ -114,7 +115,8 @@ def observe(model, images):
 
     Returns:
         Dict from the names of `transformers` to an `Observation` for each call, in the order of the
-        calls; the second call of a transformer is named `"transformer.2"`.
+        calls; the second call of a transformer is named `"transformer.2"`. Each of several glimpses
+        counts as a call.
     """
     _, calls = record(model, first_batch(images))
     return observations((name, layer, measure(layer, *seen)) for name, layer, *seen in calls)
@@ -216,10 +218,10 @@ def _at_the_middle(matrices):
 def draw(model, images):
     """Draws what each spatial transformer of a model does to images.
 
-    An input of the size and channels of the images is drawn in their original colours, however
-    the model has normalised it; also behind another transformer. Outside it is black. Other inputs
-    are drawn as the mean of their channels, from black for the least value to white for the
-    greatest. Of volumes the three middle slices are drawn.
+    An input with the size and channels of the images is drawn in their original colours, even if
+    the model has normalised it, and even behind another transformer; outside it is black. Other
+    inputs are drawn as the mean of their channels, from black for the least value to white for the
+    greatest. Volumes are drawn as their three middle slices.
 
     Example:
         >>> plots.save(draw(model, images)["transformer"], "warps.png")

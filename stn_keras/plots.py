@@ -1,7 +1,7 @@
-"""Figures: what a spatial transformer looks at, and how a training run went.
+"""Figures of the regions that a spatial transformer samples, and of training runs.
 
-Each function returns a `matplotlib.figure.Figure` and leaves no global state behind: nothing here
-goes through pyplot, so figures can be drawn without a display, from callbacks and from threads.
+Each function returns a `matplotlib.figure.Figure` and leaves no global state. None of them uses
+pyplot, so figures can be drawn without a display, from callbacks and from threads.
 """
 
 import numpy as np
@@ -9,10 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
+from stn_keras.checks.arguments import as_flag
 from stn_keras.system.files import FIGURE, replacing
 from stn_keras.viz.curves import curves
+from stn_keras.viz.following import follow
 
-__all__ = ["curves", "outline", "pixels", "save", "warps"]
+__all__ = ["curves", "follow", "outline", "pixels", "save", "warps"]
 
 HIGHLIGHT = "#ffd21f"
 
@@ -20,9 +22,9 @@ HIGHLIGHT = "#ffd21f"
 def outline(grid, image_size, *, align_corners=False):
     """Outer edge of the region of the input that a sampling grid covers.
 
-    The line runs half an output pixel outside the border samples, through the outer edges of the
-    output's pixels: the identity's outline is the image's own edge. Between and beyond samples the
-    grid is taken as linear, which is exact for an affine transform.
+    The line runs half an output pixel outside the border samples, along the outer edges of the
+    output's pixels, so the outline of the identity is the edge of the image. Between and beyond
+    samples the grid is assumed to be linear, which is exact for an affine transform.
 
     Args:
         grid: (height, width, 2), normalised (x, y), from output to input coordinates.
@@ -30,9 +32,9 @@ def outline(grid, image_size, *, align_corners=False):
         align_corners: the convention of `grid`, as in `stn_keras.grid_sample`.
 
     Returns:
-        (points, 2) float array of (x, y) in input pixels, where pixel centres are integers: a
-        closed line that starts and ends at the output's top-left corner and goes on to its
-        top-right one.
+        (points, 2) float array of (x, y) in input pixels, with pixel centres at integers. It is a
+        closed line that starts and ends at the top-left corner of the output and continues to its
+        top-right corner.
 
     Example:
         >>> grid = stn_keras.affine_grid([[0.5, 0, 0, 0, 0.5, 0]], (2, 2))
@@ -45,7 +47,8 @@ def outline(grid, image_size, *, align_corners=False):
     edges = _half_a_pixel_further(_half_a_pixel_further(np.asarray(grid, float), 0), 1)
     line = np.concatenate([edges[0], edges[1:, -1], edges[-1, -2::-1], edges[-2::-1, 0]])
     size = np.array(image_size[::-1])
-    return (line + 1) * (size - 1) / 2 if align_corners else ((line + 1) * size - 1) / 2
+    aligned = as_flag(align_corners, "align_corners")
+    return (line + 1) * (size - 1) / 2 if aligned else ((line + 1) * size - 1) / 2
 
 
 def _half_a_pixel_further(grid, axis):
@@ -61,11 +64,11 @@ def _half_a_pixel_further(grid, axis):
 def warps(images, warped, grid, titles=None, *, align_corners=False):
     """Images above their warps, with the sampled region outlined on each image.
 
-    A dot marks the corner that becomes the warp's top-left one, so that rotations and reflections
-    are seen. All images share one scale, wide enough for every outline, inside the image or not.
+    A dot marks the corner that becomes the top-left one of the warp, which shows rotations and
+    reflections. All images have one scale, at which every outline is visible.
 
-    Volumes are shown by their middle slices across z, y and x. The outlined region is what the
-    warp's slice samples, seen along that axis: the slice may be turned out of the plane.
+    Volumes are shown by their middle slices across z, y and x. The outline is the region that the
+    slice of the warp samples, seen along that axis; the slice may be turned out of the plane.
 
     Args:
         images: (batch, height, width, 1 or 3), uint8 in 0 … 255 or floats in 0 … 1; of volumes
@@ -96,9 +99,11 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
             f"{images.shape}, {warped.shape}, {grid.shape}"
         )
     slices = _slices(images, warped, grid) if grid.shape[-1] == 3 else {"": (images, warped, grid)}
-    size = 1.5 * len(images) + 0.4, 3.4 * len(slices)
+    # Of the rows, with columns of width 1.
+    heights = [x.shape[1] / x.shape[2] for arrays in slices.values() for x in arrays[:2]]
+    size = 1.5 * len(images) + 0.4, 1.5 * sum(heights) + (0.5 if titles else 0.2)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
-    axes = figure.subplots(2 * len(slices), len(images), squeeze=False)
+    axes = figure.subplots(len(heights), len(images), squeeze=False, height_ratios=heights)
     pairs = axes.reshape(len(slices), 2, len(images))
     for rows, (name, (images, warped, grid)) in zip(pairs, slices.items()):
         _draw(rows, images, warped, grid, align_corners)
@@ -110,8 +115,8 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
 
 
 def _slices(*volumes):
-    """The middle slices of images, warps and grids, by what their label says; those of grids have
-    the two coordinates that lie in the slice."""
+    """The middle slices of images, warps and grids, by the text for their label. Slices of grids
+    have the two coordinates in the plane of the slice."""
     found = {}
     for axis, (name, plane) in enumerate([("z", [0, 1]), ("y", [0, 2]), ("x", [1, 2])], 1):
         images, warped, grid = (
@@ -129,21 +134,23 @@ def _draw(axes, images, warped, grid, align_corners):
     for axis, image, line in zip(axes[0], images, lines, strict=True):
         _show(axis, image)
         _mark(axis, line)
-        axis.set(xlim=x_range, ylim=y_range[::-1], facecolor="#e4e4e8", anchor="S")
+        axis.set(xlim=x_range, ylim=y_range[::-1], facecolor="#e4e4e8")
     for axis, image in zip(axes[1], warped, strict=True):
         _show(axis, image)
         _dot(axis, -0.5, -0.5)
-        axis.set(anchor="N")
 
 
 def _view(lines, size):
-    """Ranges of x and y, in pixels, that show the whole image and every finite outline point."""
-    height, width = size
-    points = np.concatenate([*lines, [[-0.5, -0.5], [width - 0.5, height - 0.5]]])
+    """Ranges of x and y, in pixels, that show the whole image and every finite outline point.
+
+    They have the image's aspect ratio.
+    """
+    size = np.array(size[::-1])
+    points = np.concatenate([*lines, [[-0.5, -0.5], size - 0.5]])
     points = points[np.isfinite(points).all(axis=1)]
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = 0.06 * (high - low).max()
-    return np.stack([low - margin, high + margin], axis=1)
+    half = 0.56 * ((high - low) / size).max() * size  # with a margin
+    return np.stack([(low + high) / 2 - half, (low + high) / 2 + half], axis=1)
 
 
 def _show(axis, image):
@@ -196,18 +203,18 @@ def save(figure, path):
     """Write `figure` to `path`, whole or not at all; the suffix gives the format.
 
     The file is written under a temporary name in the same folder and then renamed, so that a full
-    disk or a kill never leaves half a file at `path`. A PNG file says that it is a figure, and
-    `data.pictures` passes over it.
+    disk or a kill never leaves half a file at `path`. A PNG file is marked as a figure in its
+    metadata, and `data.pictures` skips it.
 
     Example:
         >>> save(curves({"run": {"loss": [2.0, 1.6]}}), "curves.png")
 
     Args:
         figure: a `Figure`.
-        path: where; an image's or a document's suffix that Matplotlib knows.
+        path: path of the file, with a suffix that Matplotlib knows.
 
     Raises:
-        OSError: if the file cannot be written; what was there before stays.
+        OSError: if the file cannot be written; an existing file stays.
     """
     with replacing(path) as temporary:
         mark = FIGURE if temporary.suffix.lower() == ".png" else None

@@ -45,8 +45,8 @@ def has_tensor_cores(gpu):
 def cpu_has_fast_bfloat16(cpuinfo=pathlib.Path("/proc/cpuinfo")):
     """Whether bfloat16 is faster than float32 on this CPU; False on systems other than Linux.
 
-    It is with AMX, and with AVX512_BF16 on AMD's CPUs. On Intel's, AVX512_BF16 alone makes training
-    a quarter slower.
+    It is faster with AMX, and on AMD's CPUs with AVX512_BF16. On Intel's CPUs, training with
+    AVX512_BF16 alone is slower by a quarter.
     """
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     # Of the first processor.

@@ -30,12 +30,12 @@ class Backup(keras.callbacks.Callback):
 
     The state consists of all variables of the model, including the seeds of dropout; all variables
     of the optimizer, including its step and, under mixed_float16, its loss scale; and the number of
-    completed epochs. On PyTorch, give dropout layers a `seed`: without one Keras uses PyTorch's
-    generator, which is not saved.
+    completed epochs. On PyTorch, give dropout layers a `seed`, because without one Keras uses
+    PyTorch's generator, which is not saved.
 
-    Place it after the callbacks whose output a resumed training needs. If training is killed after
-    they have written an epoch but before it is in the backup, the resumed training repeats that
-    epoch and writes it again.
+    Place this callback after those whose output a resumed training needs. If training is killed
+    after they have written an epoch but before this callback has, the resumed training repeats the
+    epoch, and they write it again.
 
     Args:
         filepath: Path of an `.npz` file, which is replaced atomically.
@@ -128,13 +128,13 @@ def state(model):
 def finishing_epochs(again=None):
     """Context manager in which Ctrl-C stops training after the current epoch.
 
-    A second Ctrl-C stops it at once; a message says what that would lose. The block handles SIGINT,
-    so use it in the main thread. If the epoch is the last one, training is complete and nothing is
-    raised.
+    A second Ctrl-C stops it at once; a message says what would be lost. The context manager handles
+    SIGINT, so use it in the main thread. If the current epoch is the last one, training completes
+    and nothing is raised.
 
     Args:
-        again: Handler of a second Ctrl-C, as in `signal.signal`. `None` restores the handler from
-            before, which usually raises `KeyboardInterrupt` once the current operation ends.
+        again: Handler of a second Ctrl-C, as in `signal.signal`. `None` means the handler from
+            before, which usually raises `KeyboardInterrupt` when the current operation ends.
             `signal.SIG_DFL` ends the process without waiting, even while TensorFlow compiles.
 
     Example:

@@ -6,18 +6,8 @@ import keras
 
 from stn_keras import backend
 from stn_keras.checks.arguments import as_coordinates, as_numbers, is_symbolic
-from stn_keras.checks.images import (
-    as_dtype,
-    as_floats,
-    as_options,
-    check_images,
-    check_points,
-    fill_tensor,
-    from_channels_last,
-    same_batch,
-    to_channels_last,
-)
-from stn_keras.sampler import sample
+from stn_keras.checks.images import as_options, check_images, check_points, size_of
+from stn_keras.sampler.pictures import warped
 from stn_keras.sampler.warps import Displacement, Grid, Pixels
 
 __all__ = ["grid_sample", "pixel_sample"]
@@ -127,20 +117,15 @@ def pixel_sample(
 KINDS = {"grid": Grid, "coordinates": Pixels, "displacement": Displacement}
 
 
-def sampled(images, points, name, *, fill_value, data_format, align_corners, **options):
+def sampled(images, points, name, *, align_corners, **options):
     """The common part of both functions and of `DenseWarp`, in which the argument `points` is
     called `name`."""
     images, points = as_numbers(images, "images"), as_coordinates(points, name)
-    check_images(tuple(images.shape), fill_value, data_format)
+    check_images(tuple(images.shape), options["fill_value"], options["data_format"])
     check_points(images.shape, name, points.shape, options["interpolation"])
-    images, points = same_batch(to_channels_last(images, data_format), points, name)
-    pixels = images if options["interpolation"] == "nearest" else as_floats(images)
-    sizes = backend.shape(pixels)[1:-1], backend.shape(points)[1:-1]
-    warp = KINDS[name](points, *sizes, align_corners)
-    samples = sample(
-        pixels, warp, fill_tensor(fill_value, pixels, points), filled=any(fill_value), **options
-    )
-    return from_channels_last(as_dtype(samples, images.dtype), data_format)
+    input_size = size_of(backend.shape(images), options["data_format"])
+    warp = KINDS[name](points, input_size, backend.shape(points)[1:-1], align_corners)
+    return warped(images, warp, name, **options)
 
 
 @register

@@ -32,6 +32,7 @@ GIVEN = {
     "angle": np.float32([25]),
     "shift": np.float32([[2.3, -1.6]]),
     "factor": np.float32([[1.7, 1.7]]),
+    "boxes": np.float32([[1.5, 2, 9, 11.5], [0, 0, W, H], [4, 3, 5, 4]]),
     "h": H,
     "w": W,
     "np": np,
@@ -53,6 +54,14 @@ def voxelmorph():
 
 def kornia():
     return pytorch() | {"K": pytest.importorskip("kornia.geometry")}
+
+
+def torchvision():
+    return pytorch() | {"tv": pytest.importorskip("torchvision.ops")}
+
+
+def tensorflow():
+    return GIVEN | {"tf": pytest.importorskip("tensorflow")}
 
 
 def opencv():
@@ -107,9 +116,11 @@ SECTIONS = {
     "TensorFlow Addons": (addons, 1e-4, False),
     "VoxelMorph": (voxelmorph, 1e-4, True),
     "kornia": (kornia, 1e-4, False),
+    "torchvision": (torchvision, 1e-5, False),
+    "TensorFlow": (tensorflow, 1e-5, False),
     "OpenCV": (opencv, 0.06, False),
 }
-CHANNELS_FIRST = ("PyTorch", "VoxelMorph", "kornia")
+CHANNELS_FIRST = ("PyTorch", "VoxelMorph", "kornia", "torchvision")
 
 
 def rows():

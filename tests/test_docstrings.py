@@ -19,6 +19,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 MODULES = (
     "geometry",
     "sampling",
+    "sampler.warps",
+    "sampler.glimpses",
     "transforms",
     "layers",
     "losses",

@@ -251,6 +251,25 @@ def test_volumes_are_exported(rng, tmp_path, quick, format, interpolation):
         assert found["AffineGrid"] == found["GridSample"] == 1 and not found["GatherND"]
 
 
+@pytest.mark.parametrize("format", OUTPUTS)
+@pytest.mark.parametrize("transform", ["box", "projective"])
+def test_glimpses_are_exported(rng, tmp_path, quick, format, transform):
+    identity = transforms.get(transform).identity
+    x = {
+        "images": keras.Input(SIZE, name="images"),
+        "theta": keras.Input((3, len(identity)), name="theta"),
+    }
+    layer = SpatialTransformer(transform=transform, output_size=(4, 5), antialias=2)
+    model = keras.Model(x, layer([x["images"], x["theta"]]))
+    theta = identity + rng.uniform(-0.4, 0.4, (2, 3, len(identity)))
+    inputs = {"images": rng.random((2, *SIZE), "float32"), "theta": np.float32(theta)}
+    path = tmp_path / f"warp{export.SUFFIXES[format]}"
+    agree(model, inputs, path, format)
+    if format == "onnx":
+        found = operations(path)
+        assert found["GridSample"] == 1 and not found["GatherND"]
+
+
 def test_images_of_any_size(rng, tmp_path, quick):
     model, inputs = warp_and_inputs(rng, "similarity", shape=(None, None, 2))
     agree(model, inputs, tmp_path / "warp.onnx", "onnx")

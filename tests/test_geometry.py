@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import stn_keras
 from stn_keras.sampler.coordinates import to_pixels
-from stn_keras.sampler.warps import Affine
+from stn_keras.sampler.matrix_warps import Affine
 
 IMAGES = [(5, 8), (9, 4), (1, 6), (7, 1), (1, 1)]
 VOLUMES = [(3, 4, 5), (1, 4, 2), (2, 1, 3), (3, 2, 1), (1, 1, 1)]

@@ -379,7 +379,7 @@ def test_gradients_through_antialias_are_finite_differences(rng, quick):
         assert_allclose(slope, (ahead - behind) / 2e-7, rtol=1e-5, atol=1e-5)
 
 
-MATRIX_TRANSFORMS = ["attention", "rigid", "similarity", "affine", "projective"]
+MATRIX_TRANSFORMS = ["attention", "box", "rigid", "similarity", "affine", "projective"]
 
 
 @pytest.mark.slow
@@ -1027,8 +1027,24 @@ def test_align_corners_is_a_flag(value):
         lambda: transforms.Affine().grid(identity, (4, 5), **options),
         lambda: stn_keras.geometry.to_pixel_matrix(identity, (4, 5), **options),
         lambda: stn_keras.geometry.resize_displacement(np.ones((1, 3, 4, 2)), (4, 5), **options),
+        lambda: stn_keras.metrics.warp_spread(identity, **options),
     ):
         with pytest.raises(ValueError, match="`align_corners` must be True or False. Received: "):
+            call()
+
+
+@pytest.mark.parametrize("value", ["False", None, 2])
+def test_other_flags_are_flags_too(value):
+    identity = [[1.0, 0, 0, 0, 1.0, 0]]
+    for name, call in (
+        (
+            "inverse",
+            lambda: stn_keras.geometry.from_pixel_matrix(np.eye(3)[None], (4, 5), inverse=value),
+        ),
+        ("inverse", lambda: stn_keras.geometry.to_pixel_matrix(identity, (4, 5), inverse=value)),
+        ("disc", lambda: Orientation(keras.layers.Flatten(), 1, disc=value)),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be True or False. Received: "):
             call()
 
 

@@ -67,6 +67,17 @@ def test_warps_show_image_and_outline_whole(scale):
     assert top[0].images[0].get_interpolation() == "nearest"
 
 
+@pytest.mark.parametrize("titles", [None, ["cat", "ship"]])
+@pytest.mark.parametrize("size", [(8, 12), (12, 8)])
+def test_warps_leave_no_strip_of_the_figure_empty(size, titles):
+    grids = np.concatenate([grid(IDENTITY, size), grid([2.0, 0, 1, 0, 0.5, 0], size)])
+    images = np.zeros((2, *size, 3), "uint8")
+    drawn = (plots.pixels(plots.warps(images, images, grids, titles)) < 255).any(axis=-1)
+    for axis in (0, 1):
+        first, *_, last = np.flatnonzero(drawn.any(axis=axis))
+        assert first < 20 and last > drawn.shape[1 - axis] - 20
+
+
 def test_warps_of_grey_images_and_of_a_diverged_transform():
     grey = np.linspace(0, 1, 2 * 8 * 12).reshape(2, 8, 12, 1)
     grids = np.concatenate([grid(IDENTITY), np.full((1, 8, 12, 2), np.nan)])

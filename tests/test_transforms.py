@@ -13,9 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from stn_keras import SpatialTransformer, geometry, transforms
 from stn_keras.sampler.coordinates import to_pixels
 
-MATRIX_NAMES = ["translation", "attention", "rigid", "similarity", "affine", "projective"]
+MATRIX_NAMES = ["translation", "attention", "box", "rigid", "similarity", "affine", "projective"]
 NAMES = [*MATRIX_NAMES, "thin_plate_spline"]
-PARAMETERS = dict(zip(NAMES, [2, 3, 3, 4, 6, 8, 32]))
+PARAMETERS = dict(zip(NAMES, [2, 3, 4, 3, 4, 6, 8, 32]))
 # On JAX, Keras computes sines and cosines in float32 for every dtype.
 FLOAT32_ANGLES = keras.backend.backend() == "jax"
 
@@ -85,6 +85,7 @@ def test_the_grid_is_the_matrix_applied_to_positions(rng, name, align_corners):
     [
         ("translation", [3, 4], [[1, 0, 3], [0, 1, 4], [0, 0, 1]]),
         ("attention", [2, 3, 4], [[2, 0, 3], [0, 2, 4], [0, 0, 1]]),
+        ("box", [2, 3, 4, 5], [[2, 0, 4], [0, 3, 5], [0, 0, 1]]),
         ("rigid", [math.pi / 2, 3, 4], [[0, -1, 3], [1, 0, 4], [0, 0, 1]]),
         ("similarity", [math.pi / 2, 2, 3, 4], [[0, -2, 3], [2, 0, 4], [0, 0, 1]]),
         ("affine", [2, 3, 4, 5, 6, 7], [[2, 3, 4], [5, 6, 7], [0, 0, 1]]),

@@ -9,7 +9,10 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import (
+    DenseWarp,
+    Orientation,
     SpatialTransformer,
+    VelocityIntegration,
     affine_grid,
     grid_sample,
     localization,
@@ -235,6 +238,27 @@ def test_integers_are_sampled_as_floats_and_rounded(rng, quick, dtype):
         assert np.max(np.abs(float64(found) - wanted)) <= (0 if dtype != "int32" else 1)
 
 
+@pytest.mark.parametrize("fill", [-7, 2**24 + 1, 576073699, 3e9])
+def test_integers_outside_are_the_fill_value_exactly(fill):
+    labels, far = np.ones((1, 4, 5, 1), "int32"), np.full((1, 2, 3, 2), 9.0, "float32")
+    wanted = min(fill, 2**31 - 1)
+    options = {"interpolation": "nearest", "fill_value": fill}
+    for found in (
+        grid_sample(labels, far, **options),
+        SpatialTransformer(transform="translation", **options)([labels, far[0, 0, :1]]),
+    ):
+        assert_array_equal(ops.convert_to_numpy(found), np.full(found.shape, wanted, "int32"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "uint32"])
+def test_samples_above_the_greatest_integer_are_clipped_to_it(dtype):
+    if (BACKEND, dtype) == ("torch", "uint32"):
+        pytest.skip("Keras makes int64 of it")
+    greatest = np.full((1, 4, 5, 1), np.iinfo(dtype).max, dtype)
+    found = pixel_sample(greatest, [[[[1.3, 2.6]]]], interpolation="bicubic")  # overshoots
+    assert_allclose(float64(found), np.iinfo(dtype).max, rtol=1e-6)
+
+
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("size", [(3, 4), (2, 3, 4)])
 def test_points_in_pixels(rng, quick, size, data_format):
@@ -340,6 +364,45 @@ def test_forward_mode(rng, name):
         pytest.skip("documented: JAX differentiates it in reverse mode only")
     wanted = (float64(warp(theta + 1e-6 * step)) - float64(warp(theta - 1e-6 * step))) / 2e-6
     assert_allclose(float64(tangent), wanted, 1e-4, 1e-4)
+
+
+def with_values(network, images, rng):
+    """A network whose last layer is not at its start."""
+    network(images)
+    for weight in network.trainable_variables:
+        weight.assign(rng.normal(0, 0.1, weight.shape))
+    return network
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch.autocast")
+@pytest.mark.parametrize("name", [*NAMES, "volume", "displacement", "velocity", "head", "angle"])
+def test_coordinates_stay_float32_under_autocast(rng, name):
+    import torch
+
+    images, field = rng.uniform(size=(2, 2, 20, 21, 2)).astype("float32")
+    volumes, turns = np.tile(images[..., None], 2), rng.normal(0, 0.1, (2, 6)).astype("float32")
+    features = rng.uniform(size=(2, 16)).astype("float32")
+    head = with_values(localization.head(), features, rng)
+    angle = with_values(Orientation(keras.layers.Flatten(), 1.5), images, rng)
+    calls = {
+        "volume": lambda: SpatialTransformer(transform=transforms.Rigid(axes=3))([volumes, turns]),
+        "displacement": lambda: DenseWarp()([images, field]),
+        "velocity": lambda: VelocityIntegration(3)(field),
+        "head": lambda: head(features),
+        "angle": lambda: angle(np.zeros_like(images)),  # of the biases alone
+    }
+
+    def warp():
+        return SpatialTransformer(transform=name)(
+            [images, thetas(np.random.default_rng(0), name, 2)]
+        )
+
+    call = calls.get(name, warp)
+    wanted = call()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = call()
+    assert found.dtype == torch.float32
+    assert_array_equal(float64(found), float64(wanted))
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="torch.func")

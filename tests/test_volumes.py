@@ -19,8 +19,8 @@ from stn_keras import (
     transforms,
 )
 
-FAMILIES = ["translation", "attention", "rigid", "similarity", "affine"]
-NUMBERS = dict(zip(FAMILIES, [3, 4, 6, 7, 12]))
+FAMILIES = ["translation", "attention", "box", "rigid", "similarity", "affine"]
+NUMBERS = dict(zip(FAMILIES, [3, 4, 6, 6, 7, 12]))
 # On JAX, Keras computes sines, cosines and roots in float32 for every dtype.
 FLOAT32_ANGLES = keras.backend.backend() == "jax"
 SIZE = (4, 5, 6)
@@ -77,6 +77,7 @@ def test_what_the_parameters_mean():
     for name, theta, matrix in [
         ("translation", [3, 4, 5], [[1, 0, 0, 3], [0, 1, 0, 4], [0, 0, 1, 5], [0, 0, 0, 1]]),
         ("attention", [2, 3, 4, 5], [[2, 0, 0, 3], [0, 2, 0, 4], [0, 0, 2, 5], [0, 0, 0, 1]]),
+        ("box", range(1, 7), [[1, 0, 0, 4], [0, 2, 0, 5], [0, 0, 3, 6], [0, 0, 0, 1]]),
         ("rigid", [*quarter, 3, 4, 5], turned),
         ("similarity", [*quarter, 1, 3, 4, 5], turned),
         ("affine", range(12), [*np.arange(12).reshape(3, 4), [0, 0, 0, 1]]),

@@ -109,7 +109,8 @@ def native(images, generic, warp, fill, *, interpolation, fill_mode, **options):
         settings = {"interpolation": interpolation, "fill_mode": fill_mode, **options}
         return generic(images, warp.as_grid(grid), fill, **settings)
 
-    grid = finite(warp.grid(), images.shape[1:-1], fill_mode, warp.align_corners)
+    grid = warp.grid() if warp.normalised_matrix is None else affine_grid(warp)
+    grid = finite(grid, images.shape[1:-1], fill_mode, warp.align_corners)
     grid = grid.to(torch.promote_types(images.dtype, grid.dtype))
     same_size = tuple(warp.input_size) == tuple(warp.output_size)
     unchanged = warp.is_identity() if same_size else None
@@ -117,6 +118,22 @@ def native(images, generic, warp, fill, *, interpolation, fill_mode, **options):
         unchanged = None
     settings = MODES.index(interpolation), list(PADDING).index(fill_mode), warp.align_corners
     return Sampler.apply(images.to(grid.dtype), grid, unchanged, plain, settings)
+
+
+def affine_grid(warp):
+    """`functional.affine_grid`, axis by axis, which takes a third of the time."""
+    matrix = warp.normalised_matrix
+    batch, rows, columns = matrix.shape
+    like = {"dtype": matrix.dtype, "device": matrix.device}
+    points = matrix[:, None, :, columns - 1]  # (batch, 1, positions · rows)
+    for axis, length in enumerate(reversed(warp.output_size)):
+        first = first_position(length, warp.align_corners)
+        along = torch.linspace(first, -first, length, **like)
+        along = torch.stack([along, torch.ones_like(along)], dim=1)
+        points = points.reshape(batch, 1, -1)
+        slope = matrix[:, None, :, axis].repeat(1, 1, points.shape[2] // rows)
+        points = along.expand(batch, -1, -1) @ torch.cat([slope, points], dim=1)
+    return points.reshape(batch, *warp.output_size, rows)
 
 
 def finite(grid, size, fill_mode, align_corners, far=2.0**20):

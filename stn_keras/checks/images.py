@@ -58,12 +58,16 @@ def as_fill(fill_value):
     return tuple(float(value) for value in values.reshape(-1))
 
 
-def fill_tensor(fill_value, *tensors):
-    """`fill_value` as a tensor in the dtype of the samples.
+def fill_tensor(fill_value, images, points):
+    """`fill_value` as a tensor in the dtype of the samples; for integers rounded and clipped.
 
     As a tensor, its values do not cause a new compilation.
     """
-    return ops.convert_to_tensor(fill_value, dtype=wide_dtype(*tensors))
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if "int" not in dtype:
+        return ops.convert_to_tensor(fill_value, dtype=wide_dtype(images, points))
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    return ops.convert_to_tensor([round(min(max(v, least), most)) for v in fill_value], dtype)
 
 
 def check_option(name, value, known):
@@ -162,11 +166,16 @@ def as_floats(images):
 
 def as_dtype(samples, dtype):
     """Samples in the dtype of the images; for integers rounded and clipped to its range."""
-    dtype = keras.backend.standardize_dtype(dtype)
-    if "int" not in dtype or keras.backend.standardize_dtype(samples.dtype) == dtype:
+    dtype, found = map(keras.backend.standardize_dtype, (dtype, samples.dtype))
+    if "int" not in dtype or found == dtype:
         return as_type(samples, dtype)
     limits = np.iinfo(dtype)
-    return ops.cast(ops.clip(ops.round(samples), limits.min, limits.max), dtype)
+    most = np.array(limits.max, found)
+    if int(most) > limits.max:  # rounded up: a cast would overflow
+        most = np.nextafter(most, np.zeros_like(most))
+    # As tensors: Keras takes NumPy's numbers for float32 on PyTorch.
+    least, most = (ops.convert_to_tensor(limit, found) for limit in (limits.min, most))
+    return ops.cast(ops.clip(ops.round(samples), least, most), dtype)
 
 
 def size_of(shape, data_format):

@@ -1,4 +1,4 @@
-"""A file that Pillow reads, of any mode, as an upright array of eight bits."""
+"""Reads a file that Pillow knows, of any mode, as an upright array of eight bits."""
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -57,7 +57,7 @@ def read(path, size=None, channels=3):
 
 
 def _upright(image):
-    """The image turned as its metadata say, or as it is stored where they are damaged."""
+    """The image, turned as its metadata say, or as it is stored if they are damaged."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)

@@ -17,7 +17,7 @@ from stn_keras.sampling import grid_sample
 
 __all__ = ["distort", "fixed"]
 
-CANVASES = {28: 42}  # size of RTS's output by the size of its input, for MNIST; other sizes stay
+CANVASES = {28: 42}  # size of RTS's output for MNIST's size of images; it keeps other sizes
 
 
 def distort(images, name, seed, elastic=0.0):
@@ -135,8 +135,8 @@ def translate_clutter(images, seed):
 def clutter(canvases, images, seeds, count=6, patch=6):
     """Puts `count` square patches of other images, `patch` pixels wide, on each canvas.
 
-    `images` begin with those on the canvases. `seeds` are three: of the images that patches come
-    from, of the patches and of their places. Where a canvas is brighter, it stays.
+    The first of `images` are those on the canvases. The three `seeds` are those of the images that
+    patches come from, of the patches and of their places. Brighter pixels of a canvas stay.
     """
     source, cut, spot = seeds
     batch, total = tf.shape(canvases)[0], tf.shape(images)[0]

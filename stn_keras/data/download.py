@@ -42,8 +42,8 @@ class DataSet:
 
 
 def load(data_set, data_dir=None):
-    """What `cifar10.load` and `mnist.load` do; in the original order if the examples have an `id`,
-    else in TFDS's order."""
+    """The common part of `cifar10.load` and `mnist.load`. Images are in the original order if the
+    examples have an `id`, else in TFDS's order."""
     root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     version = tfds.builder_cls(data_set.name).VERSION
     folder = root.expanduser() / data_set.name / str(version)

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 __all__ = ["evaluation_batches", "training_batches"]
 
-# The thread that tunes a pipeline sleeps longer and longer, and a finished iterator waits for it:
-# up to a minute at the end of a training.
+# The thread that tunes a pipeline sleeps longer and longer. A finished iterator waits for it, up to
+# a minute at the end of training.
 UNTUNED = tf.data.Options()
 UNTUNED.autotune.enabled = False
 
@@ -56,7 +56,7 @@ def training_batches(
         if crop:
             chosen = random_crop(chosen, crop, seeds[1])
         if distort:
-            # Not the numbers of flips and crops.
+            # Another seed than that of flips and crops.
             drawn = tf.random.experimental.stateless_fold_in(tf.stack([seed, step]), 2)
             chosen = distort(chosen, seed=drawn)
         return chosen, tf.gather(labels, indices)

@@ -9,10 +9,10 @@ from stn_keras.sampling import grid_sample
 def placed(images, canvas=None, *, angle=0.0, scale=1.0, shift=(0.0, 0.0), tilt=0.0):
     """Rotates, scales, tilts and shifts images about their middle, on a black canvas.
 
-    An image of another size than the canvas `(height, width)`, which has its aspect ratio, lies in
-    its middle. `angle` is in radians, clockwise, and `shift` `(x, y)` in pixels, to the right and
-    down. With a positive `tilt` the right edge comes nearer, enlarged by `1 + tilt`, and the left
-    one recedes.
+    The canvas `(height, width)` has the aspect ratio of the images; an image of another size is put
+    in its middle. `angle` is in radians, clockwise, and `shift` `(x, y)` in pixels, to the right
+    and down. With a positive `tilt` the right edge comes nearer, enlarged by `1 + tilt`, and the
+    left edge moves away.
     """
     images = tf.cast(images, "float32")
     canvas = tuple(canvas or images.shape[1:3])
@@ -35,8 +35,8 @@ def laid_on(images, canvas, angle, scale, shift):
 
 
 def matrices(unit, canvas, angle, scale, shift):
-    """Matrices of a rotation and scale and, before them, of a shift; `unit` is the canvas's size
-    by the image's."""
+    """Two matrices: of a rotation and scale, and of the shift before them. `unit` is the size of
+    the canvas divided by that of the image."""
     still = tf.zeros_like(angle)
     theta = tf.stack([angle, unit / scale, still, still], axis=1)
     return (

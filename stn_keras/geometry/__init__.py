@@ -26,6 +26,7 @@ from stn_keras.checks.arguments import (
     is_symbolic,
     wide_dtype,
 )
+from stn_keras.geometry.boxes import from_boxes, from_rotated_boxes, stack_boxes
 from stn_keras.geometry.displacements import (
     compose_displacements,
     jacobian_determinant,
@@ -33,16 +34,19 @@ from stn_keras.geometry.displacements import (
 )
 from stn_keras.geometry.matrices import compose, invert, transform_points
 from stn_keras.geometry.opencv import from_pixel_matrix, to_pixel_matrix
-from stn_keras.sampler.warps import Affine
+from stn_keras.sampler.matrix_warps import Affine
 
 __all__ = [
     "affine_grid",
     "compose",
     "compose_displacements",
+    "from_boxes",
     "from_pixel_matrix",
+    "from_rotated_boxes",
     "invert",
     "jacobian_determinant",
     "resize_displacement",
+    "stack_boxes",
     "to_pixel_matrix",
     "transform_points",
 ]

@@ -40,15 +40,23 @@ def decompose(theta):
         "translation_x", "translation_y" and "translation_z". Values that a singular `A` does not
         determine are NaN or infinite.
 
+    Raises:
+        ValueError: if `theta` has another shape.
+
     Example:
         >>> decompose([[0, -0.5, 0, 0.5, 0, 0.1]])["rotation"]
         array([90.])
     """
     theta = np.asarray(ops.convert_to_numpy(theta), float) + 0.0  # −0 would turn 180° into −180°
     with np.errstate(divide="ignore", invalid="ignore"):
-        if np.prod(theta.shape[1:]) == 12:
+        if theta.shape[1:] in ((6,), (2, 3)):
+            return of_images(theta.reshape(-1, 2, 3))
+        if theta.shape[1:] in ((12,), (3, 4)):
             return of_volumes(theta.reshape(-1, 3, 4))
-        return of_images(theta.reshape(-1, 2, 3))
+    raise ValueError(
+        "`theta` must have shape (batch, 6) or (batch, 2, 3), or of volumes (batch, 12) or (batch, "
+        f"3, 4); take one of several glimpses, theta[:, 0]. Received: theta.shape={theta.shape}"
+    )
 
 
 def of_images(theta):

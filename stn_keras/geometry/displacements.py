@@ -9,34 +9,19 @@ width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 ho
 import keras
 from keras import ops
 
-from stn_keras.checks.arguments import (
-    Size,
-    as_coordinates,
-    as_flag,
-    as_size,
-    is_symbolic,
-    wide_dtype,
-)
-from stn_keras.checks.images import (
-    as_data_format,
-    check_sides,
-    from_channels_last,
-    resized,
-    size_of,
-    to_channels_last,
-)
+from stn_keras.checks.arguments import Size, as_flag, as_size, is_symbolic, wide_dtype
+from stn_keras.checks.fields import as_field, check_field
+from stn_keras.checks.images import as_data_format, from_channels_last, resized, size_of
 from stn_keras.sampler.axes import extent
 from stn_keras.sampler.coordinates import by_axis
+from stn_keras.sampler.jacobian import jacobian_rows
+from stn_keras.sampler.linear import determinant
+from stn_keras.sampler.pictures import EDGES
+from stn_keras.sampler.warps import composed
 from stn_keras.sampling import sampled
 
 __all__ = ["compose_displacements", "jacobian_determinant", "resize_displacement"]
 
-EDGES = {  # outside a field, the vector at its edge is repeated
-    "interpolation": "bilinear",
-    "fill_mode": "nearest",
-    "fill_value": (0.0,),
-    "data_format": "channels_last",
-}
 register = keras.saving.register_keras_serializable("stn_keras")
 
 
@@ -71,9 +56,7 @@ def compose_displacements(first, second, *, data_format: str | None = None):
     first = as_field(first, "first", data_format)
     second = as_field(second, "second", data_format)
     check_same_size(first, second)
-    moved = sampled(first, second, "displacement", align_corners=False, **EDGES)
-    dtype = wide_dtype(first, second)
-    return from_channels_last(ops.cast(second, dtype) + ops.cast(moved, dtype), data_format)
+    return from_channels_last(composed(first, second), data_format)
 
 
 def resize_displacement(
@@ -148,54 +131,7 @@ def jacobian_determinant(displacement, *, data_format: str | None = None):
     if is_symbolic(displacement):
         return JacobianDeterminant()(displacement, data_format=data_format)
     components = by_axis(as_field(displacement, "displacement", data_format))
-    axes = len(components)
-    return determinant(
-        [
-            [slope(part, axes - k) + (1 if k == row else 0) for k in range(axes)]
-            for row, part in enumerate(components)
-        ]
-    )
-
-
-def slope(values, axis):
-    """The derivative along an axis: central differences, at its ends one-sided ones."""
-    if values.shape[axis] == 1:
-        return ops.zeros_like(values)
-    values = ops.moveaxis(values, axis, 0)
-    before, after = 2 * values[:1] - values[1:2], 2 * values[-1:] - values[-2:-1]
-    longer = ops.concatenate([before, values, after], axis=0)
-    return ops.moveaxis((longer[2:] - longer[:-2]) / 2, 0, axis)
-
-
-def determinant(rows):
-    """The determinant of a matrix of tensors, expanded along its first row."""
-    if len(rows) == 1:
-        return rows[0][0]
-    minors = [[row[:k] + row[k + 1 :] for row in rows[1:]] for k in range(len(rows))]
-    terms = [element * determinant(minor) for element, minor in zip(rows[0], minors)]
-    return sum(terms[2::2], terms[0] - terms[1])
-
-
-def as_field(values, name, data_format):
-    """A field as a tensor in the dtype of coordinates, its vectors in the last axis."""
-    field = as_coordinates(values, name)
-    check_field(tuple(field.shape), name, data_format)
-    return to_channels_last(field, data_format)
-
-
-def check_field(shape, name, data_format):
-    """Raises a ValueError if a shape is not that of vectors per pixel."""
-    axes = len(shape) - 2
-    if axes not in (2, 3) or shape[-1 if data_format == "channels_last" else 1] != axes:
-        wanted = {
-            "channels_last": "(batch, height, width, 2) or (batch, depth, height, width, 3)",
-            "channels_first": "(batch, 2, height, width) or (batch, 3, depth, height, width)",
-        }[data_format]
-        raise ValueError(
-            f"`{name}` must have shape {wanted} with data_format={data_format!r}. "
-            f"Received: {name}.shape={shape}"
-        )
-    check_sides(shape, data_format, name)
+    return determinant(jacobian_rows(components))
 
 
 def check_same_size(first, second):

@@ -4,6 +4,7 @@ from keras import ops
 
 from stn_keras.checks.arguments import as_coordinates, as_type, wide_dtype
 from stn_keras.sampler.coordinates import divided
+from stn_keras.sampler.linear import product
 
 
 def compose(first, second):
@@ -80,8 +81,3 @@ def transform_points(matrix, points):
 def in_one_dtype(*tensors):
     """Tensors of coordinates, in the wider of their dtypes."""
     return [as_type(tensor, wide_dtype(*tensors)) for tensor in tensors]
-
-
-def product(left, right):
-    """A matrix product in full precision: on a GPU, `matmul` may round its factors to 10 bits."""
-    return ops.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)

@@ -12,9 +12,9 @@ A matrix in pixels is for images of certain sizes; one in normalised units is fo
 
 from keras import ops
 
-from stn_keras.checks.arguments import Size, as_coordinates, as_size
-from stn_keras.geometry.matrices import product
+from stn_keras.checks.arguments import Size, as_coordinates, as_flag, as_size
 from stn_keras.sampler.axes import middle, positive_extent
+from stn_keras.sampler.linear import product
 
 
 def from_pixel_matrix(
@@ -66,7 +66,7 @@ def from_pixel_matrix(
     """
     square, rows = as_square(matrix, "matrix")
     of_input, of_output = sizes(input_size, output_size)
-    if inverse:
+    if as_flag(inverse, "inverse"):
         return to_normalised(square, of_output, of_input, align_corners)[:, :rows]
     # Inverted last: matrices of numbers around 1 lose no digits.
     return ops.inv(to_normalised(square, of_input, of_output, align_corners))[:, :rows]
@@ -112,7 +112,7 @@ def to_pixel_matrix(
     """
     square, rows = as_square(theta, "theta")
     of_input, of_output = sizes(input_size, output_size)
-    if inverse:
+    if as_flag(inverse, "inverse"):
         return to_pixels(square, of_output, of_input, align_corners)[:, :rows]
     return to_pixels(ops.inv(square), of_input, of_output, align_corners)[:, :rows]
 

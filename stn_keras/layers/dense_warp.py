@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from stn_keras.checks.arguments import as_count, wide_dtype
+from stn_keras import backend
+from stn_keras.checks.arguments import as_count, is_symbolic, wide_dtype
+from stn_keras.checks.fields import as_field, check_field
 from stn_keras.checks.images import (
     as_data_format,
     as_options,
@@ -18,10 +20,12 @@ from stn_keras.checks.images import (
     resized,
     size_of,
 )
-from stn_keras.geometry.displacements import as_field, check_field, compose_displacements
+from stn_keras.geometry.displacements import compose_displacements
 from stn_keras.layers import networks
 from stn_keras.layers.base import OneArgument
 from stn_keras.sampler.axes import extent
+from stn_keras.sampler.symbolic import Made
+from stn_keras.sampler.warps import Warp
 from stn_keras.sampling import sampled
 
 __all__ = ["DenseWarp", "VelocityIntegration"]
@@ -101,13 +105,41 @@ class DenseWarp(OneArgument):
     def call(self, inputs):
         self._check(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
         images, displacement = inputs
-        displacement = as_field(displacement, "displacement", self.options["data_format"])
+        displacement = self._in_pixels(displacement, images)
         images = ops.cast(images, self._dtype_of(images))
-        if self.units == "normalized":
-            displacement = self._in_pixels(displacement, images)
         return sampled(images, displacement, "displacement", **self.options)
 
+    def warp(self, inputs):
+        """The `stn_keras.Warp` by which a call warps its images, for what belongs to them: labels,
+        points and boxes, and the way back.
+
+        Args:
+            inputs: `[images, displacement]`.
+        """
+        if is_symbolic(*inputs):
+            return Made(self)(inputs)
+        images, displacement = inputs = [ops.convert_to_tensor(tensor) for tensor in inputs]
+        self._check(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
+        size = size_of(backend.shape(images), self.options["data_format"])
+        displacement = self._in_pixels(displacement, images)
+        return Warp.from_displacement(
+            displacement,
+            size,
+            align_corners=self.options["align_corners"],
+            data_format="channels_last",
+        )
+
+    def warp_spec(self, inputs):
+        """What is known of a `warp` of symbolic tensors."""
+        images, displacement = self._check([x.shape for x in inputs])
+        sizes = [size_of(shape, self.options["data_format"]) for shape in (images, displacement)]
+        return displacement[0], *sizes, False, wide_dtype(inputs[1])
+
     def _in_pixels(self, displacement, images):
+        """The displacement in pixels, its vectors in the last axis."""
+        displacement = as_field(displacement, "displacement", self.options["data_format"])
+        if self.units == "pixels":
+            return displacement
         size, dtype = size_of(ops.shape(images), self.options["data_format"]), displacement.dtype
         extents = [extent(length, self.options["align_corners"]) for length in reversed(size)]
         return displacement * (ops.cast(ops.stack(extents), dtype) / 2)

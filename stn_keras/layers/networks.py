@@ -59,11 +59,21 @@ def images_of(inputs):
 
 def check_theta(shape, transform):
     """Raises a ValueError if a shape does not hold the parameters of a transform."""
-    if None in shape[1:] or math.prod(shape[1:]) != transform.num_parameters:
+    fits = None not in shape[1:] and math.prod(shape[1:]) == transform.num_parameters
+    if not fits and not transform.glimpses(shape):
+        number = transform.num_parameters
         raise ValueError(
-            f"`theta` must hold {transform.num_parameters} numbers per image for "
-            f"transform={transform}. Received: theta.shape={tuple(shape)}"
+            f"`theta` must hold {number} numbers per image, or several glimpses of each, (batch, "
+            f"glimpses, {number}), for transform={transform}. Received: theta.shape={tuple(shape)}"
         )
+
+
+def theta_shape(input_shape, network):
+    """The shape of `theta`, out of the shapes of a layer's inputs; builds the network."""
+    if network is None:
+        return tuple(input_shape[1])
+    several = is_list(input_shape)
+    return built_for(list(map(tuple, input_shape)) if several else tuple(input_shape), network)
 
 
 def check_start(network, transform):

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.checks.arguments import as_count, as_number
+from stn_keras.checks.arguments import as_count, as_flag, as_number
 from stn_keras.checks.images import as_data_format, check_images, size_of
 from stn_keras.layers import networks
 from stn_keras.layers.base import OneArgument
@@ -86,7 +86,7 @@ class Orientation(OneArgument):
                 f"Received: max_rotation={max_rotation}"
             )
         self.weight = as_number(weight, "weight")
-        self.disc = bool(disc)
+        self.disc = as_flag(disc, "disc")
         self.bins = as_count(bins, "bins")
         if self.bins * self.max_rotation < math.pi:
             raise ValueError(
@@ -120,7 +120,7 @@ class Orientation(OneArgument):
             copies = self._turned(images, turns)
             self.add_loss(self.weight * self._loss(self._logits(copies), turns))
         logits = self._within(self._logits(images), np.abs(self.angles))
-        return rotation(ops.matmul(ops.softmax(logits), self.angles.astype("float32")))
+        return rotation(ops.sum(ops.softmax(logits) * ops.cast(self.angles, "float32"), axis=-1))
 
     def _logits(self, images):
         return self.head(self.network(self._within_disc(images) if self.disc else images))

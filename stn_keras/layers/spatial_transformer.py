@@ -8,13 +8,14 @@ from keras import ops
 from stn_keras import backend, transforms
 from stn_keras.checks.arguments import (
     Size,
-    as_affine,
     as_coordinates,
     as_count,
     as_number,
     as_size,
     as_type,
     check_rank,
+    is_symbolic,
+    wide_dtype,
 )
 from stn_keras.checks.images import (
     as_options,
@@ -32,9 +33,11 @@ from stn_keras.checks.images import (
 from stn_keras.geometry import compose
 from stn_keras.layers import networks, ownership, recording
 from stn_keras.layers.base import OneArgument
+from stn_keras.layers.following import symbolic_warp
 from stn_keras.layers.networks import check_theta, images_of, scale_gradient
 from stn_keras.sampler import sample
 from stn_keras.sampler.blocks import mean_of_blocks
+from stn_keras.sampler.glimpses import Glimpses
 
 __all__ = ["SpatialTransformer"]
 
@@ -54,10 +57,11 @@ class SpatialTransformer(OneArgument):
     True
 
     Args:
-        localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`.
-            Without one the layer is called on `[images, theta]`. A network of several inputs, such
-            as a moving and a fixed image, receives all of them, and the first one is warped. A
-            network belongs to one layer; call it yourself to give its `theta` to several layers.
+        localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`, or
+            `(batch, glimpses, num_parameters)` for several warps of each image. Without one the
+            layer is called on `[images, theta]`. A network of several inputs, such as a moving and
+            a fixed image, receives all of them, and the first one is warped. A network belongs to
+            one layer; call it yourself to give its `theta` to several layers.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`. An instance
             with `axes=3`, such as `transforms.Affine(axes=3)`, warps volumes.
         output_size: `(height, width)` of the warped images, or `(depth, height, width)` of volumes;
@@ -85,9 +89,10 @@ class SpatialTransformer(OneArgument):
             `[images, ...]`, all that a network of several inputs takes.
 
     Returns:
-        The warped images, in the layer's compute dtype; integers keep their dtype with `"nearest"`.
-        Coordinates are float32 or wider under every dtype policy. So is `theta`, unless the
-        localization network computes it in half precision.
+        The warped images, with `glimpses` as axis 1 where `theta` has it, in the layer's compute
+        dtype; integers keep their dtype with `"nearest"`. Coordinates are float32 or wider under
+        every dtype policy. So is `theta`, unless the localization network computes it in half
+        precision.
 
     Raises:
         ValueError: if an argument or an input has a wrong rank, shape or name.
@@ -158,28 +163,64 @@ class SpatialTransformer(OneArgument):
     def build(self, input_shape):
         images_shape = networks.images_shape(input_shape, self.localization)
         self._check_images(images_shape)
-        if self.localization is None:
-            check_theta(input_shape[1], self.transform)
-        else:
-            several = networks.is_list(input_shape)
-            seen = [tuple(shape) for shape in input_shape] if several else images_shape
-            check_theta(networks.built_for(seen, self.localization), self.transform)
-            if not self.from_file:
-                networks.check_start(self.localization, self.transform)
+        theta_shape = networks.theta_shape(input_shape, self.localization)
+        check_theta(theta_shape, self.transform)
+        if self.iterations > 1 and self.transform.glimpses(theta_shape):
+            raise ValueError(
+                "`iterations` needs a localization network that gives one warp per image. "
+                f"Received: iterations={self.iterations}, theta.shape={theta_shape}"
+            )
+        if self.localization is not None and not self.from_file:
+            networks.check_start(self.localization, self.transform)
 
     def call(self, inputs):
+        images, theta = self._images_and_theta(inputs)
+        warped = self._warp(images, theta, self.output_size, self.antialias)
+        return recording.recorded(self, images, theta, warped)
+
+    def warp(self, inputs):
+        """The `stn_keras.Warp` by which a call warps its images, for what belongs to them: labels,
+        points and boxes, and the way back; or the `stn_keras.sampler.glimpses.Glimpses`.
+
+        Args:
+            inputs: What the layer is called on.
+        """
+        if is_symbolic(*keras.tree.flatten(inputs)):
+            return symbolic_warp(self, inputs)
+        images, theta = self._images_and_theta(inputs)
+        size = size_of(backend.shape(images), self.data_format)
+        return self._warp_by(theta, size, self.output_size)
+
+    def warp_spec(self, inputs):
+        """What is known of a `warp` of symbolic images and `theta`."""
+        images, theta = inputs
+        check_theta(theta.shape, self.transform)
+        if self.transform.glimpses(theta.shape):
+            raise ValueError(
+                "`warp` of several glimpses takes no symbolic tensors: call it in a layer of your "
+                f"own. Received: theta={theta}"
+            )
+        shape = self.compute_output_shape([images.shape, theta.shape])
+        sizes = [size_of(of, self.data_format) for of in (images.shape, shape)]
+        has_matrix = isinstance(self.transform, transforms.MatrixTransform)
+        return shape[0], *sizes, has_matrix, wide_dtype(theta)
+
+    def _images_and_theta(self, inputs):
         images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
-        images = images_of(images)
+        images = ops.convert_to_tensor(images_of(images))
         check_rank(images, "images")
         self._check_images(tuple(images.shape))
         theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")
-        warped = self._warp(images, theta, self.output_size, self.antialias)
-        return recording.recorded(self, images, theta, warped)
+        return images, theta
+
+    def _warp_by(self, theta, input_size, output_size):
+        return self.warped_by.warp(theta, input_size, output_size, self.align_corners)
 
     def theta(self, inputs):
-        """The parameters of each image's warp, `(batch, num_parameters)`.
+        """The parameters of each image's warp, `(batch, num_parameters)` or `(batch, glimpses,
+        num_parameters)`.
 
         They are what the localization network regresses from the inputs of a call. With several
         `iterations` they are those of the composed matrices, parameters of `warped_by`.
@@ -218,14 +259,13 @@ class SpatialTransformer(OneArgument):
     def _warp(self, images, theta, output_size, antialias=1):
         images = ops.cast(images, self._dtype_of(images))
         images = to_channels_last(images, self.data_format)
-        if isinstance(self.warped_by, transforms.Affine):
-            theta = as_affine(theta, self.warped_by.axes)
-            theta = ops.reshape(theta, (-1, self.warped_by.num_parameters))
         input_size = backend.shape(images)[1:-1]
         fine_size = [length * antialias for length in output_size or input_size]
+        warp = self._warp_by(theta, input_size, fine_size)
+        glimpses = warp if isinstance(warp, Glimpses) else None
         samples = sample(
             images,
-            self.warped_by.warp(theta, input_size, fine_size, self.align_corners),
+            glimpses.in_rows() if glimpses else warp,
             fill_tensor(self.fill_value, images, theta),
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,
@@ -233,7 +273,10 @@ class SpatialTransformer(OneArgument):
         )
         dtype = keras.backend.standardize_dtype(images.dtype)
         warped = as_type(mean_of_blocks(samples, antialias), dtype)
-        return from_channels_last(warped, self.data_format)
+        warped = from_channels_last(warped, self.data_format)
+        if glimpses:
+            return glimpses.from_rows(warped, fine_size[0] // antialias, self.data_format)
+        return warped
 
     def _dtype_of(self, images):
         if self.antialias > 1:  # averages
@@ -250,7 +293,9 @@ class SpatialTransformer(OneArgument):
         if self.localization is None and shape[0] == 1:
             shape = (input_shape[1][0], *shape[1:])
         size = size_of(shape, self.data_format) if self.output_size is None else self.output_size
-        return resized(shape, size, self.data_format)
+        batch, *rest = resized(shape, size, self.data_format)
+        theta_shape = networks.theta_shape(input_shape, self.localization)
+        return (batch, *self.transform.glimpses(theta_shape), *rest)
 
     def get_config(self):
         return {

@@ -5,8 +5,8 @@ import itertools
 import keras
 from keras import ops
 
+from stn_keras.checks.fields import check_field
 from stn_keras.checks.images import check_option
-from stn_keras.geometry.displacements import check_field
 from stn_keras.losses.base import ImageLoss, between
 from stn_keras.sampler.axes import mean_over_points
 

@@ -10,6 +10,7 @@ from keras import ops
 from stn_keras import transforms
 from stn_keras.checks.arguments import size_for
 from stn_keras.geometry import transform_points
+from stn_keras.sampler.axes import extent
 
 MANY = 2**14  # pixels; for larger images, one grid is computed at a time
 
@@ -53,17 +54,19 @@ def theta_shifts(theta, transform, size, align_corners=False):
     transform = transforms.get(transform)
     size = size_for(transform, size)
     if isinstance(transform, transforms.MatrixTransform):
-        lengths = [max(n - 1, 1) if align_corners else n for n in size]
+        lengths = [max(extent(n, align_corners), 1) for n in size]
         matrix = transform.matrix(theta, lengths)
         corners = ops.cast(identity_corners(size, align_corners)[None], matrix.dtype)
         return to_pixels(transform_points(matrix, corners) - corners, size, align_corners)
+
+    theta = transform.parameters(theta)
 
     def shifts(theta):
         return corner_shifts(transform.grid(theta, size, align_corners), size, align_corners)
 
     if math.prod(size) < MANY:
         return shifts(theta)
-    return ops.map(lambda one: shifts(one[None])[0], ops.convert_to_tensor(theta))
+    return ops.map(lambda one: shifts(one[None])[0], theta)
 
 
 def corner_shifts(grid, size, align_corners=False):
@@ -82,13 +85,13 @@ def corner_shifts(grid, size, align_corners=False):
 
 def to_pixels(vectors, size, align_corners):
     """Normalised vectors `(..., axes)` in pixels."""
-    halves = [(n - 1 if align_corners else n) / 2 for n in size[::-1]]  # x is the last axis
+    halves = [extent(n, align_corners) / 2 for n in size[::-1]]  # x is the last axis
     return vectors * ops.cast(halves, vectors.dtype)
 
 
 def identity_corners(size, align_corners):
     """The corner samples of the identity's grid of a size, normalised `(corners, axes)`."""
-    firsts = [1 / n - 1 if not align_corners else -1 if n > 1 else 0 for n in size]
+    firsts = [(1 - n) / max(extent(n, align_corners), 1) for n in size]
     ends = [(first, -first) for first in firsts]
     return np.array(list(itertools.product(*ends)))[:, ::-1]
 

@@ -19,7 +19,8 @@ def identity_distance(theta, transform="affine", size=None, *, align_corners=Fal
     array([0.5], dtype=float32)
 
     Args:
-        theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
+        theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`. The mean is
+            also over the glimpses of `(batch, glimpses, num_parameters)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
             `(depth, height, width)`, by default (16, 16, 16). Transforms that rotate assume an

@@ -27,7 +27,7 @@ def gathered(upstream, scatter, *, matrix, size):
     Args:
         upstream: `(batch, height, width, channels)`, the gradient of the samples.
         scatter: Function without arguments that computes the same for any warp.
-        matrix: `(batch, 2, 3)`, see `stn_keras.sampler.warps.Affine`.
+        matrix: `(batch, 2, 3)`, see `stn_keras.sampler.matrix_warps.Affine`.
         size: `(height, width)` of the images.
 
     Returns:

@@ -48,7 +48,7 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
         "dtype": wide_dtype(images, coordinates[0]),
     }
     affine = (interpolation, fill_mode, len(size)) == ("bilinear", "constant", 2)
-    samples = mix(images, coordinates, options, warp.matrix if affine else None)
+    samples = mix(images, coordinates, options, warp.centred_matrix if affine else None)
     if filled and fill_mode == "constant":
         samples = samples + missing(coordinates, fill, samples.dtype, size, interpolation)
     return samples

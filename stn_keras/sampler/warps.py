@@ -1,26 +1,48 @@
 """A warp: where in the input each output pixel looks."""
 
 import dataclasses
-import functools
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 from keras import ops
 
-from stn_keras.sampler.axes import extent, first
-from stn_keras.sampler.coordinates import (
-    affine_map,
-    affine_rows,
-    by_axis,
-    displaced,
-    to_grid,
-    to_pixels,
+from stn_keras import backend
+from stn_keras.checks.arguments import Size, as_flag, as_numbers, as_size, as_type, wide_dtype
+from stn_keras.checks.fields import as_field
+from stn_keras.checks.images import (
+    as_data_format,
+    as_options,
+    check_images,
+    check_interpolation,
+    size_of,
 )
+from stn_keras.sampler.coordinates import by_axis, displaced, to_pixels
+from stn_keras.sampler.pictures import EDGES, warped
+from stn_keras.sampler.point_map import PointMap
+from stn_keras.sampler.points import check_sizes, pixel_centres
+
+__all__ = ["Warp"]
 
 
-@dataclasses.dataclass(eq=False)
-class Warp:
-    """Where each pixel of an output looks in an input.
+class Warp(PointMap):
+    """Where each pixel of an output looks in an input, and so where all that belongs to it went.
+
+    Made by `SpatialTransformer.warp`, `DenseWarp.warp`, `Transform.warp`, `Warp.from_grid` and
+    `Warp.from_displacement`. A warp maps points of the **output** to points of the **input**:
+    `to_input` says where an output point came from, `to_output` where an input point went. Points
+    are `(x, y)` or `(x, y, z)` in pixels; the centre of the first pixel is 0.
+
+    `(first @ second)(pictures)` is `second(first(pictures))` in one step: as in `geometry.compose`
+    the first one is done first.
+
+    Example:
+
+    >>> warp = transforms.Translation().warp([[0.5, 0.0]], (8, 8))  # looks two pixels further right
+    >>> np.array(warp.to_input([[[1.0, 1.0]]]))
+    array([[[3., 1.]]], dtype=float32)
+    >>> np.array(warp.to_output([[[3.0, 1.0]]]))  # so that what it sees moves to the left
+    array([[[1., 1.]]], dtype=float32)
+    >>> np.array((warp @ warp).to_output([[[5.0, 1.0]]]))
+    array([[[1., 1.]]], dtype=float32)
 
     Attributes:
         tensor: What the positions are computed from; its kind says how.
@@ -29,39 +51,100 @@ class Warp:
         align_corners: See `stn_keras.geometry`.
     """
 
-    tensor: Any
-    input_size: tuple
-    output_size: tuple
-    align_corners: bool
+    def __call__(
+        self,
+        pictures,
+        *,
+        interpolation: str = "bilinear",
+        fill_mode: str = "constant",
+        fill_value: float | Sequence[float] = 0.0,
+        data_format: str | None = None,
+    ):
+        """Warps pictures: images, volumes, label masks, or feature maps of another size.
 
-    @property
-    def matrix(self):
-        """From output to input pixels, counted from the middles, of an affine warp; else None."""
-        return None
+        Args:
+            pictures: `(batch, height, width, channels)`; volumes have a depth before the height.
+                The warp is in normalised units: pictures of another size than `input_size` are
+                warped alike.
+            interpolation: `"nearest"` for labels, which stay integers; `"bilinear"` or `"bicubic"`.
+            fill_mode: See `stn_keras.grid_sample`.
+            fill_value: See `stn_keras.grid_sample`.
+            data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
 
-    is_grid = False  # whether `tensor` is the normalised grid
+        Returns:
+            Pictures of the output's size, in the dtype of `pictures`.
+        """
+        options = as_options(interpolation, fill_mode, fill_value, self.align_corners, data_format)
+        del options["align_corners"]
+        pictures = as_numbers(pictures, "pictures")
+        shape, ranks = tuple(pictures.shape), (len(self.output_size) + 2,)
+        check_images(shape, options["fill_value"], options["data_format"], ranks, "pictures")
+        check_interpolation(interpolation, len(shape) - 2, f"pictures.shape={shape}")
+        size = size_of(backend.shape(pictures), options["data_format"])
+        return warped(pictures, self.of_input(size), "warp", **options)
+
+    def inverse(self):
+        """The `Warp` back, from output to input: of the inverse matrix, else of positions, which
+        are NaN where those of `to_output` are."""
+        centres = pixel_centres(self.input_size, self.tensor.dtype)
+        positions = self._to_output(centres)
+        positions = ops.reshape(positions, (-1, *self.input_size, len(self.input_size)))
+        return Pixels(positions, self.output_size, self.input_size, self.align_corners)
+
+    def __matmul__(self, second):
+        if not isinstance(second, Warp):
+            return NotImplemented
+        check_sizes(self.output_size, second.input_size)
+        return self._then(second)
+
+    @staticmethod
+    def from_grid(grid, input_size: Size, *, align_corners: bool = False):
+        """The warp that samples an input at a grid, as `stn_keras.grid_sample` does.
+
+        Args:
+            grid: Normalised, `(batch, *output_size, axes)`.
+            input_size: `(height, width)` or `(depth, height, width)`.
+            align_corners: See `stn_keras.geometry`.
+        """
+        grid = as_field(grid, "grid", "channels_last")
+        return of_points(Grid, grid, input_size, align_corners)
+
+    @staticmethod
+    def from_displacement(
+        displacement,
+        input_size: Size | None = None,
+        *,
+        align_corners: bool = False,
+        data_format: str | None = None,
+    ):
+        """The warp by a displacement per pixel, as `stn_keras.DenseWarp` has it.
+
+        Args:
+            displacement: In pixels of the input, `(batch, *output_size, axes)`.
+            input_size: `(height, width)` or `(depth, height, width)`; None for the output's.
+            align_corners: See `stn_keras.geometry`.
+            data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
+        """
+        displacement = as_field(displacement, "displacement", as_data_format(data_format))
+        return of_points(Displacement, displacement, input_size, align_corners)
 
     def as_grid(self, grid):
         """The same warp, given by its grid."""
         return Grid(grid, self.input_size, self.output_size, self.align_corners)
 
-    def pixels(self):
-        """Pixel coordinates `[x, y]` or `[x, y, z]` in the input, each `(batch, *output_size)`."""
-        raise NotImplementedError
+    def of_input(self, size):
+        """The same warp of an input of another size."""
+        return self if known_equal(size, self.input_size) else self._of_input(tuple(size))
 
-    def grid(self):
-        """The normalised sampling grid, `(batch, *output_size, axes)`."""
-        return to_grid(self.pixels(), self.input_size, self.align_corners)
+    def _of_input(self, size):
+        return Grid(self.grid(), size, self.output_size, self.align_corners)
 
-    def is_identity(self):
-        """Which images the warp leaves unchanged, if the output has the input's size: `(batch,)`
-        booleans, or None if that is not known."""
-        by_coordinate = []
-        for k, coordinate in enumerate(self.pixels()):
-            position = ops.arange(coordinate.shape[-1 - k], dtype=coordinate.dtype)
-            by_coordinate.append(coordinate == ops.reshape(position, (-1,) + (1,) * k))
-        still = functools.reduce(ops.logical_and, by_coordinate)
-        return ops.all(still, axis=tuple(range(1, len(still.shape))))
+    def _then(self, second):
+        points = ops.stack(second.pixels(), axis=-1)
+        batch, *shape = backend.shape(points)
+        found = self._to_input(ops.reshape(points, (batch, -1, shape[-1])))
+        found = ops.reshape(found, (-1, *shape))
+        return Pixels(found, self.input_size, second.output_size, self.align_corners)
 
 
 class Pixels(Warp):
@@ -86,6 +169,9 @@ class Grid(Warp):
         """None: a grid is rounded, so its identity is not exact."""
         return None
 
+    def _of_input(self, size):
+        return dataclasses.replace(self, input_size=size)
+
 
 class Displacement(Warp):
     """`tensor` is a displacement in pixels, added to the positions that the identity samples:
@@ -94,47 +180,36 @@ class Displacement(Warp):
     def pixels(self):
         return displaced(self.tensor, self.input_size, self.align_corners)
 
+    def displacement(self):
+        return self.tensor
+
     def is_identity(self):
         return ops.all(self.tensor == 0, axis=tuple(range(1, len(self.tensor.shape))))
 
-
-class Affine(Warp):
-    """`tensor` holds normalised matrices, `(batch, axes, axes + 1)`.
-
-    They are converted to pixel units once for each image. Pixels are counted from the middle of
-    their axis, in exact halves, so the identity gives exact integers.
-    """
-
-    @property
-    def matrix(self):
-        """`(batch, axes, axes + 1)`, from output to input pixels, counted from the middles."""
-        rows = affine_rows(self.tensor, self.units(), self.output_size, self.align_corners)
-        return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=1)
-
-    def units(self):
-        return [extent(length, self.align_corners) for length in self.input_size]
-
-    def pixels(self):
-        found = affine_map(self.tensor, self.units(), self.output_size, self.align_corners)
-        return from_first(found, self.input_size)
-
-    def grid(self):
-        normalised = [2] * len(self.output_size)  # units from −1 to 1
-        found = affine_map(self.tensor, normalised, self.output_size, self.align_corners)
-        return ops.stack(found, axis=-1)
-
-    def is_identity(self):
-        return same_matrix(self, np.eye(*self.tensor.shape[1:]))
+    def _then(self, second):
+        sizes = self.input_size, self.output_size, second.output_size
+        if not isinstance(second, Displacement) or not known_equal(*sizes):
+            return super()._then(second)
+        return dataclasses.replace(self, tensor=composed(self.tensor, second.tensor))
 
 
-def same_matrix(warp, identity):
-    """Which of the matrices of a warp are equal to `identity`."""
-    return ops.all(warp.tensor == ops.cast(identity, warp.tensor.dtype), axis=(1, 2))
+def composed(first, second):
+    """The displacement `second(p) + first(p + second(p))` of two of one size."""
+    size, dtype = backend.shape(first)[1:-1], wide_dtype(first, second)
+    moved = warped(first, Displacement(second, size, size, False), "second", **EDGES)
+    return as_type(second, dtype) + as_type(moved, dtype)
 
 
-def from_first(coordinates, size):
-    """Pixel coordinates counted from the middle of an image of `size` → from its first pixel."""
-    return [
-        coordinate - first(length, coordinate.dtype)
-        for coordinate, length in zip(coordinates, reversed(size))
-    ]
+def of_points(kind, points, input_size, align_corners):
+    """A warp whose tensor has the output's size; an `input_size` of None is the same."""
+    output_size = backend.shape(points)[1:-1]
+    if input_size is not None:
+        input_size = as_size(input_size, "input_size", axes=(len(output_size),))
+    align_corners = as_flag(align_corners, "align_corners")
+    return kind(points, input_size or output_size, output_size, align_corners)
+
+
+def known_equal(*sizes):
+    """Whether sizes are known and the same."""
+    known = all(isinstance(length, int) for size in sizes for length in size)
+    return known and len({tuple(size) for size in sizes}) == 1

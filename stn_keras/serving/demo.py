@@ -1,4 +1,4 @@
-"""Serves the page of `stn_keras.serving.demo_page` to this machine alone.
+"""Serves the page of `stn_keras.serving.demo_page`, on this machine only.
 
 It needs Gradio, `pip install ".[demo]"`, and the TensorFlow backend. The page loads nothing from
 other hosts, and uploaded files are deleted once they are read.

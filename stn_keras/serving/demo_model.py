@@ -1,4 +1,4 @@
-"""A classifier of the demo: distorts a picture, and says what it makes of it."""
+"""A classifier of the demo, which distorts a picture and classifies it."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ class Distortion:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a classifier made of a distorted picture."""
+    """The result of a classifier for a distorted picture."""
 
     image: np.ndarray  # that picture, uint8 (1, height, width, channels)
     seen: dict  # `observe.Observation`s by the names of the transformers
@@ -41,7 +41,7 @@ class Result:
 
 
 class DemoModel:
-    """A saved classifier with spatial transformers, and what lies beside it.
+    """A saved classifier with spatial transformers, and the files in its folder.
 
     In the model's folder there may be `config.json` with the names of the classes, `plain.keras`
     with the same classifier without a transformer, and `test_images.npz` with arrays `images`,

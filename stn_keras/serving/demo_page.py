@@ -1,4 +1,4 @@
-"""The page of `python -m stn_keras demo`: sliders distort a picture, and a model looks at it."""
+"""The page of `python -m stn_keras demo`: sliders distort a picture, and a model classifies it."""
 
 import dataclasses
 import os
@@ -56,15 +56,16 @@ THEME = gr.themes.Default(
 
 @dataclasses.dataclass
 class Selection:
-    """What was chosen on a page: a picture for each model that can show it, by the model's name,
-    and, if it is a test image, the number of its class."""
+    """The choice on a page: a picture for each model that can show it, by the model's name, and,
+    if it is a test image, the number of its class."""
 
     pictures: dict
     label: int | None = None
 
 
 def first_shown(model):
-    """The number of the first test image that the network reads only with its transformer, or 0."""
+    """The number of the first test image that only the network with transformer classifies right,
+    or 0."""
     if model.plain is None:
         return 0
     for number, (image, label) in enumerate(zip(model.images[:MOST_TRIED], model.labels)):
@@ -122,7 +123,8 @@ def build(models):
 
 
 def sources(model, first):
-    """The parts that choose the picture, at first that number; last, what depends on the model."""
+    """The components that choose the picture, at first that number; those that depend on the model
+    are last."""
     tests, last, grey = parts_for(model)
     number = gr.Slider(0, last, first, step=1, label="Number of the test image", visible=tests)
     with gr.Row():
@@ -140,7 +142,7 @@ def parts_for(model):
 
 
 class Handlers:
-    """What happens on the page; each method returns the values of what it changes."""
+    """The events of the page; each method returns the values of the components that it changes."""
 
     def __init__(self, models):
         paths = [model.path for model in models]

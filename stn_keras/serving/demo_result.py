@@ -1,4 +1,4 @@
-"""What a model made of a picture, as HTML: the figure of its warps, their readings, the classes."""
+"""The result for a picture as HTML: the figure of the warps, their readings, the classes."""
 
 import base64
 import html

@@ -10,8 +10,8 @@ MOST = 200  # pictures of a folder
 
 
 def channel_axis(shape):
-    """The axis of an input's shape that holds 1, 3 or 4 channels: −1, or 1 where they come first;
-    None where the shape is not one of images."""
+    """The axis of an input's shape that holds 1, 3 or 4 channels: −1, or 1 if they come first; None
+    if the shape is not that of images."""
     axes = [axis for axis in (-1, 1) if len(shape) == 4 and shape[axis] in (1, 3, 4)]
     return axes[0] if axes else None
 
@@ -23,16 +23,16 @@ def size_of(shape):
 
 def read(path, shape):
     """A picture as a batch of one float32 image in 0 … 255 for an input of that shape, stretched to
-    its size where that is fixed; raises `pictures.PictureError`."""
+    its size if that is fixed; raises `pictures.PictureError`."""
     axis, size = channel_axis(shape), size_of(shape)
     image = pictures.read(path, None if None in size else size, shape[axis])
     return np.moveaxis(image.astype("float32")[np.newaxis], -1, axis)
 
 
 def read_folder(folder, shape):
-    """The pictures of a folder, as `pictures.find` sees it, for an input of images of a fixed size.
+    """The pictures that `pictures.find` finds in a folder, for an input of images of a fixed size.
 
-    Where the folder holds more than `MOST`, so many are drawn at random, the same ones each time.
+    If there are more than `MOST`, that many are selected at random, the same ones each time.
     Returns `(n, ...)` float32, as the input takes them, and how many could not be read. Raises a
     `ValueError` if the input is not one of images of a fixed size, or no picture can be read, and a
     `PictureError` if there is no such folder.

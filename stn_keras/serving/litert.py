@@ -1,4 +1,4 @@
-"""LiteRT files, in float32 or, but for the warps, in int8."""
+"""LiteRT files, in float32, or in int8 except for the warps."""
 
 import warnings
 from typing import Any
@@ -16,7 +16,7 @@ WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED",
 
 
 def save(model, path, arrays=None):
-    """Writes a LiteRT file; of int8 where there are `arrays`, examples of each of the inputs."""
+    """Writes a LiteRT file; in int8 if there are `arrays`, examples of each of the inputs."""
     import tensorflow as tf
 
     settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
@@ -26,7 +26,7 @@ def save(model, path, arrays=None):
         settings["representative_dataset"] = lambda: _one_by_one(model, arrays)
         settings |= calibration
     with sampling_by(_named), warnings.catch_warnings():
-        # The converter's own use of what it advises against.
+        # The converter itself uses what it advises against.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
         try:
             model.export(str(path), format="litert", verbose=False, **settings)
@@ -79,7 +79,7 @@ def _one_by_one(model, arrays):
 
 
 def _quantizer():
-    """`private.lite_quantizer`, where it and what reads LiteRT files are installed."""
+    """`private.lite_quantizer`, if it and the package that reads LiteRT files are installed."""
     found = private.lite_quantizer()
     if found is None:
         raise ExportError(
@@ -107,11 +107,12 @@ def _measured(calibrated):
 
 
 def _kept_in_float(graph, operators):
-    """Indices of the tensors of warps, and of what their coordinates are computed from.
+    """Indices of the tensors of warps, and of those from which their coordinates are computed.
 
-    Eight bits place a sample no better than to a 256th of the image's width, and a parameter's
-    error moves all samples of an image. Coordinates are what a warp casts to integers; from there
-    this goes back to the last operation with weights, a localization network's head.
+    These stay in float32: eight bits cannot place a sample more exactly than a 256th of the image's
+    width, and the error of a parameter moves all samples of an image. The search starts at the
+    coordinates, which a warp casts to integers. It goes back to the last operation with weights,
+    which is the head of a localization network.
     """
     from ai_edge_litert import schema_py_generated as schema
 

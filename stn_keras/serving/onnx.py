@@ -9,7 +9,7 @@ from keras import ops
 
 from stn_keras.checks.arguments import wide_dtype
 from stn_keras.sampler import sampling_by
-from stn_keras.sampler.warps import Affine
+from stn_keras.sampler.matrix_warps import Affine
 from stn_keras.serving.tracing import (
     ExportError,
     in_float64,
@@ -73,7 +73,7 @@ def save(model, path):
 
 
 def _check_float64(path):
-    """Raises an ExportError where ONNX Runtime lacks an operation in float64, as it does some."""
+    """Raises an ExportError if ONNX Runtime lacks an operation of the model in float64."""
     with contextlib.suppress(ImportError):
         import onnxruntime
 
@@ -137,7 +137,7 @@ def _sample(generic, images, warp, fill, *, interpolation, fill_mode, filled):
 
 
 def _grid(images, warp):
-    """The normalised grid of a warp, by ONNX's AffineGrid where that computes it."""
+    """The normalised grid of a warp, by ONNX's AffineGrid if that can compute it."""
     size = warp.output_size
     # AffineGrid divides by zero where one pixel has no extent.
     if not isinstance(warp, Affine) or (warp.align_corners and 1 in size):
@@ -152,8 +152,8 @@ def _grid(images, warp):
 
 
 def _stand_in(op, inputs, shape, **attributes):
-    """A node that holds the place of an ONNX operation, which TensorFlow could not run; its output
-    is of the first input's dtype."""
+    """A node that stands for an ONNX operation, which TensorFlow cannot run. Its output has the
+    dtype of the first input."""
     import tensorflow as tf
 
     (output,) = tf.raw_ops.PyFuncStateless(

@@ -1,4 +1,4 @@
-"""The model as the exporters trace it: in single precision, with flat names and warps to choose."""
+"""Models prepared for export: in float32, with flat names of inputs and outputs."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ class ExportError(ValueError):
 
 
 def in_float32(model):
-    """The model itself where it computes in float32 or wider, else a copy that does."""
+    """The model itself if it computes in float32 or wider, else a copy that does."""
     config = model.get_config()
     if _widened(config) == config:
         return model
@@ -56,13 +56,13 @@ def functional(model):
 
 
 def input_names(model):
-    """Keys where the inputs are a dictionary, else the names of the `Input`s, in flat order."""
+    """The keys if the inputs are a dictionary, else the names of the `Input`s, in flat order."""
     paths = keras.tree.flatten_with_path(model.input)
     return [str(path[0]) if _is_key(path) else x.name for path, x in paths]
 
 
 def output_names(model):
-    """Keys where the outputs are a dictionary, joined where it is nested, else layers' names."""
+    """The keys, joined if nested, if the outputs are a dictionary, else the names of the layers."""
     paths = [path for path, _ in keras.tree.flatten_with_path(model.output)]
     if _is_nested(model.output):
         start = () if isinstance(model.output, dict) else ("output",)
@@ -71,7 +71,7 @@ def output_names(model):
 
 
 def unique(names):
-    """Names that occur once: later ones get a number where one is taken."""
+    """Unique names: a name that is taken gets a number."""
     found: list[str] = []
     for name in names:
         numbered = (f"{name}_{count}" for count in itertools.count(1))
@@ -80,8 +80,8 @@ def unique(names):
 
 
 def with_flat_names(model):
-    """The model, or one around it that Keras exports with `input_names` and, where outputs are
-    nested, `output_names`."""
+    """The model, or one around it that Keras exports with `input_names` and, if outputs are nested,
+    `output_names`."""
     names = input_names(model)
     nested = _is_nested(model.output)
     if names == [x.name for x in keras.tree.flatten(model.input)] and not nested:

@@ -1,1 +1,1 @@
-"""The commands' surroundings: files, the terminal, imports. It imports nothing but Python."""
+"""Files, the terminal and imports. These modules import nothing but Python's own."""

@@ -47,7 +47,7 @@ def replacing(path):
 
 
 def shorten(name, most):
-    """The name of a file, if it has more than `most` bytes its start and a hash of the whole.
+    """The name of a file; if it has more than `most` bytes, its start and a hash of the name.
 
     `shorten("a long name.png", 12)` is `"a l~e1ae8a2a"`.
     """

@@ -13,10 +13,10 @@ WITHOUT_KERAS = ("stn_keras.system", "stn_keras.__main__")
 
 
 def after_keras(function):
-    """Calls `function` once Keras is imported: now, or when the program or the library does it.
+    """Calls `function` when Keras is imported: now, or when the program or the library imports it.
 
-    It is called before any module of the library is imported that needs Keras, so that `function`
-    may import all of them without meeting one that is not complete yet.
+    It is called before any module of the library that needs Keras is imported. So `function` may
+    import all of them, and none is half imported.
     """
     if "keras" in sys.modules:
         function()
@@ -25,7 +25,7 @@ def after_keras(function):
 
 
 class _KerasImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds and loads Keras as it would be without this, then calls a function, once."""
+    """Lets the other finders find and load Keras, then calls a function, once."""
 
     loader: Any  # Keras's own
 
@@ -48,7 +48,7 @@ class _KerasImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module):
-        module.__spec__.loader = module.__loader__ = self.loader  # as if it had never been replaced
+        module.__spec__.loader = module.__loader__ = self.loader  # as if nothing had replaced it
         self.loader.exec_module(module)
         if self in sys.meta_path:
             sys.meta_path.remove(self)

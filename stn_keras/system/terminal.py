@@ -29,9 +29,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def prepare():
-    """Makes printing possible without a standard output, and of names it can't encode."""
+    """Makes printing possible without a standard output, and of characters it can't encode."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # in a service, or closed: no file may get its number
+        if getattr(sys, name) is None:  # in a service, or closed; no other file may get its number
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")

@@ -1,1 +1,1 @@
-"""Training: callbacks, optimizers, and what a run leaves behind and resumes from."""
+"""Training: callbacks, the optimizer of the recipes, and the files of a run."""

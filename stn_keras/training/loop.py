@@ -1,4 +1,4 @@
-"""The training loop of the commands: what every run writes, and how Ctrl-C ends it."""
+"""The training loop of the commands, with the files that every run writes and Ctrl-C."""
 
 import contextlib
 import signal
@@ -23,9 +23,11 @@ def fit(
 ):
     """Trains a model on batches that are shuffled already.
 
-    A `run` saves the model, the history, curves for TensorBoard and a backup after every epoch, and
-    Ctrl-C ends it after an epoch. `measuring` are callbacks that add to the logs before they are
-    written, `writing` those that write more.
+    With a `run`, the model, the history, curves for TensorBoard and a backup are saved after every
+    epoch, and Ctrl-C ends training after an epoch. `measuring` are callbacks that add to the logs
+    before they are written; `writing` are further callbacks that write.
+
+    Returns whether Ctrl-C was pressed in the last epoch, which raises no `KeyboardInterrupt`.
     """
     written: list = []
     interruption: contextlib.AbstractContextManager = contextlib.nullcontext()
@@ -48,6 +50,7 @@ def fit(
             verbose=verbose,
             callbacks=[*measuring, *written, *writing, *([ending] if ending else [])],
         )
+    return ending is not None and ending.requested
 
 
 def draw(folder, model, images, **options):

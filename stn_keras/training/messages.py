@@ -105,18 +105,23 @@ def print_result(flags, data, history, folder, seen):
 
 
 def describe_spread(spread, shift, size):
-    """A sentence on what `metrics.warp_spread` returned for images of a `size`.
-
-    Warps count as one if they differ by less than 1/32 of the images' longer side: by one pixel in
-    images of 32×32, or by rotations with a standard deviation of 2.5°. A CNN with pooling is
-    insensitive to that. To undo rotations by up to ±45°, warps must differ ten times as much.
-    """
+    """A sentence on what `metrics.warp_spread` returned for images of a `size`."""
     if not math.isfinite(spread):
         return "Parameters of the transformer are NaN or infinite: its warps show nothing"
     varies, moves = f"Warps vary by {spread:.1f} pixels between images", f"{shift:.1f} pixels"
-    if spread < max(size) / 32:
+    if is_one_warp(spread, size):
         return f"{varies}: the transformer has settled on one warp, which moves corners by {moves}"
     return f"{varies}, about a mean warp that moves corners by {moves}"
+
+
+def is_one_warp(spread, size):
+    """Whether warps count as one: they differ by less than 1/32 of the images' longer side.
+
+    That is one pixel in images of 32×32, or rotations with a standard deviation of 2.5°. A CNN with
+    pooling is insensitive to that. To undo rotations by up to ±45°, warps must differ ten times as
+    much.
+    """
+    return spread < max(size) / 32
 
 
 def loss_note(recipe):

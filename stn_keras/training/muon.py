@@ -12,10 +12,12 @@ class ConvMuon(keras.optimizers.SGD):
 
     It is [Muon, Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/), applied to
     kernels of rank 4 as matrices `(height · width · channels, filters)`. These are small, so the
-    cost is negligible. Keras's own `Muon` handles the kernels of dense layers only. All other
-    weights are updated by SGD, with the same learning rate, as are those whose path matches one of
-    `exclude_layers`, regular expressions for `re.search`: an orthogonalized step does not depend on
-    the length of the gradient, so `gradient_scale` could not slow a localization network down.
+    cost is negligible. Keras's own `Muon` handles only the kernels of dense layers.
+
+    All other weights are updated by SGD with the same learning rate. So are weights whose path
+    matches one of `exclude_layers`, which are regular expressions for `re.search`. The localization
+    network is excluded in this way: an orthogonalized step does not depend on the length of the
+    gradient, so `gradient_scale` would have no effect on it.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class ConvMuon(keras.optimizers.SGD):
 
 
 def keys_of(variable):
-    """Keys of a variable and of what TensorFlow updates in its place: its value, on each device."""
+    """Keys of a variable and of the values that TensorFlow updates in its place, on each device."""
     values = getattr(variable.value, "values", ())  # of PyTorch a method
     return [id(x) for x in (variable, variable.value, *(() if callable(values) else values))]
 

@@ -27,8 +27,10 @@ SAVED_FLAGS = (
     "distribute",
     "precision",
 )
-DATA_FLAGS = ("images", "data_dir")  # taken from there, too, but the data may have moved since
-DECISIVE = (*SAVED_FLAGS, "batch_size", "classes")  # with those of the recipe
+DATA_FLAGS = ("images", "data_dir")  # these too, unless given again because the data have moved
+COMPARISON_FLAGS = ("compare", "seeds")  # of a comparison only
+DECISIVE = (*SAVED_FLAGS, *COMPARISON_FLAGS, "batch_size", "classes")  # with those of the recipe
+COMPARISON = "comparison.txt"  # what a finished comparison has written, next to the folders of runs
 
 HPARAMS = ("recipe", "seed", "epochs", "transformer", "precision")  # as many as are shown at first
 
@@ -41,7 +43,8 @@ class Run:
     """The two folders of a run: its models and history, and its TensorBoard logs.
 
     Call `check` before anything slow and `start` right before training; nothing is written before
-    `start`. A run of the same name is never overwritten. A `resumed` one goes on unfinished.
+    `start`. A run of the same name is never overwritten. A `resumed` run continues an unfinished
+    one.
     """
 
     def __init__(self, name, output_dir, log_dir, resumed=False):
@@ -55,7 +58,8 @@ class Run:
     def unfinished(self):
         """Whether the run was started and is not complete."""
         has_settings = (self.folder / "config.json").exists()
-        return self.backup.exists() or (has_settings and not (self.folder / "last.keras").exists())
+        has_results = any((self.folder / name).exists() for name in ("last.keras", COMPARISON))
+        return self.backup.exists() or (has_settings and not has_results)
 
     def check(self, settings):
         """Raises a `UsageError` or an `OSError` if the run can't be started or resumed.
@@ -70,6 +74,14 @@ class Run:
             self._check_unused(folder)
             check_writable(folder)
 
+    def open(self, settings):
+        """Creates a new run's folders and its `config.json`, or checks those of a resumed one."""
+        if self.resumed:
+            self._check_same(settings)
+            files.clear(self.folder)
+        else:
+            self._create(settings)
+
     def start(self, settings, model):
         """Creates the folders of a new run, or restores the model of a resumed one.
 
@@ -78,11 +90,7 @@ class Run:
         Returns:
             The number of completed epochs.
         """
-        if self.resumed:
-            self._check_same(settings)
-            files.clear(self.folder)
-        else:
-            self._create(settings)
+        self.open(settings)
         if not self.backup.exists():
             callbacks.write_settings(self.log_dir, settings, columns=HPARAMS)
             callbacks.write_graph(self.log_dir, model)
@@ -154,15 +162,17 @@ def saved_flags(run):
             f"--resume: the run in {run.folder} was started by another version, with the recipe "
             f"{saved['recipe']}"
         )
-    return {name: saved[name] for name in (*SAVED_FLAGS, *DATA_FLAGS) if name in saved}
+    names = (*SAVED_FLAGS, *DATA_FLAGS, *COMPARISON_FLAGS)
+    return {name: saved[name] for name in names if name in saved}
 
 
 def settings(flags, recipe):
-    """What is needed to repeat a run, as stored in `config.json`: command, flags, recipe, dtype
-    policy, machine and versions."""
+    """The settings with which a run can be repeated, as in `config.json`: command, flags, recipe,
+    dtype policy, machine and versions."""
     return {
         "command": shlex.join(["python", "train.py", *flags.arguments]),
         **{name: getattr(flags, name) for name in SAVED_FLAGS},
+        **{name: getattr(flags, name) for name in COMPARISON_FLAGS if flags.compare},
         **{name: getattr(flags, name) and str(getattr(flags, name)) for name in DATA_FLAGS},
         **{f"recipe_{name}": value for name, value in dataclasses.asdict(recipe).items()},
         "precision": keras.config.dtype_policy().name,

@@ -34,7 +34,7 @@ class Splits:
 
     @property
     def shown(self):
-        """The images to show in figures: the test or validation images, none of them trained on."""
+        """The images for figures: test or validation images, on which the model is not trained."""
         return (self.test or self.validation).images
 
 

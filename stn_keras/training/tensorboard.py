@@ -16,7 +16,7 @@ class MetricsSummary(keras.callbacks.Callback):
 
     It differs from Keras's `TensorBoard` callback in three ways. The step of `epoch_loss` and
     similar tags is the number of completed epochs, as for `TransformerSummary`. The metrics of
-    `Evaluation` are a separate run, `test`, beside `train` and `validation`, so one chart shows all
+    `Evaluation` are a separate run, `test`, like `train` and `validation`, so one chart shows all
     three. No value is written twice.
 
     Args:

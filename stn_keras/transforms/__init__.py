@@ -15,13 +15,14 @@ import functools
 import keras
 
 from stn_keras.transforms.base import MatrixTransform, Transform
-from stn_keras.transforms.matrices import Affine, Attention, Rigid, Similarity, Translation
+from stn_keras.transforms.matrices import Affine, Attention, Box, Rigid, Similarity, Translation
 from stn_keras.transforms.projective import Projective
 from stn_keras.transforms.spline import ThinPlateSpline
 
 __all__ = [
     "Affine",
     "Attention",
+    "Box",
     "MatrixTransform",
     "Projective",
     "Rigid",
@@ -35,6 +36,7 @@ __all__ = [
 TRANSFORMS = {
     "translation": Translation,
     "attention": Attention,
+    "box": Box,
     "rigid": Rigid,
     "similarity": Similarity,
     "affine": Affine,
@@ -56,7 +58,8 @@ def get(transform: str | dict | Transform):
 
     Args:
         transform: An instance, its config, or one of the names `"translation"`, `"attention"`,
-            `"rigid"`, `"similarity"`, `"affine"`, `"projective"` and `"thin_plate_spline"`.
+            `"box"`, `"rigid"`, `"similarity"`, `"affine"`, `"projective"` and
+            `"thin_plate_spline"`.
 
     Returns:
         A `Transform`.

@@ -1,15 +1,19 @@
 """What all transforms have in common."""
 
-import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.checks.arguments import as_coordinates, as_size, is_symbolic, wide_dtype
-from stn_keras.sampler import warps
 from stn_keras.sampler.axes import positive_extent
+from stn_keras.sampler.glimpses import Glimpses
+from stn_keras.sampler.matrix_warps import Affine
+from stn_keras.sampler.symbolic import Made
+from stn_keras.sampler.warps import Pixels
+from stn_keras.transforms.symbolic import Grid
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
@@ -46,19 +50,29 @@ class Transform:
     def identity(self) -> np.ndarray:
         raise NotImplementedError
 
+    @property
+    def shapes(self):
+        """The shapes that the parameters of one warp may have."""
+        return ((self.num_parameters,),)
+
+    def glimpses(self, shape):
+        """`(glimpses,)` of a `theta` of that shape, `(batch, glimpses, ...)`; else `()`."""
+        return tuple(shape[1:2]) if tuple(shape[2:]) in self.shapes else ()
+
     def grid(self, theta, output_size, align_corners=False):
         """Returns the normalised sampling grid for an output of a given size.
 
         Transforms that rotate assume that the input has the output's aspect ratio.
 
         Args:
-            theta: `(batch, num_parameters)`.
+            theta: `(batch, num_parameters)`, or `(batch, glimpses, num_parameters)`.
             output_size: `(height, width)`; of volumes `(depth, height, width)`.
             align_corners: See `stn_keras.geometry`.
 
         Returns:
             `(batch, height, width, 2)`, last axis `(x, y)`; of volumes `(batch, depth, height,
-            width, 3)`, last axis `(x, y, z)`. float64 if `theta` is, else float32.
+            width, 3)`, last axis `(x, y, z)`; with `glimpses` as the second axis where `theta` has
+            it. float64 if `theta` is, else float32.
 
         Raises:
             ValueError: if `theta` does not have the transform's shape, or `output_size` is not two
@@ -69,13 +83,42 @@ class Transform:
             return Grid(self)(theta, size, align_corners)
         return self.warp(theta, size, size, align_corners).grid()
 
-    def warp(self, theta, input_size, output_size, align_corners=False):
-        """The `stn_keras.sampler.warps.Warp` from an input of one size to an output of another."""
+    def warp(self, theta, input_size, output_size=None, align_corners=False):
+        """The `stn_keras.Warp` of `theta`.
+
+        Args:
+            theta: `(batch, num_parameters)`, or `(batch, glimpses, num_parameters)`.
+            input_size: `(height, width)`; of volumes `(depth, height, width)`.
+            output_size: The size of the output; None for the input's.
+            align_corners: See `stn_keras.geometry`.
+
+        Returns:
+            A `stn_keras.Warp`; of several glimpses `stn_keras.sampler.glimpses.Glimpses`.
+
+        Raises:
+            ValueError: if `theta` or a size is not of the transform's shape.
+        """
+        input_size = as_size(input_size, "input_size", axes=(self.axes,))
+        if output_size is None:
+            output_size = input_size
+        output_size = as_size(output_size, "output_size", axes=(self.axes,))
+        if is_symbolic(theta):
+            return Made(self)(theta, input_size, output_size, align_corners)
+        theta = as_coordinates(theta)
+        if self.glimpses(theta.shape):
+            leading = backend.shape(theta)[:2]
+            flat = ops.reshape(theta, (leading[0] * leading[1], self.num_parameters))
+            return Glimpses(self.warp(flat, input_size, output_size, align_corners), leading)
         if type(self).pixels is Transform.pixels:
-            return self._warp(theta, tuple(input_size), tuple(output_size), align_corners)
+            return self._warp(theta, input_size, output_size, align_corners)
         coordinates = self.pixels(theta, input_size, output_size, align_corners)
-        points = ops.stack(coordinates, axis=-1)
-        return warps.Pixels(points, tuple(input_size), tuple(output_size), align_corners)
+        return Pixels(ops.stack(coordinates, axis=-1), input_size, output_size, align_corners)
+
+    def warp_spec(self, theta, input_size, output_size, align_corners):
+        """What is known of a `warp` of a symbolic `theta`."""
+        self.check(theta)
+        has_matrix = isinstance(self, MatrixTransform)
+        return theta.shape[0], input_size, output_size, has_matrix, wide_dtype(theta)
 
     def pixels(self, theta, input_size, output_size, align_corners):
         """Pixel coordinates `(x, y)` or `(x, y, z)` in the input, each `(batch, *output_size)`."""
@@ -114,32 +157,6 @@ class Transform:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
-
-
-@register
-class Grid(keras.Operation):
-    """`transform.grid` in a functional model."""
-
-    def __init__(self, transform, name=None):
-        super().__init__(name=name)
-        self.transform = transform
-
-    def call(self, theta, output_size, align_corners):
-        return self.transform.grid(theta, output_size, align_corners)
-
-    def compute_output_spec(self, theta, output_size, align_corners):
-        self.transform.check(theta)
-        shape = (theta.shape[0], *output_size, self.transform.axes)
-        return keras.KerasTensor(shape, wide_dtype(theta))
-
-    def get_config(self):
-        transform = keras.saving.serialize_keras_object(self.transform)
-        return {"transform": transform, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        transform = keras.saving.deserialize_keras_object(config["transform"])
-        return cls(transform, config["name"])
 
 
 def settings(transform):
@@ -198,47 +215,4 @@ class MatrixTransform(Transform):
 
     def _warp(self, theta, input_size, output_size, align_corners):
         matrix = self.matrix_in(theta, input_size, align_corners)[:, : self.axes]
-        return warps.Affine(matrix, input_size, output_size, align_corners)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ImageOrVolume(MatrixTransform):
-    """Base class of matrix transforms of images, or with `axes=3` of volumes."""
-
-    axes: int = field(default=2, kw_only=True)
-
-    def __post_init__(self):
-        try:
-            axes = operator.index(self.axes)
-        except TypeError:
-            axes = 0
-        if axes not in (2, 3):
-            raise ValueError(
-                f"`axes` must be 2, for images, or 3, for volumes. Received: axes={self.axes!r}"
-            )
-        object.__setattr__(self, "axes", axes)
-
-    @property
-    def turns(self):
-        """How many parameters a rotation has: the angle, or the three components of a vector."""
-        return 1 if self.axes == 2 else 3
-
-    def get_config(self):
-        """The settings, without `axes` for images, as in files of versions without volumes."""
-        config = super().get_config()
-        axes = config.pop("axes")
-        return config if axes == 2 else {**config, "axes": axes}
-
-    @classmethod
-    def from_config(cls, config):
-        """The transform; files of earlier versions may hold a `max_rotation` above 2π."""
-        bound = config.get("max_rotation")
-        if bound is None:
-            return cls(**config)
-        transform = cls(**{**config, "max_rotation": None})
-        object.__setattr__(transform, "max_rotation", bound)
-        return transform
-
-    def __repr__(self):
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__qualname__}({settings})"
+        return Affine(matrix, input_size, output_size, align_corners)

@@ -6,7 +6,8 @@ import numpy as np
 from keras import ops
 
 from stn_keras.checks.arguments import as_affine
-from stn_keras.transforms.base import ImageOrVolume, register
+from stn_keras.transforms.base import register
+from stn_keras.transforms.image_or_volume import ImageOrVolume
 from stn_keras.transforms.rotations import (
     affine,
     as_bounds,
@@ -40,7 +41,7 @@ class Translation(ImageOrVolume):
 
     def matrix(self, theta, size=None):
         shift = ops.unstack(self.parameters(theta), axis=1)
-        return affine(scaling(1, self.axes), shift)
+        return affine(scaling([1] * self.axes), shift)
 
 
 @register
@@ -70,7 +71,37 @@ class Attention(ImageOrVolume):
 
     def matrix(self, theta, size=None):
         scale, *shift = ops.unstack(self.parameters(theta), axis=1)
-        return affine(scaling(scale, self.axes), shift)
+        return affine(scaling([scale] * self.axes), shift)
+
+
+@register
+@dataclass(frozen=True, eq=False, repr=False)
+class Box(ImageOrVolume):
+    """An upright box: `theta` is `(batch, 4)`, scale x, scale y, x and y.
+
+    Of volumes `theta` is `(batch, 6)`: scale x, scale y, scale z, x, y and z.
+    `geometry.from_boxes` gives the `theta` of boxes in pixels.
+
+    Example:
+
+    >>> np.array(Box().matrix([[0.5, 1.0, -0.5, 0.0]]))[0, :2]  # the left half
+    array([[ 0.5,  0. , -0.5],
+           [ 0. ,  1. ,  0. ]], dtype=float32)
+
+    Args:
+        axes: 2 for images, 3 for volumes.
+
+    Raises:
+        ValueError: if `axes` is neither.
+    """
+
+    @property
+    def identity(self):
+        return np.repeat(np.array([1, 0], "float32"), self.axes)
+
+    def matrix(self, theta, size=None):
+        numbers = ops.unstack(self.parameters(theta), axis=1)
+        return affine(scaling(numbers[: self.axes]), numbers[self.axes :])
 
 
 @register
@@ -180,6 +211,10 @@ class Affine(ImageOrVolume):
     @property
     def identity(self):
         return np.eye(self.axes, self.axes + 1, dtype="float32").ravel()
+
+    @property
+    def shapes(self):
+        return (self.num_parameters,), (self.axes, self.axes + 1)
 
     def matrix(self, theta, size=None):
         theta = as_affine(theta, self.axes)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from stn_keras.sampler import warps
-from stn_keras.sampler.axes import extent
-from stn_keras.sampler.coordinates import affine_map, divided
+from stn_keras.sampler.coordinates import divided
+from stn_keras.sampler.matrix_warps import Homography
 from stn_keras.transforms.base import MatrixTransform, register
 from stn_keras.transforms.rotations import from_rows
 
@@ -47,27 +46,3 @@ class Projective(MatrixTransform):
 
     def _warp(self, theta, input_size, output_size, align_corners):
         return Homography(self.matrix(theta), input_size, output_size, align_corners)
-
-
-class Homography(warps.Warp):
-    """A warp whose `tensor` holds normalised homographies, `(batch, 3, 3)`.
-
-    Points with a depth of 0, on the horizon, are not finite and count as outside the image.
-    """
-
-    def pixels(self):
-        units = [extent(length, self.align_corners) for length in self.input_size]
-        return warps.from_first(self._divided(units), self.input_size)
-
-    def grid(self):
-        return ops.stack(self._divided((2, 2)), axis=-1)  # units from −1 to 1
-
-    def _divided(self, units):
-        matrix = self.tensor
-        points = affine_map(matrix[:, :2], units, self.output_size, self.align_corners)
-        # The last row gives the depth, whose unit does not depend on the size of the image.
-        (depth,) = affine_map(matrix[:, 2:], (2,), self.output_size, self.align_corners)
-        return [divided(point, depth) for point in points]
-
-    def is_identity(self):
-        return warps.same_matrix(self, np.eye(3))

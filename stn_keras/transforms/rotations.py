@@ -114,9 +114,10 @@ def affine(rows, shift):
     return from_rows([*([*row, x] for row, x in zip(rows, shift)), [0] * axes + [1]])
 
 
-def scaling(scale, axes):
-    """The rows of a linear map that scales all axes alike."""
-    return [[scale if row == column else 0 for column in range(axes)] for row in range(axes)]
+def scaling(scales):
+    """The rows of a linear map that scales each axis."""
+    axes = range(len(scales))
+    return [[scales[row] if row == column else 0 for column in axes] for row in axes]
 
 
 def from_rows(rows):

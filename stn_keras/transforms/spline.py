@@ -1,5 +1,6 @@
 """The thin-plate spline."""
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.checks.arguments import as_size
-from stn_keras.sampler import warps
 from stn_keras.sampler.axes import as_float, extent, from_middle, positive_extent
 from stn_keras.sampler.coordinates import by_axis
+from stn_keras.sampler.matrix_warps import Affine
+from stn_keras.sampler.warps import Warp
 from stn_keras.transforms.base import Transform, register
 
 
@@ -64,7 +66,7 @@ class ThinPlateSpline(Transform):
 
 
 @dataclass(eq=False)
-class Spline(warps.Warp):
+class Spline(Warp):
     """A warp whose `tensor` holds offsets of the control points, `(batch, n, 2)`."""
 
     control_points: tuple[int, int]
@@ -80,7 +82,7 @@ class Spline(warps.Warp):
 
     def _identity(self):
         identity = ops.convert_to_tensor(np.eye(2, 3)[None], dtype=self.tensor.dtype)
-        return warps.Affine(identity, self.input_size, self.output_size, self.align_corners)
+        return Affine(identity, self.input_size, self.output_size, self.align_corners)
 
     def _moved(self):
         """How far the offsets move each output pixel, normalised."""
@@ -90,6 +92,9 @@ class Spline(warps.Warp):
 
     def is_identity(self):
         return ops.all(self.tensor == 0, axis=(1, 2))
+
+    def _of_input(self, size):
+        return dataclasses.replace(self, input_size=size)
 
 
 def influence_of(control_points, output_size, align_corners):

@@ -9,7 +9,7 @@ SHOWN = 8  # images in a figure
 
 
 def pictures(seen, inputs):
-    """What `observe(model, inputs)` returned, with pictures of what each transformer got and gave.
+    """Adds pictures of the input and output of each transformer to what `observe` returned.
 
     Returns:
         Dict from names to `(observation, images, warped)`, both uint8 `(batch, *size, 1 or 3)`.

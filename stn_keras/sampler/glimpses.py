@@ -1,0 +1,107 @@
+"""Several warps of each image, sampled at once from images that are not copied."""
+
+import dataclasses
+
+from keras import ops
+
+from stn_keras import backend
+from stn_keras.checks.arguments import as_coordinates
+from stn_keras.checks.images import as_data_format
+from stn_keras.sampler.warps import Pixels, Warp
+
+__all__ = ["Glimpses"]
+
+
+@dataclasses.dataclass(eq=False)
+class Glimpses:
+    """The warps of several glimpses of each image.
+
+    `Transform.warp` and `SpatialTransformer.warp` make it of a `theta` `(batch, glimpses,
+    num_parameters)`. Its methods are those of a `Warp`, and what they take and give has the axes
+    `(batch, glimpses)` first.
+
+    Example:
+
+    >>> theta = [[[0.5, 1.0, -0.5, 0.0], [0.5, 1.0, 0.5, 0.0]]]  # the left half, the right half
+    >>> halves = transforms.Box().warp(theta, (4, 8))
+    >>> halves(np.ones((1, 4, 8, 3), "float32")).shape == (1, 2, 4, 8, 3)
+    True
+    >>> np.array(halves.to_output([[[[3.5, 1.5]]]]))[0, :, 0]  # the image's middle, in each
+    array([[ 7.5,  1.5],
+           [-0.5,  1.5]], dtype=float32)
+
+    Attributes:
+        warp: One `Warp` of `batch · glimpses` images: all glimpses of the first, of the second, ….
+            Its `inverse` puts what belongs to a glimpse back into the image.
+        leading: `(batch, glimpses)`.
+    """
+
+    warp: Warp
+    leading: tuple
+
+    def __call__(self, pictures, *, data_format: str | None = None, **options):
+        """See `Warp`; the pictures are one for all glimpses of an image, `(batch, height, width,
+        channels)`."""
+        data_format = as_data_format(data_format)
+        rows = self.in_rows()(pictures, data_format=data_format, **options)
+        return self.from_rows(rows, self.warp.output_size[0], data_format)
+
+    def to_input(self, points, normalized: bool = False):
+        """See `Warp`; points are `(batch, glimpses, n, 2)`, or `(batch, 1, n, 2)` for the same
+        points in all glimpses."""
+        return self._apart(self.warp.to_input(self._flat(points, "points"), normalized))
+
+    def to_output(self, points, normalized: bool = False):
+        """See `Warp`; points are as in `to_input`."""
+        return self._apart(self.warp.to_output(self._flat(points, "points"), normalized))
+
+    def boxes(self, boxes, format: str = "xyxy", *, clip: bool = False):
+        """See `Warp`; boxes are `(batch, glimpses, n, 4)`, or `(batch, 1, n, 4)`."""
+        return self._apart(self.warp.boxes(self._flat(boxes, "boxes"), format, clip=clip))
+
+    @property
+    def matrix(self):
+        matrix = self.warp.matrix
+        return None if matrix is None else self._apart(matrix)
+
+    def displacement(self):
+        return self._apart(self.warp.displacement())
+
+    def jacobian(self):
+        return self._apart(self.warp.jacobian())
+
+    def grid(self):
+        return self._apart(self.warp.grid())
+
+    def in_rows(self):
+        """One warp per image: the outputs of its glimpses are one, below one another."""
+        (batch, glimpses), (first, *rest) = self.leading, self.warp.output_size
+        size = (glimpses * first, *rest)
+        points = [ops.reshape(x, (batch, *size)) for x in self.warp.pixels()]
+        tensor = ops.stack(points, axis=-1)
+        return Pixels(tensor, self.warp.input_size, size, self.warp.align_corners)
+
+    def from_rows(self, pictures, height, data_format):
+        """The glimpses of a height, of an output `in_rows`."""
+        axis = 1 if data_format == "channels_last" else 2
+        shape = backend.shape(pictures)
+        shape = (*shape[:axis], self.leading[1], height, *shape[axis + 1 :])
+        return ops.moveaxis(ops.reshape(pictures, shape), axis, 1)
+
+    def _apart(self, tensor):
+        """`(batch · glimpses, ...)` → `(batch, glimpses, ...)`."""
+        return ops.reshape(tensor, (*self.leading, *backend.shape(tensor)[1:]))
+
+    def _flat(self, values, name):
+        """`(batch, glimpses, n, ...)` → `(batch · glimpses, n, ...)`."""
+        values = as_coordinates(values, name)
+        shape = backend.shape(values)
+        fits = all(n in (1, m) for n, m in zip(shape, self.leading) if isinstance(n, int))
+        if len(shape) != 4 or not fits:
+            raise ValueError(
+                f"`{name}` must have shape (batch, glimpses, n, ...), {self.leading} first, or "
+                f"(batch, 1, n, ...). Received: {name}.shape={tuple(values.shape)}"
+            )
+        batch, glimpses = self.leading
+        values = ops.broadcast_to(values, (batch, glimpses, *shape[2:]))
+        return ops.reshape(values, (batch * glimpses, *shape[2:]))

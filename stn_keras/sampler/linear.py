@@ -1,0 +1,71 @@
+"""Small matrices: products, determinants and inverses, in full precision on every device."""
+
+import math
+
+from keras import ops
+
+
+def product(left, right):
+    """A matrix product in full: on a GPU `matmul` may round its factors to ten binary digits."""
+    return ops.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
+
+
+def determinant(rows):
+    """The determinant of a matrix of tensors, by its first row."""
+    if len(rows) == 1:
+        return rows[0][0]
+    terms = [element * minor(rows, 0, k) for k, element in enumerate(rows[0])]
+    return sum(terms[2::2], terms[0] - terms[1])
+
+
+def minor(rows, row, column):
+    """The determinant without a row and a column."""
+    rest = rows[:row] + rows[row + 1 :]
+    return determinant([[*other[:column], *other[column + 1 :]] for other in rest])
+
+
+def inverse(matrix):
+    """The inverses of `(..., n, n)` matrices; NaN where a matrix is singular."""
+    rows = as_rows(matrix)
+    whole = determinant(rows)
+    return quotient(as_matrix(adjugate(rows)), whole[..., None, None])
+
+
+def solved(matrix, side):
+    """`x` with `matrix @ x = side`, `(..., n)`; NaN where a matrix is singular."""
+    rows = as_rows(matrix)
+    found = ops.sum(as_matrix(adjugate(rows)) * side[..., None, :], axis=-1)
+    return quotient(found, determinant(rows)[..., None])
+
+
+def adjugate(rows):
+    """The inverse times the determinant."""
+    axes = range(len(rows))
+    return [[minor(rows, k, j) * (-1) ** (j + k) for k in axes] for j in axes]
+
+
+def quotient(value, divisor):
+    """NaN, without a gradient, where the divisor is 0."""
+    zero = divisor == 0
+    found = value / ops.where(zero, ops.ones_like(divisor), divisor)
+    return ops.where(zero, ops.full_like(found, math.nan), found)
+
+
+def as_rows(matrix):
+    """The elements of `(..., n, n)` matrices as rows of tensors `(...)`."""
+    return [ops.unstack(row, axis=-1) for row in ops.unstack(matrix, axis=-2)]
+
+
+def as_matrix(rows):
+    """The inverse of `as_rows`."""
+    return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def vector(numbers, dtype):
+    """`(n,)` from Python's numbers, or tensors where sizes are unknown."""
+    return ops.stack([ops.convert_to_tensor(number, dtype) for number in numbers])
+
+
+def diagonal(elements):
+    """The diagonal matrix of `(n,)` elements."""
+    return ops.eye(elements.shape[0], dtype=elements.dtype) * elements

@@ -1,0 +1,68 @@
+"""Points as users have them, and the pixel coordinates in which warps map them."""
+
+from keras import ops
+
+from stn_keras.checks.arguments import as_coordinates, as_flag
+from stn_keras.sampler.coordinates import to_grid, to_pixels
+
+
+def mapped(function, warp, points, normalized, source, target):
+    """`function` of points in pixels, for points that may be normalised.
+
+    Args:
+        function: From `(batch, n, axes)` pixel coordinates in images of size `source` to those in
+            images of size `target`.
+        warp: The warp that the function belongs to.
+        points: What a user gave.
+        normalized: Whether the points, given and returned, are normalised.
+        source: Size of the images that the points are in.
+        target: Size of the images that the function maps them to.
+    """
+    points = as_coordinates(points, "points")
+    check_points(points, warp)
+    if not as_flag(normalized, "normalized"):
+        return function(points)
+    points = ops.stack(to_pixels(points, source, warp.align_corners), axis=-1)
+    found = function(points)
+    coordinates = [found[..., axis] for axis in range(found.shape[-1])]
+    return to_grid(coordinates, target, warp.align_corners)
+
+
+def check_points(points, warp):
+    """Raises a ValueError if points do not have the shape that belongs to a warp."""
+    axes = len(warp.output_size)
+    if len(points.shape) != 3 or points.shape[-1] != axes:
+        raise ValueError(
+            f"`points` must have shape (batch, n, {axes}) for a warp of "
+            f"{'images' if axes == 2 else 'volumes'}. Received: points.shape={tuple(points.shape)}"
+        )
+    check_batch(points, warp, "points")
+
+
+def check_batch(tensor, warp, name):
+    """Raises a ValueError if a tensor has neither the batch size of a warp nor one element."""
+    sizes = tensor.shape[0], warp.batch
+    if None not in sizes and 1 not in sizes and sizes[0] != sizes[1]:
+        raise ValueError(
+            f"`{name}` must have the batch size of the warp, or one of both must be 1. "
+            f"Received: {name}.shape={tuple(tensor.shape)} for a warp of {sizes[1]} images"
+        )
+
+
+def pixel_centres(size, dtype):
+    """The coordinates of all pixels, `(1, pixels, axes)`, last axis `(x, y)` or `(x, y, z)`."""
+    along = [ops.arange(length, dtype=dtype) for length in size]
+    grid = ops.meshgrid(*along, indexing="ij")
+    return ops.stack([ops.reshape(x, (1, -1)) for x in reversed(grid)], axis=-1)
+
+
+def check_sizes(between, given):
+    """Raises a ValueError if the output of a warp and the input of the next have two sizes."""
+    different = any(
+        isinstance(n, int) and isinstance(m, int) and n != m for n, m in zip(between, given)
+    )
+    if len(between) != len(given) or different:
+        raise ValueError(
+            "In `first @ second` the output of the first must have the size of the second's input. "
+            f"Received: first.output_size={between}, second.input_size={given}"
+        )

@@ -1,0 +1,168 @@
+"""Warps of functional models: what a `Warp` does, as operations on Keras's symbolic tensors."""
+
+from collections.abc import Callable
+
+import keras
+
+from stn_keras.checks.arguments import wide_dtype
+from stn_keras.checks.images import as_data_format, resized
+from stn_keras.sampler.boxes import check_boxes
+from stn_keras.sampler.points import check_points, check_sizes
+
+register = keras.saving.register_keras_serializable("stn_keras")
+
+
+class SymbolicWarp(keras.KerasTensor):
+    """Stands for a `Warp` in a functional model; its methods give what those of a `Warp` do.
+
+    Keras passes on what an operation returns, whatever it is: when the model runs, `Made` returns
+    a `Warp`, and each `Method` calls one of its methods.
+
+    Attributes:
+        input_size: Size of the input, of None where it is unknown.
+        output_size: Size of the output, likewise.
+        has_matrix: Whether `matrix` is not None.
+    """
+
+    def __init__(self, batch, input_size, output_size, has_matrix, dtype):
+        super().__init__((batch, *output_size, len(output_size)), dtype)
+        self.input_size, self.output_size = tuple(input_size), tuple(output_size)
+        self.has_matrix = has_matrix
+
+    @property
+    def batch(self):
+        return self.shape[0]
+
+    def __call__(self, pictures, *, data_format=None, **options):
+        return Method("__call__")(
+            self, pictures, data_format=as_data_format(data_format), **options
+        )
+
+    def to_input(self, points, normalized=False):
+        return Method("to_input")(self, points, normalized=normalized)
+
+    def to_output(self, points, normalized=False):
+        return Method("to_output")(self, points, normalized=normalized)
+
+    def boxes(self, boxes, format="xyxy", *, clip=False):
+        return Method("boxes")(self, boxes, format=format, clip=clip)
+
+    def inverse(self):
+        return Method("inverse")(self)
+
+    def __matmul__(self, second):
+        return Method("__matmul__")(self, second)
+
+    @property
+    def matrix(self):
+        return Method("_matrix")(self) if self.has_matrix else None
+
+    def displacement(self):
+        return Method("displacement")(self)
+
+    def jacobian(self):
+        return Method("jacobian")(self)
+
+    def grid(self):
+        return Method("grid")(self)
+
+
+@register
+class Made(keras.Operation):
+    """`maker.warp(...)` in a functional model, where `maker` is a transform or a layer."""
+
+    def __init__(self, maker, name=None):
+        super().__init__(name=name)
+        self.maker = maker
+
+    def call(self, *args, **kwargs):
+        return self.maker.warp(*args, **kwargs)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return SymbolicWarp(*self.maker.warp_spec(*args, **kwargs))
+
+    def get_config(self):
+        return {"maker": keras.saving.serialize_keras_object(self.maker), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["maker"]), config["name"])
+
+
+@register
+class Method(keras.Operation):
+    """A method of a `Warp` in a functional model."""
+
+    def __init__(self, method, name=None):
+        super().__init__(name=name)
+        self.method = method
+
+    def call(self, warp, *args, **kwargs):
+        return getattr(warp, self.method)(*args, **kwargs)
+
+    def compute_output_spec(self, warp, *args, **kwargs):
+        return SPECS[self.method](warp, *args, **kwargs)
+
+    def get_config(self):
+        return {"method": self.method, "name": self.name}
+
+
+def of_pictures(warp, pictures, data_format, **options):
+    shape = (joint_batch(warp, pictures), *pictures.shape[1:])
+    return keras.KerasTensor(resized(shape, warp.output_size, data_format), pictures.dtype)
+
+
+def of_points(warp, points, normalized):
+    check_points(points, warp)
+    shape = (joint_batch(warp, points), *points.shape[1:])
+    return keras.KerasTensor(shape, wide_dtype(warp, points))
+
+
+def of_boxes(warp, boxes, format, clip):
+    check_boxes(boxes, warp, format)
+    shape = (joint_batch(warp, boxes), *boxes.shape[1:])
+    return keras.KerasTensor(shape, wide_dtype(warp, boxes))
+
+
+def of_composition(first, second):
+    check_sizes(first.output_size, second.input_size)
+    sizes = first.input_size, second.output_size
+    has_matrix = first.has_matrix and second.has_matrix
+    dtype = wide_dtype(first, second)
+    return SymbolicWarp(joint_batch(first, second), *sizes, has_matrix, dtype)
+
+
+def of_inverse(warp):
+    sizes = warp.output_size, warp.input_size
+    return SymbolicWarp(warp.batch, *sizes, warp.has_matrix, warp.dtype)
+
+
+def of_matrix(warp):
+    side = warp.shape[-1] + 1
+    return keras.KerasTensor((warp.batch, side, side), warp.dtype)
+
+
+def per_pixel(warp):
+    return keras.KerasTensor(warp.shape, warp.dtype)
+
+
+def of_jacobian(warp):
+    return keras.KerasTensor((*warp.shape, warp.shape[-1]), warp.dtype)
+
+
+def joint_batch(warp, tensor):
+    return tensor.shape[0] if warp.shape[0] == 1 else warp.shape[0]
+
+
+SPECS: dict[str, Callable] = {
+    "__call__": of_pictures,
+    "to_input": of_points,
+    "to_output": of_points,
+    "boxes": of_boxes,
+    "inverse": of_inverse,
+    "__matmul__": of_composition,
+    "_matrix": of_matrix,
+    "displacement": per_pixel,
+    "grid": per_pixel,
+    "jacobian": of_jacobian,
+}

@@ -1,0 +1,57 @@
+"""The figure of points and boxes that follow a warp."""
+
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+
+def follow(images, warp, points=None, boxes=None):
+    """Images above their warps, with points and boxes before and after.
+
+    What belongs together has one colour.
+
+    Args:
+        images: (batch, height, width, 1 or 3), uint8 in 0 … 255 or floats in 0 … 1.
+        warp: a `stn_keras.Warp` of the images.
+        points: optional, (batch, n, 2), `(x, y)` in pixels of the images.
+        boxes: optional, (batch, n, 4), `"xyxy"`.
+
+    Returns:
+        A `Figure`: two rows, a column per image.
+
+    Example:
+        >>> warp = transforms.Rigid().warp(np.full((8, 3), 0.1), (32, 32))
+        >>> figure = follow(images, warp, points=np.full((8, 1, 2), 16.0))
+        >>> save(figure, "follow.png")
+    """
+    points = np.empty((len(images), 0, 2)) if points is None else points
+    boxes = np.empty((len(images), 0, 4)) if boxes is None else boxes
+    rows = (
+        (images, points, boxes),
+        map(ops.convert_to_numpy, (warp(images), warp.to_output(points), warp.boxes(boxes))),
+    )
+    size = 1.5 * len(images) + 0.4, 3.4
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    axes = figure.subplots(2, len(images), squeeze=False)
+    for row, name, shown in zip(axes, ("input", "warped"), rows):
+        row[0].set_ylabel(name, fontsize=11)
+        for axis, *one in zip(row, *shown, strict=True):
+            _draw(axis, *map(np.asarray, one))
+    return figure
+
+
+def _draw(axis, image, points, boxes):
+    most = 255 if image.dtype == np.uint8 else 1
+    axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, "gray", vmin=0, vmax=most)
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        edges = (
+            (left - 0.5, top - 0.5),
+            right - left,
+            bottom - top,
+        )  # pixels are drawn about centres
+        axis.add_patch(Rectangle(*edges, fill=False, color=f"C{number % 10}", linewidth=1.6))
+    for number, point in enumerate(points):
+        axis.plot(*point, "o", color=f"C{number % 10}", markersize=4, markeredgecolor="white")
+    height, width = image.shape[:2]
+    axis.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
