@@ -35,12 +35,10 @@ def serving(*models):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as server:
         try:
-            for line in server.stdout:
-                if address := re.match(r"http://\S+", line):
-                    break
-            else:
+            shown = next((line for line in server.stdout if line.startswith("http")), None)
+            if shown is None:
                 raise RuntimeError("The page did not start:\n" + server.stderr.read())
-            yield address[0]
+            yield shown.split()[0]
         finally:
             server.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -132,7 +132,7 @@ def test_decompose_of_a_singular_matrix_does_not_raise():
 
 
 def test_summary_writes_the_transform_of_every_epoch(tmp_path):
-    fit(tiny(), [TransformerSummary(tmp_path, IMAGES)], epochs=2)
+    fit(tiny(), [TransformerSummary(tmp_path, IMAGES, figure_freq=0)], epochs=2)
     # The region is turned by 90° and spans 0.25 ± 0.5 by ± 0.5, so it stays inside the image.
     expected = dict(zip(QUANTITIES, (0.5, 0.5, 90, 0, 0.25, 0, 0, 0), strict=True))
     for quantity, value in expected.items():
@@ -145,7 +145,7 @@ def test_summary_writes_the_transform_of_every_epoch(tmp_path):
 
 def test_spread_is_over_images_and_follows_the_weights(tmp_path):
     model = tiny(learning_rate=1.0)
-    fit(model, [TransformerSummary(tmp_path, IMAGES)])
+    fit(model, [TransformerSummary(tmp_path, IMAGES, figure_freq=0)])
     theta = model.get_layer("warp").theta(IMAGES / 255)
     found = decompose(theta)
     for statistic in ("mean", "std"):
@@ -169,7 +169,7 @@ def test_outside_is_the_share_of_samples_beyond_the_image(tmp_path):
     theta = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]  # half the image's width to the right
     layer = SpatialTransformer(constant_theta(theta, "localize"), name="warp")
     model = keras.Sequential([keras.Input((8, 12, 3)), layer])
-    drive(model, TransformerSummary(tmp_path, IMAGES), epochs=[0])
+    drive(model, TransformerSummary(tmp_path, IMAGES, figure_freq=0), epochs=[0])
     assert scalars(tmp_path / "transformer", "warp/outside_mean") == {0: 0.5, 1: 0.5}
 
 
@@ -219,7 +219,7 @@ def test_raw_uint8_images_under_mixed_precision(tmp_path):
     layer = SpatialTransformer(constant_theta(THETA, "l"), name="warp", dtype="mixed_bfloat16")
     drive(
         keras.Model(images, layer(keras.layers.Rescaling(1 / 255)(images))),
-        TransformerSummary(tmp_path, IMAGES.astype("uint8")),
+        TransformerSummary(tmp_path, IMAGES.astype("uint8"), figure_freq=0),
         epochs=[0],
     )
     assert_allclose(scalars(tmp_path / "transformer", "warp/scale_x_mean")[0], 0.5, rtol=1e-2)
@@ -266,7 +266,7 @@ def poison(model, value):
 def test_dead_parameters_are_counted(tmp_path, value):
     model = tiny()
     poison(model, value)
-    drive(model, TransformerSummary(tmp_path, IMAGES), epochs=[0])
+    drive(model, TransformerSummary(tmp_path, IMAGES, figure_freq=0), epochs=[0])
     share = scalars(tmp_path / "transformer", "warp/nonfinite_mean")
     assert_allclose(list(share.values()), 1 / 3, rtol=1e-6)
 

@@ -160,7 +160,7 @@ def test_only_this_machine_is_served(monkeypatch, handlers, capsys):
         asked.update(options)
         folders.append(pathlib.Path(os.environ["GRADIO_TEMP_DIR"]))
         assert folders[0].is_dir() and not self.analytics_enabled
-        assert urllib.request.getproxies() == {"no": "*"}
+        assert urllib.request.getproxies()["no"] == "*"
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gradio.Blocks.launch", launch)

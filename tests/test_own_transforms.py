@@ -1,6 +1,9 @@
 """Transforms of users: their settings count for the warp, whatever they are, also when changed."""
 
 import dataclasses
+import pathlib
+import re
+import textwrap
 
 import keras
 import numpy as np
@@ -10,6 +13,7 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 from stn_keras import SpatialTransformer, affine_grid, grid_sample, transforms
+from stn_keras.transforms import projective
 
 ONE = np.ones((1, 1), "float32")
 
@@ -187,3 +191,13 @@ def test_equal_settings_of_the_library_s_transforms():
     assert transforms.Rigid(1.0) != transforms.Rigid()
     assert transforms.Similarity(scale=[0.5, 2]) == transforms.Similarity(scale=(0.5, 2))
     assert transforms.ThinPlateSpline((3, 4)) != transforms.ThinPlateSpline((4, 3))
+
+
+def test_the_transform_that_contributing_writes_zooms():
+    text = (pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"   ```python\n(.*?)   ```", text, re.DOTALL)
+    names = dict(vars(projective))  # which has the imports, as the page says
+    exec(textwrap.dedent(code), names)
+    theta = names["Zoom"]().identity[None] / 2
+    (found,) = float64(names["Zoom"]().grid(theta, (1, 2)))
+    assert_allclose(found[0], [[-0.25, 0], [0.25, 0]])

@@ -4,14 +4,15 @@ It needs Gradio, `pip install ".[demo]"`, and the TensorFlow backend. The page l
 other hosts, and uploaded files are deleted once they are read.
 """
 
-import contextlib
 import os
 import tempfile
 import threading
 import webbrowser
+from unittest import mock
 
 import keras
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from stn_keras.serving import demo_page
 from stn_keras.serving.demo_model import DemoModel, Distortion
@@ -43,7 +44,7 @@ def serve(paths=(), port=None):
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
         app = demo_page.build(models)
-        with _no_proxy():
+        with mock.patch.dict(os.environ, no_proxy="*"):  # Gradio asks whether its page is there
             _, address, _ = app.launch(
                 server_name="127.0.0.1",
                 server_port=port,
@@ -56,7 +57,9 @@ def serve(paths=(), port=None):
                 theme=demo_page.THEME,
                 css=demo_page.STYLE,
                 head=demo_page.HEAD,
-                app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
+                app_kwargs={
+                    "middleware": [Middleware(BaseHTTPMiddleware, dispatch=own_files_only)]
+                },
             )
         print(f"{address} shows the page; Ctrl-C ends it", flush=True)
         webbrowser.open(address)
@@ -66,30 +69,8 @@ def serve(paths=(), port=None):
             app.close(verbose=False)
 
 
-@contextlib.contextmanager
-def _no_proxy():
-    """Connects to this machine directly inside the block, as Gradio does to see its page."""
-    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    for name in proxies:
-        del os.environ[name]
-    os.environ["no_proxy"] = "*"  # for those of the system's settings
-    try:
-        yield
-    finally:
-        del os.environ["no_proxy"]
-        os.environ.update(proxies)
-
-
-class OwnFilesOnly:
-    """Adds `POLICY` to every answer of a web application."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        async def sending(message):
-            if message["type"] == "http.response.start":
-                message["headers"].append((b"content-security-policy", POLICY.encode()))
-            await send(message)
-
-        await self.app(scope, receive, sending)
+async def own_files_only(request, call_next):
+    """The answer to a request, with `POLICY`."""
+    response = await call_next(request)
+    response.headers["content-security-policy"] = POLICY
+    return response
