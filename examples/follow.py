@@ -90,7 +90,7 @@ def main(arguments=None):
     points = np.concatenate([landmarks, corners], axis=1)
     back = np.array(crop.to_input(crop.to_output(points)))
     print(f"boxes in the crop: {np.array(crop.boxes(boxes, 'xywh')).round(1).tolist()}")
-    print(f"largest error there and back: {np.abs(back - points).max():.6f} pixels")
+    print(f"largest error there and back: {np.abs(back - points).max():.1e} pixels")
 
     xyxy = keras.utils.bounding_boxes.convert_format(boxes, "xywh", "xyxy")
     plots.save(plots.follow(picture, crop, landmarks, np.array(xyxy)), args.picture)

@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from examples import keras_application
+from examples import follow, keras_application
 from stn_keras.data import cifar10
 
 pytestmark = pytest.mark.slow
@@ -32,3 +32,17 @@ def test_a_keras_application_learns_behind_a_transformer(tmp_path, monkeypatch, 
     least, most = re.search(r"by ([\d.]+) to ([\d.]+) pixels", printed).groups()
     assert 0 < float(least) <= float(most) < 32
     assert matplotlib.image.imread(picture).ndim == 3
+
+
+def test_a_face_s_landmarks_follow_a_learned_crop(tmp_path, monkeypatch, capsys):
+    picture = np.random.default_rng(0).uniform(size=(1, 512, 512, 3)).astype("float32")
+    found = (
+        picture,
+        np.array([follow.POINTS], "float32"),
+        np.array([[[175, 70, 93, 93]]], "float32"),
+    )
+    monkeypatch.setattr(follow, "face", lambda: found)
+    follow.main(["--steps", "10", "--picture", str(tmp_path / "follow.png")])
+    (error,) = re.findall(r"there and back: (\S+) pixels", capsys.readouterr().out)
+    assert float(error) < 0.01
+    assert matplotlib.image.imread(tmp_path / "follow.png").ndim == 3

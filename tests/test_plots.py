@@ -6,7 +6,7 @@ from matplotlib import pyplot
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from stn_keras import affine_grid, plots
+from stn_keras import affine_grid, plots, transforms
 
 IDENTITY = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 QUARTER_TURN = [0.0, -1.0, 0.0, 1.0, 0.0, 0.0]  # the output's right is the input's down
@@ -170,3 +170,16 @@ def test_no_figure_is_left_in_global_state():
     plots.pixels(plots.curves({"run": HISTORY}))
     plots.pixels(plots.warps(IMAGES[:1], IMAGES[:1], grid(IDENTITY)))
     assert not pyplot.get_fignums()
+
+
+def test_points_and_boxes_are_drawn_before_and_after():
+    warp = transforms.Translation().warp([[0.5, 0.0]], (8, 12))  # moves to the left by 3 pixels
+    points, boxes = np.array([[[5.0, 4.0]]] * 2), np.array([[[3.0, 2.0, 9.0, 6.0]]] * 2)
+    figure = plots.follow(IMAGES, warp, points, boxes)
+    for row, shift in zip(np.reshape(figure.axes, (2, 2)), (0, 3)):
+        for axis in row:
+            assert_allclose(axis.lines[0].get_xydata(), [[5 - shift, 4]], atol=1e-5)
+            assert_allclose(
+                axis.patches[0].get_bbox().extents, [2.5 - shift, 1.5, 8.5 - shift, 5.5]
+            )
+    assert plots.pixels(plots.follow(IMAGES[..., :1], warp)).ndim == 3

@@ -264,6 +264,15 @@ def test_a_noisy_field_ends(rng):
     assert_allclose(back[known], points[known], atol=0.2)
 
 
+@kinds
+def test_there_may_be_no_points_and_no_boxes(rng, kind):
+    warp = KINDS[kind](rng)
+    points = np.empty((2, 0, len(warp.output_size)), "float32")
+    assert warp.to_input(points).shape == warp.to_output(points).shape == points.shape
+    if len(warp.output_size) == 2:
+        assert warp.boxes(np.empty((2, 0, 4), "float32"), clip=True).shape == (2, 0, 4)
+
+
 def test_gradients_of_points_without_an_image_are_zeros(rng):
     field = ops.convert_to_tensor(np.full((1, 4, 4, 2), [9.0, 0.0], "float32"))
 
@@ -323,6 +332,23 @@ def test_it_works_in_traced_code(rng):
     found = compiled(derivative(loss))(*arguments)
     for one, other in zip(found, wanted):
         assert_allclose(float64(one), float64(other), atol=1e-2)
+
+
+def test_a_model_may_call_a_layer_and_ask_for_its_warp(rng, tmp_path):
+    """With several looks of its network, which stays one in the file."""
+    images = keras.Input((*SIZE, 1))
+    bias = stn_keras.localization.Identity("attention")
+    localize = keras.layers.Dense(3, kernel_initializer="random_normal", bias_initializer=bias)
+    network = keras.Sequential([keras.layers.GlobalAveragePooling2D(), localize])
+    settings = {"transform": "attention", "iterations": 2, "output_size": OUTPUT}
+    layer = SpatialTransformer(network, **settings)
+    model = keras.Model(images, [layer(images), layer.warp(images)(images)])
+    given = rng.uniform(size=(2, *SIZE, 1)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    for one in (model, keras.models.load_model(tmp_path / "model.keras")):
+        warped, other = one(given)
+        assert_allclose(float64(other), float64(warped), atol=1e-4)
+        assert one.count_params() == 6
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -6,11 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.checks.arguments import as_coordinates, as_flag
 from stn_keras.checks.images import check_option
 from stn_keras.sampler.axes import as_float
 from stn_keras.sampler.linear import vector
 from stn_keras.sampler.points import check_batch
+from stn_keras.sampler.taps import between
 
 FORMATS = (  # of `keras.utils.bounding_boxes`
     "xyxy",
@@ -31,16 +33,16 @@ def warped_boxes(warp, boxes, format, clip):
     boxes = as_coordinates(boxes, "boxes")
     check_boxes(boxes, warp, format)
     corners = converted(boxes, format, "xyxy", warp.input_size)
-    batch, count, _ = ops.shape(boxes)
+    batch, count, _ = backend.shape(boxes)
     unit = ops.cast(outline(warp.points_per_side), boxes.dtype)
     low, high = corners[..., None, :2], corners[..., None, 2:]
-    points = ops.reshape(low + unit * (high - low) - HALF, (batch, -1, 2))
+    points = ops.reshape(low + unit * (high - low) - HALF, (batch, count * len(unit), 2))
     moved, depth = warp.anywhere(points)
-    shape = (-1, count, len(unit))
+    shape = (backend.shape(moved)[0], count, len(unit))
     found = around(ops.reshape(moved, (*shape, 2)) + HALF)
     if as_flag(clip, "clip"):
         lengths = [as_float(length, found.dtype) for length in warp.output_size[::-1]]
-        found = ops.minimum(ops.maximum(found, 0), vector(2 * lengths, found.dtype))
+        found = between(found, 0, vector(2 * lengths, found.dtype))
     good = ops.logical_and(has_area(corners), has_area(found))
     one_side = ops.all(ops.reshape(depth, shape) * ops.reshape(depth, shape)[..., :1] > 0, axis=-1)
     good = ops.logical_and(good, one_side)[..., None]
@@ -77,9 +79,18 @@ def around(points):
     """The smallest boxes around the points that are finite, `(batch, n, points, 2)` → `(batch, n,
     4)`; of none it is inside out."""
     finite = ops.isfinite(points)
-    low = ops.min(ops.where(finite, points, math.inf), axis=-2)
-    high = ops.max(ops.where(finite, points, -math.inf), axis=-2)
+    low = lowest(ops.where(finite, points, math.inf))
+    high = -lowest(ops.where(finite, -points, math.inf))
     return ops.concatenate([low, high], axis=-1)
+
+
+def lowest(points):
+    """The minimum over a power of two of points, by halves: `ops.min` wants at least one box."""
+    while points.shape[-2] > 1:
+        half = points.shape[-2] // 2
+        first, second = points[..., :half, :], points[..., half:, :]
+        points = ops.where(first < second, first, second)
+    return points[..., 0, :]
 
 
 def has_area(boxes):

@@ -28,10 +28,10 @@ def points_at(field, positions):
     jacobian, step = ops.stop_gradient(jacobian), positions - looks_at
     rows = as_rows(jacobian)
     unfolded = determinant(rows) * determinant(as_rows(field.trend[:, None])) > 0
-    identity = diagonal(ops.ones_like(jacobian[0, 0, 0]))
+    identity = diagonal(ops.ones_like(field.scale))
     jacobian = ops.where(unfolded[..., None, None], jacobian, identity)
     step = solved(jacobian, step)
-    good = ops.logical_and(unfolded, ops.max(ops.abs(step), axis=-1) < CLOSE)
+    good = ops.logical_and(unfolded, ops.all(ops.abs(step) < CLOSE, axis=-1))
     return ops.where(good[..., None], found + step, ops.full_like(found, math.nan))
 
 
@@ -52,7 +52,7 @@ def constant_points_at(field, positions):
         )
 
     def moving(points, step, error, length):
-        far = ops.max(ops.abs(step), axis=-1, keepdims=True) > ENOUGH
+        far = ops.any(ops.abs(step) > ENOUGH, axis=-1, keepdims=True)
         return ops.any(ops.logical_and(far, length > SHORTEST))
 
     start = field.start(positions)
