@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stn_keras import localization, losses, metrics, models, regularizers, transforms
     from stn_keras.geometry import affine_grid
     from stn_keras.layers import DenseWarp, Orientation, SpatialTransformer, VelocityIntegration
+    from stn_keras.registration import register
     from stn_keras.sampler.warps import Warp
     from stn_keras.sampling import grid_sample, pixel_sample
 
@@ -30,6 +31,7 @@ __all__ = [
     "metrics",
     "models",
     "pixel_sample",
+    "register",
     "regularizers",
     "transforms",
 ]
@@ -41,6 +43,7 @@ _HOMES = {
     "VelocityIntegration": "layers",
     "Warp": "sampler.warps",
     "affine_grid": "geometry",
+    "register": "registration",
     **dict.fromkeys(("grid_sample", "pixel_sample"), "sampling"),
 }
 # Also those that are not in `__all__`, since they need the packages of an extra.

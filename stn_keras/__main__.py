@@ -8,6 +8,17 @@ from stn_keras.system.files import explain
 from stn_keras.system.terminal import Parser, give_up, prepare, quiet
 
 FEW = 100  # pictures; the ranges of int8 that fewer give may be too narrow
+TRANSFORMS = (  # those of `register`
+    "translation",
+    "attention",
+    "rigid",
+    "similarity",
+    "affine",
+    "projective",
+    "thin_plate_spline",
+    "displacement",
+)
+LOSSES = ("ecc", "mse", "lncc", "nmi")
 FORMATS = ("saved_model", "litert", "onnx")  # those of `export.SUFFIXES`, which imports Keras
 
 
@@ -93,6 +104,14 @@ def predict(args):
     return list(complaints(sources, unreadable))
 
 
+def align(args):
+    from stn_keras.serving import align
+
+    lines = align.align(args.moving, args.fixed, args.output, args.transform, args.loss)
+    print(*lines, sep="\n")
+    return []
+
+
 def demo(args):
     from stn_keras.serving import demo
 
@@ -131,6 +150,15 @@ def parse(arguments):
     add("images", type=pathlib.Path, nargs="+", metavar="IMAGE", help=help)
     help = "for the drawings of the warps; default: the current folder"
     add("--output-dir", type=pathlib.Path, metavar="FOLDER", default=pathlib.Path(), help=help)
+
+    add = command("align", align, "lay one picture onto another")
+    add("moving", type=pathlib.Path, metavar="MOVING", help="the picture that is warped")
+    add("fixed", type=pathlib.Path, metavar="FIXED", help="the picture that it is laid onto")
+    help = f"one or several of {', '.join(TRANSFORMS)}, the coarse ones first; default: affine"
+    add("--transform", choices=TRANSFORMS, nargs="+", default=["affine"], metavar="NAME", help=help)
+    add("--loss", choices=LOSSES, default="ecc", help="default: ecc")
+    help = "of the aligned picture; a drawing goes beside it; default: aligned.png"
+    add("--output", type=pathlib.Path, default=pathlib.Path("aligned.png"), help=help)
 
     help = "a local page: distort pictures, watch the warps"
     add = command("demo", demo, help, packages='".[demo]"')

@@ -11,10 +11,11 @@ from matplotlib.patheffects import Normal, Stroke
 
 from stn_keras.checks.arguments import as_flag
 from stn_keras.system.files import FIGURE, replacing
+from stn_keras.viz.alignment import alignment
 from stn_keras.viz.curves import curves
 from stn_keras.viz.following import follow
 
-__all__ = ["curves", "follow", "outline", "pixels", "save", "warps"]
+__all__ = ["alignment", "curves", "follow", "outline", "pixels", "save", "warps"]
 
 HIGHLIGHT = "#ffd21f"
 

@@ -24,6 +24,7 @@ MODULES = (
     "transforms",
     "layers",
     "losses",
+    "registration",
     "localization",
     "models",
     "metrics",

@@ -15,6 +15,7 @@ FLOORS = (
     {"training", "serving", "callbacks", "export", "predict", "saved", "resume", "recipes"}
     | {"history", "precision"},
     {"data"},
+    {"registration"},
     {"observe", "plots", "viz", "models", "regularizers", "metrics", "losses"},
     {"layers", "localization"},
     {"transforms"},

@@ -12,9 +12,10 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from stn_keras import SpatialTransformer, export, predict
-from stn_keras.__main__ import FORMATS, main
+from stn_keras import SpatialTransformer, export, predict, transforms
+from stn_keras.__main__ import FORMATS, LOSSES, TRANSFORMS, main
 from stn_keras.data.pictures import read
+from stn_keras.registration import similarities
 from stn_keras.serving import inputs
 
 on_tensorflow = pytest.mark.skipif(
@@ -50,6 +51,36 @@ def refused(capsys, status, *words):
 
 def test_the_formats_of_the_command_are_those_of_the_library():
     assert tuple(export.SUFFIXES) == FORMATS
+    assert (*transforms.TRANSFORMS, "displacement") == TRANSFORMS
+    assert tuple(similarities.SIMILARITIES) == LOSSES
+
+
+@pytest.fixture
+def two_views(tmp_path, rng):
+    """Files of a picture and of a part of it, 3 pixels further right and 2 further down."""
+    scene = keras.ops.image.resize(rng.uniform(0, 255, (9, 11, 3)), (56, 64), "bicubic")
+    scene = np.clip(keras.ops.convert_to_numpy(scene), 0, 255).astype("uint8")
+    Image.fromarray(scene[:48, :56]).save(tmp_path / "moving.png")
+    Image.fromarray(scene[2:50, 3:59]).save(tmp_path / "fixed.png")
+    return str(tmp_path / "moving.png"), str(tmp_path / "fixed.png")
+
+
+def test_align(current, capsys, two_views):
+    assert main(["align", *two_views, "--transform", "translation"]) == 0
+    output = capsys.readouterr().out
+    matrix = np.array(eval(output[output.index("[[") : output.index("]]") + 2]))
+    assert_allclose(matrix, [[1, 0, -3], [0, 1, -2], [0, 0, 1]], atol=0.1)
+    aligned, fixed = read("aligned.png"), read(two_views[1])
+    assert np.abs(aligned[:44, :50] - fixed[:44, :50].astype(float)).mean() < 3
+    assert "converged" in output and (current / "aligned-drawing.png").exists()
+
+
+def test_align_says_what_is_wrong(tmp_path, capsys, two_views):
+    Image.new("L", (48, 48), 7).save(tmp_path / "flat.png")
+    assert main(["align", str(tmp_path / "flat.png"), two_views[1]]) == 1
+    refused(capsys, 1, "`moving` must have structure")
+    assert main(["align", str(tmp_path / "none.png"), two_views[1]]) == 1
+    refused(capsys, 1, "none.png", "does not exist")
 
 
 @on_tensorflow

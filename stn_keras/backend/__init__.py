@@ -8,6 +8,9 @@ The file of a backend has these functions:
   row is infinite or NaN;
 - `with_gradient(forward, backward)` returns a function whose gradient is written by hand;
 - `compile(function)` returns the function, compiled if the backend compiles parts of a program;
+- `jit(function)` returns the function, traced and compiled as a whole if the backend does that;
+- `value_and_gradient(function)` returns a function of the same tensors, which returns the values
+  `(batch,)` of `function` and the gradient of their sum with respect to its first tensor;
 - `matmul(left, right)` is a matrix product that keeps the precision of its factors;
 - `shape(tensor)` is a tuple of integers; lengths that TensorFlow does not know yet are tensors;
 - `floor` keeps float64, which Keras's own rounds to float32 on JAX and PyTorch.
@@ -31,8 +34,10 @@ compile = _active.compile
 floor = _active.floor
 gather_dots = _active.gather_dots
 gather_sum = _active.gather_sum
+jit = _active.jit
 matmul = _active.matmul
 sample = _active.sample
 scatter_sum = _active.scatter_sum
 shape = _active.shape
+value_and_gradient = _active.value_and_gradient
 with_gradient = _active.with_gradient

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 FEW = 4  # channels
 
 floor = jnp.floor
+jit = jax.jit
 matmul = functools.partial(jnp.matmul, precision="highest")
 
 
@@ -57,6 +58,18 @@ def with_gradient(forward, backward):
 
     function.defvjp(lambda *tensors: (forward(*tensors), tensors), gradients)
     return function
+
+
+def value_and_gradient(function):
+    def total(*tensors):
+        values = function(*tensors)
+        return jnp.sum(values), values
+
+    def call(*tensors):
+        (_, values), slope = jax.value_and_grad(total, has_aux=True)(*tensors)
+        return values, slope
+
+    return call
 
 
 def shape(tensor):

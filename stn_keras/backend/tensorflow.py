@@ -44,6 +44,20 @@ def marked(compiled):
     return tf.xla.experimental.jit_scope(compile_ops=compiled)
 
 
+def jit(function):
+    return tf.function(function, autograph=False, jit_compile=True)
+
+
+def value_and_gradient(function):
+    def call(point, *tensors):
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            values = function(point, *tensors)
+        return values, tape.gradient(values, point)
+
+    return call
+
+
 def is_large(tensor):
     """Whether a tensor holds images or coordinates of a known size, with many positions."""
     sides = tensor.shape[1:3]

@@ -1,0 +1,180 @@
+"""The stages of a registration, one after another, and the warp that they make together."""
+
+import dataclasses
+import functools
+import operator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from stn_keras import transforms
+from stn_keras.registration import similarities
+from stn_keras.registration.equations import look
+from stn_keras.registration.families import compiled, to_array
+from stn_keras.registration.pictures import Side
+from stn_keras.registration.pyramid import pyramid
+from stn_keras.registration.report import Report
+from stn_keras.registration.stages import fit_parameters, fit_velocity
+from stn_keras.sampler import warps
+from stn_keras.sampler.matrix_warps import Affine, Homography, MatrixWarp, of_square
+
+DISPLACEMENT = "displacement"
+UNLIKE = 0.8  # a loss "ecc" that pictures without anything in common may reach
+PIXEL_ON_PIXEL = transforms.Translation, transforms.Rigid  # they have no scale
+
+
+def align(moving, fixed, stages, loss, initial, smoothness, verbose):
+    """The warp that the stages find, with its report."""
+    similarity = similarities.get(loss)
+    moving, fixed, unit = in_units(moving, fixed, loss)
+    told = progress(verbose, len(stages) * len(pyramid(fixed)))
+    before, start = initial_of(initial, stages[0], moving, fixed)
+    first = joined(before, matrix_warp(start, moving.size, fixed.size))
+    loss_before, overlap = measure(first, moving, fixed, similarity)
+    check_overlap(overlap)
+    entries = []
+    for transform in stages:
+        seen = moving if before is None else warped(moving, before)
+        arguments = seen, fixed, start, similarity, told
+        if transform == DISPLACEMENT:
+            stage, found = fit_velocity(*arguments, smoothness)
+        else:
+            stage, found = fit_parameters(*arguments, transform, loss)
+        entries += found
+        if isinstance(transform, transforms.MatrixTransform):
+            start = start @ to_array(stage.square()).astype("float64")
+        else:
+            before = joined(before, matrix_warp(start, seen.size, fixed.size), stage)
+            start = np.eye(len(fixed.size) + 1)[None]
+    warp = before
+    if isinstance(stages[-1], transforms.MatrixTransform):
+        warp = joined(before, matrix_warp(start, seen.size, fixed.size))
+    loss_after, overlap = measure(warp, moving, fixed, similarity)
+    warp.report = Report(
+        levels=tuple(entries),
+        loss_before=loss_before * unit,
+        loss_after=loss_after * unit,
+        overlap=overlap,
+        converged=entries[-1].converged & is_better(loss, loss_before, loss_after),
+    )
+    return warp
+
+
+def is_better(loss, before, after):
+    """Whether the pictures of each pair are alike at the end, not only at rest."""
+    better = after <= before + 1e-6
+    return better & (after < UNLIKE) if loss == "ecc" else better
+
+
+def in_units(moving, fixed, loss):
+    """Both sides in units of their standard deviations, and the unit of the loss."""
+    mean, deviation = fixed.statistics()
+    if loss == "mse":
+        unit = deviation.ravel() ** 2
+        return moving.scaled(mean, deviation), fixed.scaled(mean, deviation), unit
+    if isinstance(loss, str):
+        moving, fixed = moving.scaled(*moving.statistics()), fixed.scaled(mean, deviation)
+    return moving, fixed, 1.0
+
+
+def initial_of(initial, transform, moving, fixed):
+    """`(warp, matrices)` that the registration starts from, done one after the other; the warp is
+    None if the matrices are all."""
+    batch, axes = len(fixed.pixels), len(fixed.size)
+    if initial is None:
+        matrix = start_matrix(transform, moving.size, fixed.size)[None]
+        return None, np.broadcast_to(matrix, (batch, axes + 1, axes + 1))
+    check_initial(initial, moving.size, fixed.size, batch)
+    if isinstance(initial, MatrixWarp) and not initial.align_corners:
+        matrix = to_array(initial.square()).astype("float64")
+        return None, np.broadcast_to(matrix, (batch, axes + 1, axes + 1))
+    return initial, np.broadcast_to(np.eye(axes + 1), (batch, axes + 1, axes + 1))
+
+
+def check_initial(initial, moving_size, fixed_size, batch):
+    """Raises a ValueError if it is no warp from the moving to the fixed pictures."""
+    wanted = f"`initial` must be a `stn_keras.Warp` from {moving_size} to {fixed_size} pixels"
+    if not isinstance(initial, warps.Warp):
+        raise ValueError(f"{wanted}. Received: initial={initial!r}")
+    if (tuple(initial.input_size), tuple(initial.output_size)) != (moving_size, fixed_size):
+        raise ValueError(
+            f"{wanted}. Received: one from {initial.input_size} to {initial.output_size}"
+        )
+    if initial.tensor.shape[0] not in (1, batch):
+        raise ValueError(
+            f"`initial` must be one warp or {batch}. Received: {initial.tensor.shape[0]} warps"
+        )
+
+
+def start_warp(transform, moving_size, fixed_size):
+    """The warp that a registration starts from by default."""
+    matrix = start_matrix(transform, moving_size, fixed_size)
+    return matrix_warp(matrix[None], moving_size, fixed_size)
+
+
+def start_matrix(transform, moving_size, fixed_size):
+    """The normalised matrix that lays the middle of one size on that of another."""
+    sizes = list(zip(moving_size, fixed_size))
+    scale = 1 if isinstance(transform, PIXEL_ON_PIXEL) else min(m / f for m, f in sizes)
+    return np.diag([*(scale * f / m for m, f in reversed(sizes)), 1.0])
+
+
+def matrix_warp(matrix, moving_size, fixed_size):
+    """The warp of normalised matrices."""
+    matrix = matrix / matrix[:, -1:, -1:]
+    kind = Homography if np.abs(matrix[:, -1, :-1]).max() > 1e-12 else Affine
+    tensor = ops.convert_to_tensor(matrix, dtype="float32")
+    return of_square(kind, tensor, moving_size, fixed_size, False)
+
+
+def joined(*several):
+    """Warps done one after another; None is none."""
+    return functools.reduce(operator.matmul, (warp for warp in several if warp is not None))
+
+
+def warped(side, warp):
+    """A side as the warp shows it; what it does not see weighs nothing."""
+    pictures = ops.convert_to_tensor(np.concatenate([side.pixels, side.weights], axis=-1))
+    pixels, seen = look(pictures, warp.grid())
+    return Side(to_array(pixels), np.floor(to_array(seen) + 1e-3))
+
+
+def measure(warp, moving, fixed, similarity):
+    """The losses of pairs under a warp, and the shares of the fixed pictures that it covers."""
+    pictures = np.concatenate([moving.pixels, moving.weights], axis=-1)
+    arrays = pictures, fixed.pixels, fixed.weights
+    tensors = warp.grid(), *map(ops.convert_to_tensor, arrays)
+    function = compiled(Measure(similarity), *(tuple(x.shape) for x in tensors))
+    losses, seen = (to_array(x).astype("float64") for x in function(*tensors))
+    return losses, seen / fixed.weights.sum(tuple(range(1, fixed.weights.ndim)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """The losses of pairs at a grid, and how many pixels it sees, both `(batch,)`."""
+
+    similarity: Any
+
+    def __call__(self, grid, moving, fixed, weights):
+        pixels, seen = look(moving, grid)
+        weights = weights * seen
+        axes = tuple(range(1, len(weights.shape)))
+        return self.similarity(fixed, pixels, weights), ops.sum(weights, axis=axes)
+
+
+def check_overlap(overlap):
+    """Raises a ValueError if the pictures of a pair do not overlap where they start."""
+    apart = np.flatnonzero(~(overlap > 0))
+    if len(apart):
+        raise ValueError(
+            "`initial` and the masks must let the pictures overlap. "
+            f"Received: pair {apart[0]} has no pixel in common"
+        )
+
+
+def progress(verbose, count):
+    """What is told of each level that is done; with `verbose` it draws a progress bar."""
+    bar = keras.utils.Progbar(count, verbose=int(bool(verbose)), unit_name="level")
+    return lambda loss: bar.add(1, values=[("loss", float(np.mean(loss)))])

@@ -1,0 +1,102 @@
+"""The sums over pixels that a step of Gauss–Newton is computed from."""
+
+import numpy as np
+from keras import ops
+
+from stn_keras import backend
+from stn_keras.registration.families import compiled
+from stn_keras.registration.pictures import Side
+from stn_keras.sampler import sample, warps
+
+NEAR = 1e-3  # a depth of homogeneous coordinates below which a point counts as behind the horizon
+
+
+def slopes_of(side):
+    """Pictures, their derivatives by normalised coordinates and their weights, `(batch, *size,
+    channels * (1 + axes) + 1)`, to be sampled together."""
+    axes = range(len(side.size), 0, -1)  # x is the last axis
+    halves = [side.size[axis - 1] / 2 for axis in axes]
+    slopes = [np.gradient(side.pixels, axis=axis) * half for axis, half in zip(axes, halves)]
+    stacked = np.stack(slopes, axis=-1).reshape(*side.pixels.shape[:-1], -1)
+    table = np.concatenate([side.pixels, stacked, eroded(side.weights)], axis=-1)
+    return table.astype("float32")
+
+
+def eroded(weights):
+    """Weights that are 0 where a neighbour's is, which a derivative would read."""
+    for axis in range(1, weights.ndim - 1):
+        values = np.moveaxis(weights, axis, 0)
+        padded = np.concatenate([values[:1], values, values[-1:]])
+        values = np.minimum(np.minimum(padded[:-2], padded[2:]), values)
+        weights = np.moveaxis(values, 0, axis)
+    return weights
+
+
+def sums(maps, basis, moving, fixed, weights):
+    """The weighted sums of all products of columns, `(batch, channels, columns, columns)`.
+
+    The columns are the derivatives of the warped pictures by the elements of `maps`, row by row,
+    the warped pictures, the fixed ones, and ones.
+
+    Args:
+        maps: `(batch, axes, count)` or, of homographies, `(batch, axes + 1, count)`.
+        basis: `(pixels, count)`.
+        moving: What `slopes_of` returns.
+        fixed: `(batch, *size, channels)`.
+        weights: `(batch, *size, 1)`, of the fixed pictures.
+    """
+    axes, channels, size = len(moving.shape) - 2, fixed.shape[-1], tuple(fixed.shape[1:-1])
+    mapped = backend.matmul(basis[None], ops.transpose(maps, (0, 2, 1)))
+    where, depth = mapped[..., :axes], mapped[..., axes:]
+    if maps.shape[1] > axes:
+        front = depth > NEAR
+        depth = ops.where(front, depth, 1)
+        where = where / depth
+        weights = weights * ops.reshape(ops.cast(front, "float32"), (-1, *size, 1))
+    samples, seen = look(moving, ops.reshape(where, (-1, *size, axes)))
+    weights = ops.reshape(weights * seen, (-1, basis.shape[0], 1))
+    samples = ops.reshape(samples, (-1, basis.shape[0], samples.shape[-1]))
+    fixed = ops.reshape(fixed, (-1, basis.shape[0], channels))
+    ones, products = ops.ones_like(weights), []
+    for k in range(channels):
+        slopes = samples[..., channels + k * axes : channels + (k + 1) * axes]
+        if maps.shape[1] > axes:
+            inward = -ops.sum(slopes * where, axis=-1, keepdims=True)
+            slopes = ops.concatenate([slopes, inward], axis=-1) / depth
+        columns = ops.reshape(
+            slopes[..., :, None] * basis[None, :, None, :],
+            (-1, basis.shape[0], maps.shape[1] * basis.shape[1]),
+        )
+        pictures = [samples[..., k : k + 1], fixed[..., k : k + 1], ones]
+        table = ops.concatenate([columns, *pictures], axis=-1)
+        products.append(backend.matmul(ops.transpose(table * weights, (0, 2, 1)), table))
+    return ops.stack(products, axis=1)
+
+
+def look(pictures, where):
+    """Pictures at normalised points, without their last channel; how far that sees each, 0 to 1."""
+    size = tuple(pictures.shape[1:-1])
+    warp = warps.Grid(where, size, tuple(where.shape[1:-1]), False)
+    options = {"interpolation": "bilinear", "fill_mode": "nearest", "filled": False}
+    samples = sample(pictures, warp, ops.zeros((1,), pictures.dtype), **options)
+    halves = ops.convert_to_tensor([length / 2 for length in reversed(size)], dtype="float32")
+    inside = ops.clip((1 - ops.abs(where)) * halves + 0.5, 0, 1)
+    seen = samples[..., -1:] * ops.prod(inside, axis=-1, keepdims=True)
+    return samples[..., :-1], seen
+
+
+class Sums:
+    """`sums` of the pairs at one level of the pyramid."""
+
+    def __init__(self, moving: Side, fixed: Side, basis):
+        arrays = basis, slopes_of(moving), fixed.pixels, fixed.weights
+        self.tensors = [ops.convert_to_tensor(x, dtype="float32") for x in arrays]
+        self.basis, self.size, self.moving_size = basis, fixed.size, moving.size
+        axes = tuple(range(1, fixed.weights.ndim))
+        self.total = fixed.weights.sum(axes, "float64")
+
+    def __call__(self, maps):
+        """The sums for such maps, as a float64 NumPy array."""
+        tensors = ops.convert_to_tensor(maps, dtype="float32"), *self.tensors
+        function = compiled(sums, *(tuple(tensor.shape) for tensor in tensors))
+        return ops.convert_to_numpy(function(*tensors)).astype("float64")

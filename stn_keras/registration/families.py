@@ -1,0 +1,114 @@
+"""The transforms of few parameters, as linear maps of functions of the output's coordinates."""
+
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+from keras import ops
+
+from stn_keras import backend, transforms
+from stn_keras.transforms.spline import influence_of
+
+STEP = 1e-2  # of a parameter, for its derivatives; their maps are smooth
+
+
+class Family:
+    """A transform within a frame of one size, and the start that looks from there into the input.
+
+    An output pixel looks at `maps @ functions`, homogeneous normalised coordinates, where
+    `functions` are those of `basis` there.
+    """
+
+    def __init__(self, transform, size, start):
+        self.transform, self.size, self.start = transform, size, start
+
+    def basis(self, size):
+        """The functions at each pixel of an output, `(pixels, count)`: here x, y (z) and 1."""
+        axes = [(2 * np.arange(length) + 1) / length - 1 for length in size]
+        places = np.stack(np.meshgrid(*axes, indexing="ij")[::-1], axis=-1)
+        places = places.reshape(-1, len(size))
+        return np.column_stack([places, np.ones(len(places))]).astype("float32")
+
+    def own(self, theta):
+        """The maps of the transform alone, `(batch, axes + 1, count)`."""
+        theta = ops.convert_to_tensor(theta, dtype="float32")
+        return to_array(compiled(Matrix(self.transform, self.size), tuple(theta.shape))(theta))
+
+    def maps(self, theta):
+        """The maps `(batch, axes + 1, count)` of `theta`, with the start, and their derivatives by
+        the parameters, `(batch, parameters, axes + 1, count)`."""
+        batch, count = theta.shape
+        steps = STEP * np.concatenate([np.zeros((1, count)), np.eye(count), -np.eye(count)])
+        found = self.own((theta[:, None] + steps).reshape(-1, count).astype("float32"))
+        found = found.reshape(batch, -1, *found.shape[1:]).astype("float64")
+        slopes = (found[:, 1 : count + 1] - found[:, count + 1 :]) / (2 * STEP)
+        return self.start @ found[:, 0], self.start[:, None] @ slopes
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """A transform's matrices, as a function that can be compiled."""
+
+    transform: transforms.MatrixTransform
+    size: tuple
+
+    def __call__(self, theta):
+        return self.transform.matrix_in(theta, self.size, False)
+
+
+class SplineFamily(Family):
+    """The thin-plate spline: the influences of its control points, besides x, y and 1."""
+
+    def basis(self, size):
+        influence = to_array(influence_of(self.transform.control_points, size, False))
+        return np.column_stack([influence, super().basis(size)]).astype("float32")
+
+    def own(self, theta):
+        offsets = np.transpose(to_array(self.transform.offsets(theta)), (0, 2, 1))
+        identity = np.broadcast_to(np.eye(3, dtype="float32"), (len(offsets), 3, 3))
+        offsets = np.concatenate([offsets, np.zeros_like(offsets[:, :1])], axis=1)
+        return np.concatenate([offsets, identity], axis=2)
+
+
+def family_of(transform, size, start):
+    """The family of a transform, or None if it is not such a map."""
+    if isinstance(transform, transforms.MatrixTransform):
+        return Family(transform, size, start)
+    if isinstance(transform, transforms.ThinPlateSpline):
+        return SplineFamily(transform, size, start)
+    return None
+
+
+def probes(basis, size):
+    """The functions at the corners, the edges' middles and the middle of an output."""
+    ends = [sorted({0, length // 2, length - 1}) for length in size]
+    places = np.ravel_multi_index(np.transpose(list(itertools.product(*ends))), size)
+    return basis[places].astype("float64")
+
+
+def looked_at(maps, points):
+    """Where maps look, `(batch, points, axes)`, normalised."""
+    mapped = points @ np.swapaxes(maps, -1, -2)
+    with np.errstate(all="ignore"):
+        return mapped[..., :-1] / mapped[..., -1:]
+
+
+def moved_by(maps, slopes, points, lengths):
+    """The derivatives of where maps look, `(batch, parameters, points · axes)`, in units of which
+    an axis has `lengths` from its middle to its edge."""
+    depth = points @ maps[:, -1, :, None]
+    moved = points @ np.swapaxes(slopes, -1, -2)
+    where = looked_at(maps, points)[:, None]
+    found = (moved[..., :-1] - where * moved[..., -1:]) / depth[:, None] * lengths
+    return found.reshape(*slopes.shape[:2], -1)
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(function, *shapes):
+    """The function for tensors of these shapes, traced once."""
+    return backend.jit(function)
+
+
+def to_array(tensor):
+    return np.asarray(ops.convert_to_numpy(tensor))

@@ -1,0 +1,133 @@
+"""The Levenberg–Marquardt method, for pairs of pictures that differ by few parameters."""
+
+import dataclasses
+
+import numpy as np
+
+from stn_keras.registration.families import looked_at, moved_by, probes
+
+TOLERANCE = 0.003  # pixels that a step moves the probes by, when it has converged
+COARSE = 0.03  # the same at all levels but the last
+LEAST_OVERLAP = 0.1  # of the fixed picture; a step to less is not taken
+NOISE = 2e-6  # a difference of losses that float32 can't tell from 0
+FIRST, LAST = 1e-3, 1e6  # damping at the start, and when no step helps
+ITERATIONS = 50  # at a level
+
+
+@dataclasses.dataclass
+class State:
+    """Where the pairs are: their first axis is the batch.
+
+    Attributes:
+        theta: The parameters.
+        maps: Their maps, see `Family`.
+        slopes: The derivatives of the maps.
+        loss: The losses, infinite where the pictures do not overlap.
+        gradient: Of the losses.
+        curvature: Their second derivatives, as Gauss and Newton approximate them.
+        overlap: Share of the fixed pictures.
+    """
+
+    theta: np.ndarray
+    maps: np.ndarray
+    slopes: np.ndarray
+    loss: np.ndarray
+    gradient: np.ndarray
+    curvature: np.ndarray
+    overlap: np.ndarray
+
+    def taking(self, other, where):
+        """This state with the pairs of another one where the mask is True."""
+        pairs = zip(vars(self).values(), vars(other).values())
+        return State(*(np.where(where.reshape(-1, *[1] * (x.ndim - 1)), y, x) for x, y in pairs))
+
+
+def evaluate(level, family, theta, least_squares):
+    """The state of the pairs at a level, for the parameters `theta`."""
+    maps, slopes = family.maps(theta)
+    last = np.eye(maps.shape[-1])[-1]
+    rows = maps.shape[1] - (not slopes[:, :, -1].any() and (maps[:, -1] == last).all())
+    products = level(maps[:, :rows])
+    overlap = products[:, 0, -1, -1] / level.total
+    with np.errstate(all="ignore"):
+        loss, gradient, curvature = least_squares(products)
+    chain = slopes[:, :, :rows].reshape(*theta.shape, -1)
+    gradient = (chain @ gradient[..., None])[..., 0]
+    curvature = chain @ curvature @ np.swapaxes(chain, 1, 2)
+    loss = np.where((overlap > 0) & np.isfinite(loss), loss, np.inf)
+    return State(theta, maps, slopes, loss, gradient, curvature, overlap)
+
+
+def minimise(level, family, theta, least_squares, tolerance):
+    """The parameters of the least loss at a level, found from those given.
+
+    Returns:
+        `(first, last, iterations, converged)`: the first and the last state, and of each pair how
+        many steps it took and whether it converged.
+    """
+    first = state = evaluate(level, family, theta, least_squares)
+    lengths = np.array([length / 2 for length in reversed(level.moving_size)])
+    points = probes(level.basis, level.size)
+    least = np.minimum(LEAST_OVERLAP, state.overlap / 2)
+    damping = np.full(len(theta), FIRST)
+    iterations, converged = np.zeros(len(theta), int), np.zeros(len(theta), bool)
+    active = np.isfinite(state.loss)
+    for _ in range(ITERATIONS):
+        if not active.any():
+            break
+        step = solve(state, damping, points, lengths)
+        trial = evaluate(level, family, state.theta + step, least_squares)
+        before, after = (looked_at(x.maps, points) for x in (state, trial))
+        moved = np.sqrt((((after - before) * lengths) ** 2).sum(-1)).max(-1)
+        better = (trial.loss < state.loss + NOISE) & (trial.overlap >= least) & active
+        state = state.taking(trial, better)
+        damping = np.where(better, damping / 10, damping * 10)
+        iterations += active
+        converged |= active & (moved < tolerance)
+        active &= ~converged & (damping < LAST)
+    return first, state, iterations, converged
+
+
+def solve(state, damping, points, lengths):
+    """The step of each pair; what damps it is how far the probes move."""
+    moved = moved_by(state.maps, state.slopes, points, lengths)
+    metric = moved @ np.swapaxes(moved, 1, 2)
+    identity = np.eye(len(metric[0]))
+    metric = metric + 1e-9 * np.trace(metric, axis1=1, axis2=2)[:, None, None] * identity
+    ratio = np.trace(state.curvature, axis1=1, axis2=2) / np.trace(metric, axis1=1, axis2=2)
+    matrix = state.curvature + (damping * ratio)[:, None, None] * metric
+    usable = np.isfinite(matrix).all((1, 2)) & np.isfinite(state.gradient).all(1) & (ratio > 0)
+    matrix = np.where(usable[:, None, None], matrix, identity)
+    gradient = np.where(usable[:, None], state.gradient, 0)
+    return -np.linalg.solve(matrix, gradient[..., None])[..., 0]
+
+
+def correlation(products):
+    """1 - the correlation of the pictures, with its derivatives.
+
+    Of a Gauss–Newton step of the squared difference of both, without their means and of norm 1, as
+    in [Evangelidis & Psarakis, 2008](https://doi.org/10.1109/TPAMI.2008.113).
+    """
+    ones = products[..., -1:, :]
+    centred = products[..., :-1, :-1] - (
+        np.swapaxes(ones, -1, -2)[..., :-1, :] * ones[..., :-1] / ones[..., -1:]
+    )
+    centred = centred.sum(axis=1)
+    curvature, by_moving, by_fixed = centred[:, :-2, :-2], centred[:, :-2, -2], centred[:, :-2, -1]
+    moving, fixed, both = centred[:, -2, -2], centred[:, -1, -1], centred[:, -2, -1]
+    usable = (moving > 0) & (fixed > 0)
+    norms = np.sqrt(np.where(usable, moving, 1)), np.sqrt(np.where(usable, fixed, 1))
+    rho = both / (norms[0] * norms[1])
+    by_moving, by_fixed = by_moving / norms[0][:, None], by_fixed / norms[1][:, None]
+    slope = (rho[:, None] * by_moving - by_fixed) / norms[0][:, None]
+    along = by_moving[:, :, None] * by_moving[:, None]
+    curvature = (curvature - along) / (norms[0] ** 2)[:, None, None]
+    return np.where(usable, 1 - rho, np.inf), slope, curvature
+
+
+def squared_error(products):
+    """The mean squared difference of the pictures, with its derivatives."""
+    count = products[..., -1, -1].sum(axis=1)
+    products = 2 * products[..., :-1, :-1].sum(axis=1) / count[:, None, None]
+    loss = (products[:, -2, -2] - 2 * products[:, -2, -1] + products[:, -1, -1]) / 2
+    return loss, products[:, :-2, -2] - products[:, :-2, -1], products[:, :-2, :-2]

@@ -1,0 +1,101 @@
+"""How unlike two pictures are, of the pixels that weights mark: `(batch,)` each.
+
+All take `(fixed, warped, weights)`, pictures `(batch, *size, channels)` and weights `(batch, *size,
+1)`, and are differentiable with respect to `warped`.
+"""
+
+import keras
+from keras import ops
+
+from stn_keras.losses.correlation import squared_correlation
+
+TINY = 1e-6
+BINS = 32  # of the grey levels, for mutual information
+RANGE = 3.0  # standard deviations on both sides of the mean that the bins cover
+
+
+def mean(values, weights):
+    """The weighted mean over pixels and channels."""
+    axes = tuple(range(1, len(values.shape)))
+    total = ops.sum(weights, axis=axes) * values.shape[-1]
+    return ops.sum(values * weights, axis=axes) / (total + TINY)
+
+
+def ecc(fixed, warped, weights):
+    """1 - the correlation, 0 to 2."""
+    axes = tuple(range(1, len(fixed.shape) - 1))
+    total = ops.sum(weights, axis=axes, keepdims=True) + TINY
+    fixed, warped = (
+        x - ops.sum(x * weights, axis=axes, keepdims=True) / total for x in (fixed, warped)
+    )
+    both, first, second = (
+        mean(product, weights) for product in (fixed * warped, fixed**2, warped**2)
+    )
+    return 1 - both / ops.sqrt(first * second + TINY**2)
+
+
+def mse(fixed, warped, weights):
+    """The mean squared difference."""
+    return mean((fixed - warped) ** 2, weights)
+
+
+def lncc(fixed, warped, weights, window=9):
+    """Minus the mean squared correlation in small windows, -1 to 0."""
+    return -mean(squared_correlation(fixed * weights, warped * weights, window), weights)
+
+
+def nmi(fixed, warped, weights):
+    """Minus the normalised mutual information, -2 to -1.
+
+    The sum of both entropies divided by that of the joint histogram
+    ([Studholme et al., 1999](https://doi.org/10.1016/S0031-3203(98)00091-0)), into whose bins each
+    pixel counts with linear weights.
+    """
+    weights = ops.reshape(weights + 0 * fixed, (fixed.shape[0], -1, 1))
+    first, second = (in_bins(ops.reshape(x, (x.shape[0], -1, 1))) for x in (fixed, warped))
+    joint = ops.matmul(ops.transpose(first * weights, (0, 2, 1)), second)
+    joint = joint / (ops.sum(joint, axis=(1, 2), keepdims=True) + TINY)
+    return -(entropy(ops.sum(joint, axis=2)) + entropy(ops.sum(joint, axis=1))) / (
+        entropy(ops.reshape(joint, (-1, BINS * BINS))) + TINY
+    )
+
+
+def in_bins(values):
+    """How much each value `(batch, n, 1)`, of mean 0 and deviation 1, counts in each bin."""
+    places = ops.clip((values / RANGE + 1) / 2, 0, 1) * (BINS - 1)
+    return ops.relu(1 - ops.abs(places - ops.arange(BINS, dtype=values.dtype)))
+
+
+def entropy(shares):
+    return -ops.sum(shares * ops.log(shares + TINY**2), axis=-1)
+
+
+class FromKeras:
+    """A loss of Keras, or a function like one, of each pair."""
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def __call__(self, fixed, warped, weights):
+        warped = weights * warped + (1 - weights) * fixed  # no difference outside
+        function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
+        values = function(fixed, warped)
+        return ops.mean(ops.reshape(values, (fixed.shape[0], -1)), axis=-1)
+
+
+SIMILARITIES = {"ecc": ecc, "mse": mse, "lncc": lncc, "nmi": nmi}
+
+
+def get(loss):
+    """The function of a loss by name, or of a loss of Keras.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if isinstance(loss, str) and loss in SIMILARITIES:
+        return SIMILARITIES[loss]
+    if callable(loss):
+        return FromKeras(loss)
+    raise ValueError(
+        f"`loss` must be one of {tuple(SIMILARITIES)} or a loss of Keras. Received: loss={loss!r}"
+    )

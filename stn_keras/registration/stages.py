@@ -1,0 +1,81 @@
+"""One transform after another: how each is fitted, level by level."""
+
+import numpy as np
+from keras import ops
+
+from stn_keras.geometry.displacements import resize_displacement
+from stn_keras.registration import adam, gauss_newton, kinds
+from stn_keras.registration.equations import Sums
+from stn_keras.registration.families import family_of
+from stn_keras.registration.pyramid import pyramid, smoothed
+from stn_keras.registration.report import Level
+
+LEAST_SQUARES = {"ecc": gauss_newton.correlation, "mse": gauss_newton.squared_error}
+STEPS = 60  # of Adam, at a level
+RATE = 0.3  # of its first steps, in pixels
+
+
+def levels_of(moving, fixed, start):
+    """Pairs of sides, the coarsest first; of the moving pictures the level whose pixels, under the
+    start, come nearest in size to those of the fixed ones."""
+    axes = len(fixed.size)
+    stretch = np.abs(np.linalg.det(start[:, :axes, :axes])).mean()
+    movings = pyramid(moving)
+    found = []
+    for side in pyramid(fixed):
+        ratios = [stretch * np.prod(x.size) / np.prod(side.size) for x in movings]
+        nearest = np.argmin(np.abs(np.log(np.maximum(ratios, 1e-6))))
+        found.append((smoothed(movings[nearest]), smoothed(side)))
+    return found
+
+
+def fit_parameters(moving, fixed, start, similarity, told, transform, loss):
+    """`(warp, entries)`: a transform's warp within the fixed frame, and what its levels did."""
+    family = family_of(transform, fixed.size, start)
+    theta = np.tile(np.asarray(transform.identity, "float64"), (len(start), 1))
+    name, entries = type(transform).__name__, []
+    for pair in levels_of(moving, fixed, start):
+        size = pair[1].size
+        if family is not None and loss in LEAST_SQUARES:
+            finest = size == fixed.size
+            tolerance = gauss_newton.TOLERANCE if finest else gauss_newton.COARSE
+            level = Sums(pair[0], pair[1], family.basis(size))
+            first, last, iterations, converged = gauss_newton.minimise(
+                level, family, theta, LEAST_SQUARES[loss], tolerance
+            )
+            theta, losses = last.theta, (first.loss, last.loss)
+        else:
+            kind = kinds.Parameters(transform, fixed.size)
+            constants = theta, kinds.spread_of(transform, fixed.size, size)
+            point, losses = descend(kind, similarity, np.zeros_like(theta), pair, start, constants)
+            theta = theta + ops.convert_to_numpy(point) @ constants[1]
+            iterations, converged = np.full(len(theta), len(losses)), adam.settled(losses)
+        entries.append(Level(name, size, iterations, losses[0], losses[-1], converged))
+        told(losses[-1])
+    theta = ops.convert_to_tensor(theta, dtype="float32")
+    return transform.warp(theta, fixed.size, fixed.size, False), entries
+
+
+def fit_velocity(moving, fixed, start, similarity, told, smoothness):
+    """`(warp, entries)`: a displacement within the fixed frame, and what its levels did."""
+    velocity, kind, entries = None, kinds.Velocity(smoothness), []
+    for pair in levels_of(moving, fixed, start):
+        size = pair[1].size
+        shape = kinds.velocity_size(size)
+        if velocity is None:
+            velocity = np.zeros((len(start), *shape, len(size)), "float32")
+        else:
+            velocity = resize_displacement(velocity, shape, data_format="channels_last")
+        velocity, losses = descend(kind, similarity, velocity, pair, start)
+        iterations, converged = np.full(len(start), len(losses)), adam.settled(losses)
+        entries.append(Level("displacement", size, iterations, losses[0], losses[-1], converged))
+        told(losses[-1])
+    return kind.warp(velocity, fixed.size), entries
+
+
+def descend(kind, similarity, point, pair, start, constants=()):
+    moving, fixed = pair
+    seen = np.concatenate([moving.pixels, moving.weights], axis=-1)
+    arrays = start, seen, fixed.pixels, fixed.weights, *constants
+    tensors = [ops.convert_to_tensor(x, dtype="float32") for x in arrays]
+    return adam.minimise(adam.Objective(kind, similarity), point, tensors, RATE, STEPS)
