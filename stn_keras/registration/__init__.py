@@ -11,7 +11,7 @@ from stn_keras.checks.images import as_data_format
 from stn_keras.registration.alignment import DISPLACEMENT, align
 from stn_keras.registration.pictures import as_sides
 from stn_keras.registration.report import Level, Report
-from stn_keras.transforms.base import ImageOrVolume
+from stn_keras.transforms.image_or_volume import ImageOrVolume
 
 __all__ = ["Level", "Report", "register"]
 
