@@ -125,6 +125,12 @@ def test_decompose_gives_half_a_turn_as_plus_180():
     assert decompose([[-1, 0, 0, -0.0, -1, 0]])["rotation"] == 180
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 6), (1, 3, 6), (6,), (1, 8)])
+def test_decompose_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"`theta` must have shape.*theta.shape=\("):
+        decompose(np.ones(shape))
+
+
 def test_decompose_of_a_singular_matrix_does_not_raise():
     with np.errstate(all="raise"):
         found = decompose(np.zeros((1, 6)))
