@@ -11,6 +11,7 @@ FEW = 100  # pictures; the ranges of int8 that fewer give may be too narrow
 TRANSFORMS = (  # those of `register`
     "translation",
     "attention",
+    "box",
     "rigid",
     "similarity",
     "affine",

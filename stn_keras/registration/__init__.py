@@ -10,10 +10,10 @@ from stn_keras.checks.arguments import as_number
 from stn_keras.checks.images import as_data_format
 from stn_keras.registration.alignment import DISPLACEMENT, align
 from stn_keras.registration.pictures import as_sides
-from stn_keras.registration.report import Level, Report
+from stn_keras.registration.report import Report
 from stn_keras.transforms.image_or_volume import ImageOrVolume
 
-__all__ = ["Level", "Report", "register"]
+__all__ = ["Report", "register"]
 
 
 def register(
@@ -37,9 +37,12 @@ def register(
 
     Example:
 
-    >>> fixed = keras.ops.image.gaussian_blur(images[:1].astype("float32"), (5, 5), (2.0, 2.0))
-    >>> moving = stn_keras.SpatialTransformer()([fixed, [[1, 0, 0.1, 0, 1, 0]]])
-    >>> warp = stn_keras.register(moving, fixed, transform="translation")
+    >>> y, x = np.mgrid[:32, :40]
+    >>> scene = np.sin(x / 3) + np.cos(y / 4)
+    >>> moving, fixed = scene[None, :, :32, None], scene[None, :, 2:34, None]
+    >>> warp = register(moving, fixed, transform="translation")
+    >>> np.array(warp.matrix)[0, :2, 2].round() + 0.0  # pixel (0, 0) is from (2, 0)
+    array([2., 0.], dtype=float32)
     >>> aligned = warp(moving)
 
     Args:

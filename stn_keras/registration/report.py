@@ -30,8 +30,16 @@ class Level:
 class Report:
     """What `stn_keras.register` did; arrays have a value per pair. Print it for a table.
 
+    Example:
+
+    >>> report = stn_keras.register(images, images, transform="translation").report
+    >>> report.converged.all(), report.levels[-1].size
+    (np.True_, (32, 32))
+
     Attributes:
-        levels: A `Level` for each size of each transform, in the order of their computation.
+        levels: One entry for each size of each transform, in the order of their computation, with
+            `transform`, its name, `size`, that of the fixed picture, and for each pair
+            `iterations`, `before` and `after`, the losses, and `converged`.
         loss_before: The loss of the full pictures, as the start lays them.
         loss_after: The loss as the warp lays them.
         overlap: Share of the fixed picture, of its mask, that the warped one covers.
