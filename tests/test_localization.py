@@ -8,7 +8,7 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, localization, transforms
-from stn_keras.metrics.theta import share_outside
+from stn_keras.metrics import share_outside
 
 IDENTITY = [1, 0, 0, 0, 1, 0]
 

@@ -61,7 +61,9 @@ class SpatialTransformer(OneArgument):
             `(batch, glimpses, num_parameters)` for several warps of each image. Without one the
             layer is called on `[images, theta]`. A network of several inputs, such as a moving and
             a fixed image, receives all of them, and the first one is warped. A network belongs to
-            one layer; call it yourself to give its `theta` to several layers.
+            one layer; call it yourself to give its `theta` to several layers. End it with
+            `stn_keras.localization.head`: behind another last layer, pixels in 0 … 255 let the
+            first steps of Adam move every sample out of the image.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`. An instance
             with `axes=3`, such as `transforms.Affine(axes=3)`, warps volumes.
         output_size: `(height, width)` of the warped images, or `(depth, height, width)` of volumes;

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.checks.arguments import as_count
 from stn_keras.checks.images import check_images
 from stn_keras.losses.base import ImageLoss, between
@@ -84,14 +85,46 @@ class LocalCrossCorrelation(ImageLoss):
 
 def squared_correlation(first, second, window):
     """0 to 1, of images `(batch, *size, channels)`, in that shape; 0 where one of them is flat."""
-    x, y = scaled(first), scaled(second)
+
+    def backward(upstream, x, y):
+        # Of E[xy] - E[x] E[y] and its like, whose derivatives keep their digits: they are sums.
+        count = window_sum(ops.ones_like(x[:1, ..., :1]), window)
+        to_x, to_y, to_xx, to_yy, to_xy = (gradient / count for gradient in upstream)
+        mean_x, mean_y = (window_sum(images, window) / count for images in (x, y))
+        to_x, to_y = (
+            to_x - 2 * to_xx * mean_x - to_xy * mean_y,
+            to_y - 2 * to_yy * mean_y - to_xy * mean_x,
+        )
+        of_x, of_y, of_xx, of_yy, of_xy = (
+            window_sum(gradient, window) for gradient in (to_x, to_y, to_xx, to_yy, to_xy)
+        )
+        return [of_x + 2 * of_xx * x + of_xy * y, of_y + 2 * of_yy * y + of_xy * x]
+
+    moments = backend.with_gradient(lambda x, y: moments_of(x, y, window), backward)
+    x, y, xx, yy, xy = moments(scaled(first), scaled(second))
+    return xy**2 / ((xx + ROUNDING * x**2) * (yy + ROUNDING * y**2) + FLAT)
+
+
+def window_sum(images, window):
+    """The sum over a window around each pixel, as far as it is inside the image."""
+    shape = ops.shape(images)
+    for axis in range(1, len(shape) - 1):
+        # In two dimensions, as TensorFlow's pooling of volumes has no float64.
+        rows = ops.reshape(images, (-1, shape[axis], 1, math.prod(shape[axis + 1 :])))
+        rows = ops.pad(rows, [(0, 0), (window // 2, window // 2), (0, 0), (0, 0)])
+        means = ops.average_pool(rows, (window, 1), 1, "valid", data_format="channels_last")
+        images = ops.reshape(window * means, shape)
+    return images
+
+
+def moments_of(x, y, window):
+    """The means of both, their variances and their covariance in a window around each pixel."""
     count = ops.ones_like(x[:1, ..., :1])
     moments = [count, x, y, *3 * [ops.zeros_like(x)]]
     for axis in range(1, len(x.shape) - 1):
         moments = in_windows(moments, window, axis)
     count, x, y, *sums = moments
-    xx, yy, xy = (total / count for total in sums)
-    return xy**2 / ((xx + ROUNDING * x**2) * (yy + ROUNDING * y**2) + FLAT)
+    return [x, y, *(total / count for total in sums)]
 
 
 def scaled(images):

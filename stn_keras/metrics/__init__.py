@@ -15,6 +15,7 @@ from stn_keras.metrics.theta import (
     nonfinite_share,
     outside_share,
 )
+from stn_keras.metrics.theta import share_outside as share_outside  # of a grid
 
 __all__ = [
     "FoldedShare",
