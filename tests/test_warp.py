@@ -79,7 +79,8 @@ def test_points_of_a_field_come_back(rng, axes):
 @pytest.mark.parametrize("turn", [0.5 * np.pi, np.pi])
 def test_the_search_starts_well_where_a_grid_turns_or_mirrors(rng, turn):
     theta = np.array([[turn, 0.5, 0.2, 0.0]], "float32")
-    grid = transforms.Similarity().grid(theta, (30, 30)) * np.array([-1.0, 1.0], "float32")
+    grid = ops.convert_to_numpy(transforms.Similarity().grid(theta, (30, 30)))
+    grid = grid * np.array([-1.0, 1.0], "float32")
     warp = Warp.from_grid(grid, (60, 60))
     points = inside(rng, (30, 30), batch=1)
     assert_allclose(float64(warp.to_output(warp.to_input(points))), points, atol=0.01)
