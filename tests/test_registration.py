@@ -168,6 +168,32 @@ def test_other_losses(picture, loss):
     assert error(warp, grid) < 0.3
 
 
+class Wave(transforms.Transform):
+    """A transform of somebody's own, which is no matrix: `theta` is the height of a wave."""
+
+    identity = np.zeros(1, "float32")
+
+    def pixels(self, theta, input_size, output_size, align_corners):
+        x, y = transforms.Affine().pixels(
+            np.eye(2, 3, dtype="float32")[None], input_size, output_size, align_corners
+        )
+        return [x + 4 * theta[:, :, None] * ops.sin(y / 6), y + 0 * theta[:, :, None]]
+
+
+def test_transforms_of_ones_own(picture):
+    grid = ops.convert_to_numpy(Wave().grid(np.array([[0.5]], "float32"), ONE_LEVEL))
+    warp = stn_keras.register(picture(identity(ONE_LEVEL)), picture(grid), transform=Wave())
+    assert error(warp, grid) < 0.2
+
+
+def test_the_progress_bar(picture, capsys):
+    moving = picture(identity(ONE_LEVEL))
+    stn_keras.register(moving, moving, transform="translation")
+    assert not capsys.readouterr().out
+    stn_keras.register(moving, moving, transform="translation", verbose=1)
+    assert "1/1" in capsys.readouterr().out
+
+
 def test_what_is_unlike_does_not_converge(rng):
     moving, fixed = rng.normal(size=(2, 1, *SIZE, 1))
     with pytest.warns(UserWarning, match="did not converge"):
