@@ -1,6 +1,6 @@
 """All code that differs between Keras backends.
 
-The file of a backend has these functions:
+The file of a backend has these functions for the sampler:
 
 - `sample(generic, images, warp, fill, **options)` samples all images, by `generic`, the sampler of
   this library, or by a sampler of the backend;
@@ -8,12 +8,15 @@ The file of a backend has these functions:
   row is infinite or NaN;
 - `with_gradient(forward, backward)` returns a function whose gradient is written by hand;
 - `compile(function)` returns the function, compiled if the backend compiles parts of a program;
-- `jit(function)` returns the function, traced and compiled as a whole if the backend does that;
-- `value_and_gradient(function)` returns a function of the same tensors, which returns the values
-  `(batch,)` of `function` and the gradient of their sum with respect to its first tensor;
 - `matmul(left, right)` is a matrix product that keeps the precision of its factors;
 - `shape(tensor)` is a tuple of integers; lengths that TensorFlow does not know yet are tensors;
 - `floor` keeps float64, which Keras's own rounds to float32 on JAX and PyTorch.
+
+And for `register`, which needs a gradient outside of a training step:
+
+- `jit(function)` returns the function, traced and compiled as a whole if the backend does that;
+- `value_and_gradient(function)` returns a function of the same tensors, which returns the values
+  `(batch,)` of `function` and the gradient of their sum with respect to its first tensor.
 
 Everything else is written once, with `keras.ops`.
 """
