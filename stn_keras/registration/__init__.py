@@ -1,4 +1,4 @@
-"""Registration: the warp that lays one picture onto another, found by one call."""
+"""Registration: one call finds the warp that aligns one picture with another."""
 
 import warnings
 from collections.abc import Sequence
@@ -29,11 +29,12 @@ def register(
     data_format: str | None = None,
     verbose: int = 0,
 ):
-    """Finds the warp that lays `moving` onto `fixed`, pair by pair, without training.
+    """Finds the warp that aligns `moving` with `fixed`, one warp per pair, without training.
 
-    It goes from small, smooth pictures to the full ones. Transforms are fitted by the
-    Levenberg–Marquardt method for the losses `"ecc"` and `"mse"`; displacement fields, and
-    transforms for other losses, by Adam. The same call gives the same warp.
+    The warp is fitted coarse to fine, from small, smoothed pictures to the full ones. With the
+    losses `"ecc"` and `"mse"`, transforms are fitted by the Levenberg–Marquardt method. Transforms
+    with other losses, and displacement fields, are fitted by Adam. There is no randomness: the same
+    call returns the same warp.
 
     Example:
 
@@ -48,32 +49,39 @@ def register(
     Args:
         moving: Pictures `(batch, height, width, channels)` or volumes `(batch, depth, height,
             width, channels)`, integers or floats.
-        fixed: Pictures or volumes onto which they are laid. Their size may be another. Where they
-            have other channels, both are made grey. A batch of one goes with each of the other.
-        transform: What the warp may be: a name or an instance of `stn_keras.transforms`,
-            `"displacement"` for a velocity field, integrated to a warp without folds, or a list of
-            them, the coarse ones first, as in `["affine", "displacement"]`.
-        loss: How unlike the pictures are: `"ecc"`, 1 minus their correlation, which ignores
-            brightness and contrast; `"mse"`, the mean squared difference; `"lncc"`, minus the
-            squared correlation in small windows, for brightness that varies; `"nmi"`, minus the
-            normalised mutual information, for pictures of different kinds; or a loss of Keras.
-        initial: A `stn_keras.Warp` to start from, of these sizes. By default the middle lies on the
-            middle. Where sizes differ, pixel lies on pixel for translations and rigid transforms,
-            else the fixed picture just fits into the moving one.
-        moving_mask: `(batch, height, width)`, of volumes with a depth: False or 0 where pixels are
-            to be ignored.
+        fixed: The pictures or volumes to align `moving` with. Their size may differ from that of
+            `moving`. If the numbers of channels differ, the channels of both are averaged. If one
+            batch size is 1, its picture is paired with each picture of the other batch.
+        transform: The kind of warp to fit: a name or an instance of `stn_keras.transforms`, or
+            `"displacement"` for a velocity field, which is integrated to a warp without folds. A
+            list fits several, one after another; put the coarse ones first, as in
+            `["affine", "displacement"]`.
+        loss: The dissimilarity to minimise: `"ecc"`, 1 minus the correlation of the pictures, which
+            ignores brightness and contrast; `"mse"`, the mean squared difference; `"lncc"`, minus
+            the squared correlation in small windows, for brightness that varies from place to
+            place; `"nmi"`, minus the normalised mutual information, for pictures of different
+            kinds; or a loss of Keras.
+        initial: The `stn_keras.Warp` to start from, with the sizes of `moving` and `fixed`. By
+            default, the centres of both pictures coincide. If the sizes differ, translations and
+            rigid transforms start at a scale of 1 in pixels. All others start at the scale at which
+            the fixed picture just fits into the moving one.
+        moving_mask: `(batch, height, width)`, or `(batch, depth, height, width)` for volumes: False
+            or 0 for the pixels to ignore.
         fixed_mask: The same for `fixed`.
-        smoothness: Weight of the velocity's mean squared slope, for `"displacement"`.
+        smoothness: For `"displacement"`, the weight of the mean squared gradient of the velocity.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
         verbose: 1 shows a progress bar.
 
     Returns:
-        A `stn_keras.Warp` from moving to fixed pictures, whose `report` is a `Report`. A warning
-        says if a pair did not converge.
+        A `stn_keras.Warp` that warps `moving` to `fixed`. Its `report` is a `Report`.
+
+    Warns:
+        UserWarning: if a pair did not converge.
 
     Raises:
-        ValueError: if pictures do not fit together, are constant, are not finite where they are not
-            masked, or do not overlap at the start, or an argument is unknown.
+        ValueError: if the shapes of the pictures do not fit together, if a picture is constant or
+            has unmasked pixels that are not finite, if the pictures of a pair do not overlap at the
+            start, or if an argument has an unknown value.
     """
     data_format = as_data_format(data_format)
     moving, fixed = as_sides(moving, fixed, moving_mask, fixed_mask, data_format)
@@ -85,19 +93,19 @@ def register(
     lost = np.flatnonzero(~warp.report.converged)
     if len(lost):
         warnings.warn(
-            f"`register` did not converge for {len(lost)} of {len(warp.report.converged)} pairs, "
-            f"the first of them pair {lost[0]}; see the `report` of the warp, and try a transform "
-            "of fewer parameters first, or `initial`",
+            f"`register` did not converge for {len(lost)} of {len(warp.report.converged)} pairs "
+            f"(first: pair {lost[0]}). See the `report` of the warp. Try a transform with fewer "
+            "parameters first, or pass `initial`.",
             stacklevel=2,
         )
     return warp
 
 
 def as_stages(transform, axes):
-    """The transforms to fit, in their order; `"displacement"` stays a name.
+    """The transforms to fit, in the order of fitting; `"displacement"` stays a string.
 
     Raises:
-        ValueError: if one is unknown, or not for images of so many axes.
+        ValueError: if a transform is unknown, or has another number of axes than the pictures.
     """
     several = transform if isinstance(transform, (list, tuple)) else [transform]
     if not several:
@@ -120,7 +128,7 @@ def as_stage(transform, axes):
     if transform.axes != axes:
         kinds = {2: "images", 3: "volumes"}
         raise ValueError(
-            f"`transform` must be one of {kinds[axes]}, as the pictures are. "
-            f"Received: transform={transform!r}, of {kinds[transform.axes]}"
+            f"`transform` must be a transform of {kinds[axes]}, because the pictures are "
+            f"{kinds[axes]}. Received: transform={transform!r}, of {kinds[transform.axes]}"
         )
     return transform

@@ -1,4 +1,4 @@
-"""Adam, for displacement fields and for losses that are no sums of squares."""
+"""Adam, for displacement fields and for losses that are not sums of squares."""
 
 import dataclasses
 import math
@@ -11,14 +11,17 @@ from stn_keras import backend
 from stn_keras.registration.equations import look
 from stn_keras.registration.families import compiled
 
-MOMENTA = 0.9, 0.99
+MOMENTA = 0.9, 0.99  # decay rates of the gradient's mean and of its mean square
 WINDOW = 10  # steps
-SETTLED = 0.05  # share of a loss's whole change within a window, when it has converged
+SETTLED = 0.05  # converged: a window changes the loss by at most this share of the whole change
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What is minimised: the loss of each pair, `(batch,)`, at a point of some kind of warp."""
+    """The function to minimise: the loss of each pair, `(batch,)`, at a `point`.
+
+    The `kind` computes a warp from the point; see `kinds`.
+    """
 
     kind: Any
     similarity: Any
@@ -33,7 +36,7 @@ class Objective:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A step of Adam: the losses before it, the new point and its moments."""
+    """A step of Adam. It returns the losses before the step, the new point and the moments."""
 
     objective: Objective
 
@@ -48,10 +51,10 @@ class Step:
 
 
 def minimise(objective, point, tensors, rate, steps):
-    """The point after some steps, whose rate falls to a tenth, along half a wave of a cosine.
+    """The point after `steps` steps, whose rate falls to a tenth along half a period of a cosine.
 
     Returns:
-        `(point, losses)`, the losses before each step, `(steps, batch)`.
+        `(point, losses)`, where `losses` are those before each step, `(steps, batch)`.
     """
     point = ops.convert_to_tensor(point, dtype="float32")
     mean = square = ops.zeros_like(point)
@@ -66,14 +69,14 @@ def minimise(objective, point, tensors, rate, steps):
 
 
 def settled(losses):
-    """Which losses `(steps, batch)` hardly fell any more in the last steps."""
+    """Whether the losses `(steps, batch)` hardly fell in the last steps: booleans `(batch,)`."""
     last = losses[-2 * WINDOW : -WINDOW].mean(axis=0) - losses[-WINDOW:].mean(axis=0)
     change, now = np.abs(losses[0] - losses[-1]), np.abs(losses[-1])
     return last <= SETTLED * change + 1e-3 * now + 1e-5
 
 
 def through(start, where):
-    """Normalised points `(batch, *size, axes)` mapped by homogeneous matrices."""
+    """Maps normalised points `(batch, *size, axes)` by the homogeneous matrices `start`."""
     shape = where.shape
     points = ops.reshape(where, (shape[0], -1, shape[-1]))
     points = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)

@@ -1,4 +1,4 @@
-"""The stages of a registration, one after another, and the warp that they make together."""
+"""Runs the stages of a registration, and composes the warp from their results."""
 
 import dataclasses
 import functools
@@ -21,12 +21,12 @@ from stn_keras.sampler import warps
 from stn_keras.sampler.matrix_warps import Affine, Homography, MatrixWarp, of_square
 
 DISPLACEMENT = "displacement"
-UNLIKE = 0.8  # a loss "ecc" that pictures without anything in common may reach
-PIXEL_ON_PIXEL = transforms.Translation, transforms.Rigid  # they have no scale
+UNLIKE = 0.8  # a loss "ecc" that unrelated pictures can reach
+PIXEL_ON_PIXEL = transforms.Translation, transforms.Rigid  # transforms without a scale
 
 
 def align(moving, fixed, stages, loss, initial, smoothness, verbose):
-    """The warp that the stages find, with its report."""
+    """Fits the stages; returns the warp, with its report."""
     similarity = similarities.get(loss)
     moving, fixed, unit = in_units(moving, fixed, loss)
     told = progress(verbose, len(stages) * len(pyramid(fixed)))
@@ -63,13 +63,17 @@ def align(moving, fixed, stages, loss, initial, smoothness, verbose):
 
 
 def is_better(loss, before, after):
-    """Whether the pictures of each pair are alike at the end, not only at rest."""
+    """Whether the loss of each pair did not rise and, for `"ecc"`, the pictures correlate."""
     better = after <= before + 1e-6
     return better & (after < UNLIKE) if loss == "ecc" else better
 
 
 def in_units(moving, fixed, loss):
-    """Both sides in units of their standard deviations, and the unit of the loss."""
+    """Both sides, normalised by mean and standard deviation, and the unit of the loss.
+
+    For `"mse"` both are normalised by the statistics of the fixed picture, which keeps differences
+    in brightness. A loss of Keras gets the pictures as they are.
+    """
     mean, deviation = fixed.statistics()
     if loss == "mse":
         unit = deviation.ravel() ** 2
@@ -80,8 +84,10 @@ def in_units(moving, fixed, loss):
 
 
 def initial_of(initial, transform, moving, fixed):
-    """`(warp, matrices)` that the registration starts from, done one after the other; the warp is
-    None if the matrices are all."""
+    """`(warp, matrices)`, whose composition is the warp that the registration starts from.
+
+    The warp is None if the matrices alone represent it.
+    """
     batch, axes = len(fixed.pixels), len(fixed.size)
     if initial is None:
         matrix = start_matrix(transform, moving.size, fixed.size)[None]
@@ -94,13 +100,13 @@ def initial_of(initial, transform, moving, fixed):
 
 
 def check_initial(initial, moving_size, fixed_size, batch):
-    """Raises a ValueError if it is no warp from the moving to the fixed pictures."""
+    """Raises a ValueError if `initial` is not a warp from the moving to the fixed pictures."""
     wanted = f"`initial` must be a `stn_keras.Warp` from {moving_size} to {fixed_size} pixels"
     if not isinstance(initial, warps.Warp):
         raise ValueError(f"{wanted}. Received: initial={initial!r}")
     if (tuple(initial.input_size), tuple(initial.output_size)) != (moving_size, fixed_size):
         raise ValueError(
-            f"{wanted}. Received: one from {initial.input_size} to {initial.output_size}"
+            f"{wanted}. Received: a warp from {initial.input_size} to {initial.output_size}"
         )
     if initial.tensor.shape[0] not in (1, batch):
         raise ValueError(
@@ -115,7 +121,10 @@ def start_warp(transform, moving_size, fixed_size):
 
 
 def start_matrix(transform, moving_size, fixed_size):
-    """The normalised matrix that lays the middle of one size on that of another."""
+    """The normalised matrix from the fixed to the moving picture by which their centres coincide.
+
+    For its scale see `initial` of `register`.
+    """
     sizes = list(zip(moving_size, fixed_size))
     scale = 1 if isinstance(transform, PIXEL_ON_PIXEL) else min(m / f for m, f in sizes)
     return np.diag([*(scale * f / m for m, f in reversed(sizes)), 1.0])
@@ -130,19 +139,19 @@ def matrix_warp(matrix, moving_size, fixed_size):
 
 
 def joined(*several):
-    """Warps done one after another; None is none."""
+    """The composition of warps; None is skipped."""
     return functools.reduce(operator.matmul, (warp for warp in several if warp is not None))
 
 
 def warped(side, warp):
-    """A side as the warp shows it; what it does not see weighs nothing."""
+    """A side sampled by a warp; the weight is 0 where a sample is outside or masked."""
     pictures = ops.convert_to_tensor(np.concatenate([side.pixels, side.weights], axis=-1))
     pixels, seen = look(pictures, warp.grid())
     return Side(to_array(pixels), np.floor(to_array(seen) + 1e-3))
 
 
 def measure(warp, moving, fixed, similarity):
-    """The losses of pairs under a warp, and the shares of the fixed pictures that it covers."""
+    """The losses of the pairs under a warp, and the share of each fixed picture that it covers."""
     pictures = np.concatenate([moving.pixels, moving.weights], axis=-1)
     arrays = pictures, fixed.pixels, fixed.weights
     tensors = warp.grid(), *map(ops.convert_to_tensor, arrays)
@@ -153,7 +162,7 @@ def measure(warp, moving, fixed, similarity):
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """The losses of pairs at a grid, and how many pixels it sees, both `(batch,)`."""
+    """The losses of pairs for a grid, and the number of pixels that it covers, both `(batch,)`."""
 
     similarity: Any
 
@@ -165,7 +174,7 @@ class Measure:
 
 
 def check_overlap(overlap):
-    """Raises a ValueError if the pictures of a pair do not overlap where they start."""
+    """Raises a ValueError if the pictures of a pair do not overlap at the start."""
     apart = np.flatnonzero(~(overlap > 0))
     if len(apart):
         raise ValueError(
@@ -175,6 +184,6 @@ def check_overlap(overlap):
 
 
 def progress(verbose, count):
-    """What is told of each level that is done; with `verbose` it draws a progress bar."""
+    """A function to call with the losses of each finished level; it updates the progress bar."""
     bar = keras.utils.Progbar(count, verbose=int(bool(verbose)), unit_name="level")
     return lambda loss: bar.add(1, values=[("loss", float(np.mean(loss)))])

@@ -1,4 +1,4 @@
-"""The sums over pixels that a step of Gauss–Newton is computed from."""
+"""The sums over pixels from which a Gauss–Newton step is computed."""
 
 import numpy as np
 from keras import ops
@@ -8,12 +8,15 @@ from stn_keras.registration.families import compiled
 from stn_keras.registration.pictures import Side
 from stn_keras.sampler import sample, warps
 
-NEAR = 1e-3  # a depth of homogeneous coordinates below which a point counts as behind the horizon
+NEAR = 1e-3  # least depth of homogeneous coordinates; points below it are ignored
 
 
 def slopes_of(side):
-    """Pictures, their derivatives by normalised coordinates and their weights, `(batch, *size,
-    channels * (1 + axes) + 1)`, to be sampled together."""
+    """Pictures, their derivatives and their weights in one array, to be sampled together.
+
+    The derivatives are with respect to normalised coordinates. The array is `(batch, *size,
+    channels * (1 + axes) + 1)`.
+    """
     axes = range(len(side.size), 0, -1)  # x is the last axis
     halves = [side.size[axis - 1] / 2 for axis in axes]
     slopes = [np.gradient(side.pixels, axis=axis) * half for axis, half in zip(axes, halves)]
@@ -23,7 +26,7 @@ def slopes_of(side):
 
 
 def eroded(weights):
-    """Weights that are 0 where a neighbour's is, which a derivative would read."""
+    """Weights that are also 0 next to a pixel of weight 0, because derivatives read neighbours."""
     for axis in range(1, weights.ndim - 1):
         values = np.moveaxis(weights, axis, 0)
         padded = np.concatenate([values[:1], values, values[-1:]])
@@ -33,17 +36,21 @@ def eroded(weights):
 
 
 def sums(maps, basis, moving, fixed, weights):
-    """The weighted sums of all products of columns, `(batch, channels, columns, columns)`.
+    """The weighted sums over pixels of the products of two columns each.
 
-    The columns are the derivatives of the warped pictures by the elements of `maps`, row by row,
-    the warped pictures, the fixed ones, and ones.
+    The columns are: the derivatives of the warped pictures with respect to the elements of `maps`,
+    row by row; the warped pictures; the fixed pictures; and ones. From these sums follow the loss,
+    its gradient and the Gauss–Newton matrix.
 
     Args:
-        maps: `(batch, axes, count)` or, of homographies, `(batch, axes + 1, count)`.
-        basis: `(pixels, count)`.
-        moving: What `slopes_of` returns.
+        maps: `(batch, axes, count)`, or `(batch, axes + 1, count)` for homographies; see `Family`.
+        basis: `(pixels, count)`, see `Family.basis`.
+        moving: The array that `slopes_of` returns.
         fixed: `(batch, *size, channels)`.
-        weights: `(batch, *size, 1)`, of the fixed pictures.
+        weights: Weights of the fixed pictures, `(batch, *size, 1)`.
+
+    Returns:
+        `(batch, channels, columns, columns)`.
     """
     axes, channels, size = len(moving.shape) - 2, fixed.shape[-1], tuple(fixed.shape[1:-1])
     mapped = backend.matmul(basis[None], ops.transpose(maps, (0, 2, 1)))
@@ -74,7 +81,12 @@ def sums(maps, basis, moving, fixed, weights):
 
 
 def look(pictures, where):
-    """Pictures at normalised points, without their last channel; how far that sees each, 0 to 1."""
+    """Samples pictures, whose last channel holds weights, at normalised points.
+
+    Returns:
+        `(samples, seen)`: the samples without the last channel, and the sampled weights in 0 to 1,
+        which are 0 outside the picture.
+    """
     size = tuple(pictures.shape[1:-1])
     warp = warps.Grid(where, size, tuple(where.shape[1:-1]), False)
     options = {"interpolation": "bilinear", "fill_mode": "nearest", "filled": False}
@@ -86,7 +98,7 @@ def look(pictures, where):
 
 
 class Sums:
-    """`sums` of the pairs at one level of the pyramid."""
+    """`sums` for the pairs at one level of the pyramid."""
 
     def __init__(self, moving: Side, fixed: Side, basis):
         arrays = basis, slopes_of(moving), fixed.pixels, fixed.weights
@@ -96,7 +108,7 @@ class Sums:
         self.total = fixed.weights.sum(axes, "float64")
 
     def __call__(self, maps):
-        """The sums for such maps, as a float64 NumPy array."""
+        """The sums for `maps`, as a float64 NumPy array."""
         tensors = ops.convert_to_tensor(maps, dtype="float32"), *self.tensors
         function = compiled(sums, *(tuple(tensor.shape) for tensor in tensors))
         return ops.convert_to_numpy(function(*tensors)).astype("float64")

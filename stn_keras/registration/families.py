@@ -1,4 +1,4 @@
-"""The transforms of few parameters, as linear maps of functions of the output's coordinates."""
+"""Transforms of few parameters, written as linear maps of fixed functions of the coordinates."""
 
 import dataclasses
 import functools
@@ -10,34 +10,41 @@ from keras import ops
 from stn_keras import backend, transforms
 from stn_keras.transforms.spline import influence_of
 
-STEP = 1e-2  # of a parameter, for its derivatives; their maps are smooth
+STEP = 1e-2  # of a parameter, for its finite differences; maps are smooth functions of theta
 
 
 class Family:
-    """A transform within a frame of one size, and the start that looks from there into the input.
+    """A transform of the fixed picture's coordinates, followed by the matrices `start`.
 
-    An output pixel looks at `maps @ functions`, homogeneous normalised coordinates, where
-    `functions` are those of `basis` there.
+    `start` maps the result to the moving picture. An output pixel samples the moving picture at
+    `maps @ functions`, in homogeneous normalised coordinates. The `functions` are the values of
+    `basis` at that pixel.
     """
 
     def __init__(self, transform, size, start):
         self.transform, self.size, self.start = transform, size, start
 
     def basis(self, size):
-        """The functions at each pixel of an output, `(pixels, count)`: here x, y (z) and 1."""
+        """The functions at each pixel of an output, `(pixels, count)`.
+
+        Of a matrix transform they are the coordinates x, y (z) and 1.
+        """
         axes = [(2 * np.arange(length) + 1) / length - 1 for length in size]
         places = np.stack(np.meshgrid(*axes, indexing="ij")[::-1], axis=-1)
         places = places.reshape(-1, len(size))
         return np.column_stack([places, np.ones(len(places))]).astype("float32")
 
     def own(self, theta):
-        """The maps of the transform alone, `(batch, axes + 1, count)`."""
+        """The maps of the transform without `start`, `(batch, axes + 1, count)`."""
         theta = ops.convert_to_tensor(theta, dtype="float32")
         return to_array(compiled(Matrix(self.transform, self.size), tuple(theta.shape))(theta))
 
     def maps(self, theta):
-        """The maps `(batch, axes + 1, count)` of `theta`, with the start, and their derivatives by
-        the parameters, `(batch, parameters, axes + 1, count)`."""
+        """The maps of `theta`, with `start`, and their derivatives.
+
+        The maps are `(batch, axes + 1, count)`. The derivatives with respect to the parameters are
+        `(batch, parameters, axes + 1, count)`.
+        """
         batch, count = theta.shape
         steps = STEP * np.concatenate([np.zeros((1, count)), np.eye(count), -np.eye(count)])
         found = self.own((theta[:, None] + steps).reshape(-1, count).astype("float32"))
@@ -48,7 +55,7 @@ class Family:
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """A transform's matrices, as a function that can be compiled."""
+    """A function from `theta` to a transform's matrices, hashable for `compiled`."""
 
     transform: transforms.MatrixTransform
     size: tuple
@@ -58,7 +65,7 @@ class Matrix:
 
 
 class SplineFamily(Family):
-    """The thin-plate spline: the influences of its control points, besides x, y and 1."""
+    """A thin-plate spline: its functions are the influences of its control points, x, y and 1."""
 
     def basis(self, size):
         influence = to_array(influence_of(self.transform.control_points, size, False))
@@ -72,7 +79,7 @@ class SplineFamily(Family):
 
 
 def family_of(transform, size, start):
-    """The family of a transform, or None if it is not such a map."""
+    """The `Family` of a transform, or None if the transform is not a linear map of functions."""
     if isinstance(transform, transforms.MatrixTransform):
         return Family(transform, size, start)
     if isinstance(transform, transforms.ThinPlateSpline):
@@ -81,22 +88,28 @@ def family_of(transform, size, start):
 
 
 def probes(basis, size):
-    """The functions at the corners, the edges' middles and the middle of an output."""
+    """The functions at the corners, at the centres of the edges and at the centre of an output."""
     ends = [sorted({0, length // 2, length - 1}) for length in size]
     places = np.ravel_multi_index(np.transpose(list(itertools.product(*ends))), size)
     return basis[places].astype("float64")
 
 
 def looked_at(maps, points):
-    """Where maps look, `(batch, points, axes)`, normalised."""
+    """The normalised positions that `maps` gives for points, `(batch, points, axes)`.
+
+    A point is given by the values of the functions there.
+    """
     mapped = points @ np.swapaxes(maps, -1, -2)
     with np.errstate(all="ignore"):
         return mapped[..., :-1] / mapped[..., -1:]
 
 
 def moved_by(maps, slopes, points, lengths):
-    """The derivatives of where maps look, `(batch, parameters, points · axes)`, in units of which
-    an axis has `lengths` from its middle to its edge."""
+    """The derivatives of the positions of `looked_at` with respect to the parameters.
+
+    They are `(batch, parameters, points · axes)`, in pixels: an axis has `lengths` pixels from its
+    centre to its edge.
+    """
     depth = points @ maps[:, -1, :, None]
     moved = points @ np.swapaxes(slopes, -1, -2)
     where = looked_at(maps, points)[:, None]
@@ -106,7 +119,7 @@ def moved_by(maps, slopes, points, lengths):
 
 @functools.lru_cache(maxsize=64)
 def compiled(function, *shapes):
-    """The function for tensors of these shapes, traced once."""
+    """The function, compiled once for tensors of these shapes."""
     return backend.jit(function)
 
 

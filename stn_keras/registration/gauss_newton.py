@@ -1,4 +1,4 @@
-"""The Levenberg–Marquardt method, for pairs of pictures that differ by few parameters."""
+"""The Levenberg–Marquardt method, which fits the few parameters of a transform."""
 
 import dataclasses
 
@@ -6,26 +6,26 @@ import numpy as np
 
 from stn_keras.registration.families import looked_at, moved_by, probes
 
-TOLERANCE = 0.003  # pixels that a step moves the probes by, when it has converged
-COARSE = 0.03  # the same at all levels but the last
-LEAST_OVERLAP = 0.1  # of the fixed picture; a step to less is not taken
-NOISE = 2e-6  # a difference of losses that float32 can't tell from 0
-FIRST, LAST = 1e-3, 1e6  # damping at the start, and when no step helps
-ITERATIONS = 50  # at a level
+TOLERANCE = 0.003  # pixels; converged if a step moves the probes by less
+COARSE = 0.03  # the same, at all levels but the last
+LEAST_OVERLAP = 0.1  # share of the fixed picture; a step to a smaller overlap is rejected
+NOISE = 2e-6  # a smaller difference of losses may be a rounding error of float32
+FIRST, LAST = 1e-3, 1e6  # damping of the first step; damping at which a pair gives up
+ITERATIONS = 50  # the most at a level
 
 
 @dataclasses.dataclass
 class State:
-    """Where the pairs are: their first axis is the batch.
+    """The parameters of all pairs, and what follows from them; the first axis is the batch.
 
     Attributes:
         theta: The parameters.
-        maps: Their maps, see `Family`.
-        slopes: The derivatives of the maps.
-        loss: The losses, infinite where the pictures do not overlap.
-        gradient: Of the losses.
-        curvature: Their second derivatives, as Gauss and Newton approximate them.
-        overlap: Share of the fixed pictures.
+        maps: The maps of `theta`, see `Family`.
+        slopes: The derivatives of the maps with respect to `theta`.
+        loss: The losses; infinite where the pictures do not overlap.
+        gradient: The derivatives of the losses with respect to `theta`.
+        curvature: The Gauss–Newton approximation of the losses' second derivatives.
+        overlap: The share of each fixed picture that the warped one covers.
     """
 
     theta: np.ndarray
@@ -37,13 +37,13 @@ class State:
     overlap: np.ndarray
 
     def taking(self, other, where):
-        """This state with the pairs of another one where the mask is True."""
+        """A state with the pairs of `other` where the mask is True, and of this one elsewhere."""
         pairs = zip(vars(self).values(), vars(other).values())
         return State(*(np.where(where.reshape(-1, *[1] * (x.ndim - 1)), y, x) for x, y in pairs))
 
 
 def evaluate(level, family, theta, least_squares):
-    """The state of the pairs at a level, for the parameters `theta`."""
+    """The `State` of the pairs at a level, for the parameters `theta`."""
     maps, slopes = family.maps(theta)
     last = np.eye(maps.shape[-1])[-1]
     rows = maps.shape[1] - (not slopes[:, :, -1].any() and (maps[:, -1] == last).all())
@@ -59,11 +59,11 @@ def evaluate(level, family, theta, least_squares):
 
 
 def minimise(level, family, theta, least_squares, tolerance):
-    """The parameters of the least loss at a level, found from those given.
+    """Minimises the losses at a level, starting from `theta`.
 
     Returns:
-        `(first, last, iterations, converged)`: the first and the last state, and of each pair how
-        many steps it took and whether it converged.
+        `(first, last, iterations, converged)`: the first and the last state, and for each pair the
+        number of its steps and whether it converged.
     """
     first = state = evaluate(level, family, theta, least_squares)
     lengths = np.array([length / 2 for length in reversed(level.moving_size)])
@@ -89,7 +89,7 @@ def minimise(level, family, theta, least_squares, tolerance):
 
 
 def solve(state, damping, points, lengths):
-    """The step of each pair; what damps it is how far the probes move."""
+    """The step of each pair. The damping penalises the distance by which the probes move."""
     moved = moved_by(state.maps, state.slopes, points, lengths)
     metric = moved @ np.swapaxes(moved, 1, 2)
     identity = np.eye(len(metric[0]))
@@ -103,10 +103,11 @@ def solve(state, damping, points, lengths):
 
 
 def correlation(products):
-    """1 - the correlation of the pictures, with its derivatives.
+    """1 minus the correlation of the pictures, with its gradient and curvature.
 
-    Of a Gauss–Newton step of the squared difference of both, without their means and of norm 1, as
-    in [Evangelidis & Psarakis, 2008](https://doi.org/10.1109/TPAMI.2008.113).
+    This loss is half the squared difference of the pictures after subtracting their means and
+    scaling them to norm 1; the curvature is its Gauss–Newton approximation. See
+    [Evangelidis & Psarakis, 2008](https://doi.org/10.1109/TPAMI.2008.113).
     """
     ones = products[..., -1:, :]
     centred = products[..., :-1, :-1] - (
@@ -126,7 +127,7 @@ def correlation(products):
 
 
 def squared_error(products):
-    """The mean squared difference of the pictures, with its derivatives."""
+    """The mean squared difference of the pictures, with its gradient and curvature."""
     count = products[..., -1, -1].sum(axis=1)
     products = 2 * products[..., :-1, :-1].sum(axis=1) / count[:, None, None]
     loss = (products[:, -2, -2] - 2 * products[:, -2, -1] + products[:, -1, -1]) / 2

@@ -1,4 +1,4 @@
-"""What Adam moves: the parameters of a transform, or a velocity field."""
+"""The variables that Adam optimises: the parameters of a transform, or a velocity field."""
 
 import dataclasses
 from typing import Any
@@ -13,12 +13,12 @@ from stn_keras.registration.families import STEP, to_array
 from stn_keras.sampler import warps
 
 SPACING = 2  # pixels between the vectors of a velocity field
-FEW = 9  # points along an axis that tell how far a parameter moves pixels
+FEW = 9  # points along each axis at which the effect of a parameter is measured
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """`theta` is `base + point @ spread`: a step of the point by 1 moves pixels by about 1."""
+    """`theta` is `base + point @ spread`: a step of `point` by 1 moves pixels by about 1."""
 
     transform: Any
     size: tuple
@@ -32,7 +32,7 @@ class Parameters:
 
 
 def spread_of(transform, size, level_size):
-    """The matrix that gives `Parameters` their unit, a pixel of the level."""
+    """The matrix `spread` of `Parameters`, whose steps are in pixels of the level."""
     identity = np.asarray(transform.identity, "float32")
     steps = STEP * np.eye(len(identity), dtype="float32")
     points = (FEW,) * len(size)
@@ -48,7 +48,10 @@ def spread_of(transform, size, level_size):
 
 @dataclasses.dataclass(frozen=True)
 class Velocity:
-    """A velocity `(batch, *size, axes)` in its own pixels, integrated to a warp without folds."""
+    """A velocity `(batch, *size, axes)`, which is integrated to a warp without folds.
+
+    Its unit is the distance between two of its vectors.
+    """
 
     smoothness: float
 

@@ -1,4 +1,4 @@
-"""The two sides of a registration, pictures and their masks, checked and brought to one form."""
+"""Checks the moving and the fixed pictures and their masks, and converts them to `Side`s."""
 
 import dataclasses
 
@@ -8,13 +8,13 @@ from keras import ops
 from stn_keras.checks.arguments import as_numbers
 from stn_keras.checks.images import check_images, to_channels_last
 
-SHORTEST = 8  # pixels along an axis; in fewer there is no slope to follow
-FLAT = 1e-6  # a standard deviation next to the largest value, of a picture without structure
+SHORTEST = 8  # pixels along an axis; shorter axes have too few derivatives
+FLAT = 1e-6  # standard deviation, as a share of the largest value, of a constant picture
 
 
 @dataclasses.dataclass
 class Side:
-    """One picture of each pair, as NumPy arrays.
+    """The moving or the fixed picture of each pair, as NumPy arrays.
 
     Attributes:
         pixels: float32 `(batch, *size, channels)`.
@@ -29,7 +29,10 @@ class Side:
         return self.pixels.shape[1:-1]
 
     def statistics(self):
-        """The mean of each channel, and the standard deviation of all, with the shape of pixels."""
+        """The mean of each channel, and one standard deviation of all channels.
+
+        Both are computed per picture and broadcast against `pixels`.
+        """
         axes = tuple(range(1, self.pixels.ndim - 1))
         total = self.weights.sum(axes, "float64", keepdims=True)
         mean = (self.pixels * self.weights).sum(axes, "float64", keepdims=True) / total
@@ -43,10 +46,10 @@ class Side:
 
 
 def as_sides(moving, fixed, moving_mask, fixed_mask, data_format):
-    """Both sides of the pairs, with one batch size and the same channels.
+    """Both sides, with the same batch size and the same channels.
 
     Raises:
-        ValueError: if they do not fit together, or one has nothing to align by.
+        ValueError: if their shapes do not fit together, or a picture is constant.
     """
     sides = [
         as_side(moving, moving_mask, "moving", data_format),
@@ -69,7 +72,7 @@ def as_sides(moving, fixed, moving_mask, fixed_mask, data_format):
 
 
 def as_side(images, mask, name, data_format):
-    """A side of the pairs from what a caller gave."""
+    """The side of pictures and a mask that a user passed to `register`."""
     images = as_numbers(images, name)
     check_images(tuple(images.shape), (0.0,), data_format, name=name)
     pixels = to_array(to_channels_last(images, data_format))
@@ -81,14 +84,14 @@ def as_side(images, mask, name, data_format):
     weights = as_weights(mask, pixels.shape, f"{name}_mask")
     if not np.isfinite(pixels[np.broadcast_to(weights > 0, pixels.shape)]).all():
         raise ValueError(
-            f"`{name}` must be finite; mask what is missing by `{name}_mask`. "
+            f"`{name}` must be finite; mask missing pixels by `{name}_mask`. "
             f"Received: NaN or infinite pixels in `{name}`"
         )
     return Side(np.where(weights > 0, pixels, 0), weights)
 
 
 def as_weights(mask, shape, name):
-    """A mask as float32 of one channel, 1 where it is True; None marks all pixels."""
+    """A mask as float32 weights of one channel, 1 where it is True. For None all weights are 1."""
     if mask is None:
         return np.ones((*shape[:-1], 1), "float32")
     mask = ops.convert_to_numpy(mask)
@@ -108,11 +111,14 @@ def as_weights(mask, shape, name):
 
 
 def check_structure(side, name):
-    """Raises a ValueError for pictures of a single value, or whose mask is empty."""
+    """Raises a ValueError if a picture is constant, or if all of it is masked."""
     for number, one in enumerate(side.pixels):
         seen = one[side.weights[number, ..., 0] > 0].astype("float64")
         if not len(seen):
-            raise ValueError(f"`{name}_mask` masks all of picture {number}: nothing is left of it")
+            raise ValueError(
+                f"`{name}_mask` must be True for some pixels of each picture. "
+                f"Received: a mask of all pixels of picture {number}"
+            )
         if seen.std(axis=0).max() <= FLAT * np.abs(seen).max():
             raise ValueError(
                 f"`{name}` must have structure to align by. Received: picture {number} of "

@@ -1,18 +1,18 @@
-"""Smaller and smoother pictures: large shifts of the full picture are small ones there."""
+"""Image pyramids: a large shift of the full picture is a small shift at a coarse level."""
 
 import numpy as np
 
 from stn_keras.registration.pictures import Side
 
-LEAST = 16  # pixels along the axes of the coarsest level
+LEAST = 16  # pixels; no axis is halved to fewer
 KERNEL = (1, 4, 6, 4, 1)
 
 
 def pyramid(side):
-    """The sides of all levels, the coarsest first, the full pictures last.
+    """The sides of all levels, from the coarsest to the full pictures.
 
-    A level halves the axes of the next one whose half has `LEAST` pixels. The outer edges of the
-    pictures stay where they are, so that normalised coordinates are the same at all levels.
+    Each coarser level halves every axis whose half has at least `LEAST` pixels. The outer edges of
+    the pictures do not move, so normalised coordinates are the same at all levels.
     """
     levels = [side]
     while max(levels[0].size) >= 2 * LEAST:
@@ -21,7 +21,7 @@ def pyramid(side):
 
 
 def halved(side):
-    """A side of half the size; a masked pixel counts in none of its averages."""
+    """A side of half the size. Masked pixels contribute to no average."""
     table = np.concatenate([side.pixels * side.weights, side.weights], axis=-1)
     for axis, length in enumerate(side.size, 1):
         if length >= 2 * LEAST:
@@ -30,7 +30,7 @@ def halved(side):
 
 
 def smoothed(side):
-    """A side blurred a little, which weakens its noise and what interpolation adds."""
+    """A slightly blurred side, which reduces noise and interpolation artefacts."""
     table = np.concatenate([side.pixels * side.weights, side.weights], axis=-1)
     for axis in range(1, table.ndim - 1):
         table = blurred(table, axis, (1, 2, 1))
@@ -44,7 +44,7 @@ def from_table(table):
 
 
 def blurred(values, axis, kernel=KERNEL):
-    """Values averaged along an axis; beyond the edges they go on with those at the edges."""
+    """Values convolved with a kernel along an axis; outside, the edge values are repeated."""
     reach = len(kernel) // 2
     values = np.moveaxis(values, axis, 0)
     padded = np.concatenate([values[:1]] * reach + [values] + [values[-1:]] * reach)
@@ -55,7 +55,7 @@ def blurred(values, axis, kernel=KERNEL):
 
 
 def resampled(values, axis, count):
-    """Values at `count` places along an axis, linearly between pixels, edge on edge."""
+    """Values resized to `count` along an axis by linear interpolation; the outer edges coincide."""
     length = values.shape[axis]
     places = np.clip((np.arange(count) + 0.5) * (length / count) - 0.5, 0, length - 1)
     before = np.minimum(places.astype(int), length - 2)

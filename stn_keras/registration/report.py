@@ -1,4 +1,4 @@
-"""What a registration did, for its reader."""
+"""The report of a registration."""
 
 import dataclasses
 
@@ -7,15 +7,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """One size of one transform; arrays have a value per pair.
+    """The fit of one transform at one level of the pyramid; arrays have one value per pair.
 
     Attributes:
-        transform: Its name.
-        size: Of the fixed picture.
-        iterations: How many steps each pair took.
-        before: Losses at the level's first parameters.
-        after: Losses at its last ones.
-        converged: Whether the steps came to rest.
+        transform: Name of the transform.
+        size: Size of the fixed picture at this level.
+        iterations: Number of steps of each pair.
+        before: Losses before the first step.
+        after: Losses after the last step.
+        converged: Whether the last steps hardly changed the warp or the loss.
     """
 
     transform: str
@@ -28,7 +28,7 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `stn_keras.register` did; arrays have a value per pair. Print it for a table.
+    """The report of `stn_keras.register`; arrays have one value per pair. `print` shows a table.
 
     Example:
 
@@ -37,14 +37,16 @@ class Report:
     (np.True_, (32, 32))
 
     Attributes:
-        levels: One entry for each size of each transform, in the order of their computation, with
-            `transform`, its name, `size`, that of the fixed picture, and for each pair
-            `iterations`, `before` and `after`, the losses, and `converged`.
-        loss_before: The loss of the full pictures, as the start lays them.
-        loss_after: The loss as the warp lays them.
-        overlap: Share of the fixed picture, of its mask, that the warped one covers.
-        converged: Whether the last level came to rest, with a loss that is not above the start's
-            and, for `"ecc"`, below 0.8: pictures that hardly correlate are not aligned.
+        levels: One entry for each level of each transform, in the order of the computation. An
+            entry has the attributes `transform` (its name) and `size` (of the fixed picture), and
+            the arrays `iterations`, `before` and `after` (the losses) and `converged`.
+        loss_before: The loss of the full pictures under the initial warp.
+        loss_after: The loss of the full pictures under the returned warp.
+        overlap: The share of the fixed picture that the warped picture covers. Masked pixels do not
+            count.
+        converged: Whether the last level converged, and the loss is not greater than before. For
+            `"ecc"` the loss must also be below 0.8, because pictures that hardly correlate are not
+            aligned.
     """
 
     levels: tuple
@@ -55,7 +57,7 @@ class Report:
 
     @property
     def iterations(self):
-        """How many steps each pair took, at all levels together."""
+        """The number of steps of each pair, summed over all levels."""
         return sum(level.iterations for level in self.levels)
 
     def __str__(self):
@@ -69,7 +71,7 @@ class Report:
         return "\n".join([*lines, self.summary()])
 
     def summary(self):
-        """One sentence, of means over the pairs."""
+        """One line, with means over the pairs."""
         count = len(self.converged)
         converged = "converged" if count == 1 else f"{self.converged.sum()} of {count} converged"
         if not self.converged.any():

@@ -1,7 +1,7 @@
-"""How unlike two pictures are, of the pixels that weights mark: `(batch,)` each.
+"""Losses between pictures, with a weight for each pixel.
 
-All take `(fixed, warped, weights)`, pictures `(batch, *size, channels)` and weights `(batch, *size,
-1)`, and are differentiable with respect to `warped`.
+All functions take `(fixed, warped, weights)`: pictures `(batch, *size, channels)` and weights
+`(batch, *size, 1)`. They return `(batch,)` and are differentiable with respect to `warped`.
 """
 
 import keras
@@ -9,9 +9,9 @@ from keras import ops
 
 from stn_keras.losses.correlation import squared_correlation
 
-TINY = 1e-6
-BINS = 32  # of the grey levels, for mutual information
-RANGE = 3.0  # standard deviations on both sides of the mean that the bins cover
+TINY = 1e-6  # avoids a division by 0
+BINS = 32  # of the histograms for mutual information
+RANGE = 3.0  # standard deviations that the bins cover on each side of the mean
 
 
 def mean(values, weights):
@@ -22,7 +22,7 @@ def mean(values, weights):
 
 
 def ecc(fixed, warped, weights):
-    """1 - the correlation, 0 to 2."""
+    """1 minus the correlation, in 0 to 2."""
     axes = tuple(range(1, len(fixed.shape) - 1))
     total = ops.sum(weights, axis=axes, keepdims=True) + TINY
     fixed, warped = (
@@ -40,16 +40,16 @@ def mse(fixed, warped, weights):
 
 
 def lncc(fixed, warped, weights, window=9):
-    """Minus the mean squared correlation in small windows, -1 to 0."""
+    """Minus the mean squared correlation in small windows, in -1 to 0."""
     return -mean(squared_correlation(fixed * weights, warped * weights, window), weights)
 
 
 def nmi(fixed, warped, weights):
-    """Minus the normalised mutual information, -2 to -1.
+    """Minus the normalised mutual information, in -2 to -1.
 
-    The sum of both entropies divided by that of the joint histogram
-    ([Studholme et al., 1999](https://doi.org/10.1016/S0031-3203(98)00091-0)), into whose bins each
-    pixel counts with linear weights.
+    It is the sum of both marginal entropies, divided by the joint entropy
+    ([Studholme et al., 1999](https://doi.org/10.1016/S0031-3203(98)00091-0)). The weight of each
+    pixel is divided linearly between the two nearest bins of the histogram.
     """
     weights = ops.reshape(weights + 0 * fixed, (fixed.shape[0], -1, 1))
     first, second = (in_bins(ops.reshape(x, (x.shape[0], -1, 1))) for x in (fixed, warped))
@@ -61,7 +61,10 @@ def nmi(fixed, warped, weights):
 
 
 def in_bins(values):
-    """How much each value `(batch, n, 1)`, of mean 0 and deviation 1, counts in each bin."""
+    """The weight of each value in each bin, `(batch, n, bins)`.
+
+    Values are `(batch, n, 1)`, with mean 0 and standard deviation 1.
+    """
     places = ops.clip((values / RANGE + 1) / 2, 0, 1) * (BINS - 1)
     return ops.relu(1 - ops.abs(places - ops.arange(BINS, dtype=values.dtype)))
 
@@ -71,13 +74,13 @@ def entropy(shares):
 
 
 class FromKeras:
-    """A loss of Keras, or a function like one, of each pair."""
+    """A loss of Keras, or a function with the arguments of one, computed for each pair."""
 
     def __init__(self, loss):
         self.loss = loss
 
     def __call__(self, fixed, warped, weights):
-        warped = weights * warped + (1 - weights) * fixed  # no difference outside
+        warped = weights * warped + (1 - weights) * fixed  # no difference where the weight is 0
         function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
         values = function(fixed, warped)
         return ops.mean(ops.reshape(values, (fixed.shape[0], -1)), axis=-1)
@@ -87,7 +90,7 @@ SIMILARITIES = {"ecc": ecc, "mse": mse, "lncc": lncc, "nmi": nmi}
 
 
 def get(loss):
-    """The function of a loss by name, or of a loss of Keras.
+    """The function for the name of a loss, or for a loss of Keras.
 
     Raises:
         ValueError: if it is neither.

@@ -1,4 +1,4 @@
-"""One transform after another: how each is fitted, level by level."""
+"""Fits one transform or displacement field, level by level."""
 
 import numpy as np
 from keras import ops
@@ -11,13 +11,16 @@ from stn_keras.registration.pyramid import pyramid, smoothed
 from stn_keras.registration.report import Level
 
 LEAST_SQUARES = {"ecc": gauss_newton.correlation, "mse": gauss_newton.squared_error}
-STEPS = 60  # of Adam, at a level
-RATE = 0.3  # of its first steps, in pixels
+STEPS = 60  # of Adam, at each level
+RATE = 0.3  # of Adam's first step, in pixels
 
 
 def levels_of(moving, fixed, start):
-    """Pairs of sides, the coarsest first; of the moving pictures the level whose pixels, under the
-    start, come nearest in size to those of the fixed ones."""
+    """Pairs of sides `(moving, fixed)` for all levels, the coarsest first.
+
+    Each level of the fixed pictures is paired with the level of the moving pictures that has the
+    most similar pixel size under `start`.
+    """
     axes = len(fixed.size)
     stretch = np.abs(np.linalg.det(start[:, :axes, :axes])).mean()
     movings = pyramid(moving)
@@ -30,7 +33,12 @@ def levels_of(moving, fixed, start):
 
 
 def fit_parameters(moving, fixed, start, similarity, told, transform, loss):
-    """`(warp, entries)`: a transform's warp within the fixed frame, and what its levels did."""
+    """Fits a transform.
+
+    Returns:
+        `(warp, entries)`: the warp, from and to the size of the fixed pictures, without `start`;
+        and a `Level` for each level.
+    """
     family = family_of(transform, fixed.size, start)
     theta = np.tile(np.asarray(transform.identity, "float64"), (len(start), 1))
     name, entries = type(transform).__name__, []
@@ -57,7 +65,7 @@ def fit_parameters(moving, fixed, start, similarity, told, transform, loss):
 
 
 def fit_velocity(moving, fixed, start, similarity, told, smoothness):
-    """`(warp, entries)`: a displacement within the fixed frame, and what its levels did."""
+    """Fits a displacement field; see `fit_parameters` for what it returns."""
     velocity, kind, entries = None, kinds.Velocity(smoothness), []
     for pair in levels_of(moving, fixed, start):
         size = pair[1].size
@@ -74,6 +82,7 @@ def fit_velocity(moving, fixed, start, similarity, told, smoothness):
 
 
 def descend(kind, similarity, point, pair, start, constants=()):
+    """Minimises the loss of a pair of sides by Adam; see `adam.minimise` for what it returns."""
     moving, fixed = pair
     seen = np.concatenate([moving.pixels, moving.weights], axis=-1)
     arrays = start, seen, fixed.pixels, fixed.weights, *constants
