@@ -1,4 +1,4 @@
-"""Boxes of the input, and the upright boxes around them in the output."""
+"""Maps boxes of the input of a warp to upright boxes of its output."""
 
 import math
 
@@ -25,7 +25,7 @@ FORMATS = (  # of `keras.utils.bounding_boxes`
     "rel_xywh",
     "rel_center_xywh",
 )
-HALF = 0.5  # boxes count from the edge of the first pixel, points from its centre
+HALF = 0.5  # boxes count pixels from the edge of the first one, points from its centre
 
 
 def warped_boxes(warp, boxes, format, clip):
@@ -51,7 +51,7 @@ def warped_boxes(warp, boxes, format, clip):
 
 
 def check_boxes(boxes, warp, format):
-    """Raises a ValueError if boxes do not have the shape that belongs to a warp."""
+    """Raises a ValueError if boxes do not have the shape that a warp needs."""
     check_option("format", format, FORMATS)
     if len(boxes.shape) != 3 or boxes.shape[-1] != 4 or len(warp.output_size) != 2:
         raise ValueError(
@@ -62,22 +62,24 @@ def check_boxes(boxes, warp, format):
 
 
 def converted(boxes, source, target, size):
-    """Boxes in another of Keras's formats, in images of a size."""
+    """Converts boxes in images of a size from one of Keras's formats to another."""
     return keras.utils.bounding_boxes.convert_format(
         boxes, source, target, *size, dtype=keras.backend.standardize_dtype(boxes.dtype)
     )
 
 
 def outline(per_side):
-    """Points on the outline of the unit square, `(4 · per_side, 2)`, the corners among them."""
+    """Points on the outline of the unit square, including the corners, `(4 · per_side, 2)`."""
     side = np.arange(per_side) / per_side
     ahead, still = np.stack([side, 0 * side], axis=-1), np.stack([0 * side, side], axis=-1)
     return np.concatenate([ahead, still + [1, 0], [1, 1] - ahead, [0, 1] - still])
 
 
 def around(points):
-    """The smallest boxes around the points that are finite, `(batch, n, points, 2)` → `(batch, n,
-    4)`; of none it is inside out."""
+    """The smallest boxes around finite points, `(batch, n, points, 2)` → `(batch, n, 4)`.
+
+    Without any finite point, the left edge is inf and the right edge is -inf.
+    """
     finite = ops.isfinite(points)
     low = lowest(ops.where(finite, points, math.inf))
     high = -lowest(ops.where(finite, -points, math.inf))
@@ -85,7 +87,7 @@ def around(points):
 
 
 def lowest(points):
-    """The minimum over a power of two of points, by halves: `ops.min` wants at least one box."""
+    """The minimum over a power of two of points, by halves: `ops.min` needs at least one box."""
     while points.shape[-2] > 1:
         half = points.shape[-2] // 2
         first, second = points[..., :half, :], points[..., half:, :]
@@ -94,5 +96,5 @@ def lowest(points):
 
 
 def has_area(boxes):
-    """Whether boxes `(left, top, right, bottom)` are wider and higher than nothing."""
+    """Whether boxes `(left, top, right, bottom)` have a positive width and height."""
     return ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)

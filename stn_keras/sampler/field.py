@@ -1,4 +1,4 @@
-"""A warp that is known at the pixels of its output, as a continuous map."""
+"""Extends a warp that is known at the pixels of its output only to a continuous map."""
 
 import copy
 import itertools
@@ -14,14 +14,15 @@ from stn_keras.sampler.taps import between
 
 
 class Field:
-    """Where a warp looks between and beyond the pixels of its output.
+    """A warp as a map of all points, also between and beyond the pixels of its output.
 
-    Linear between the centres of pixels and for one pixel beyond the outermost; further out the
-    affine map goes on that fits the whole warp best. Positions are in pixels, `(batch, n, axes)`,
-    last axis `(x, y)` or `(x, y, z)`.
+    It is interpolated linearly between the centres of the pixels, and extrapolated linearly to one
+    pixel beyond the outermost ones. Further out it continues as the affine map that fits the whole
+    warp best. Positions are in pixels, `(batch, n, axes)`, with `(x, y)` or `(x, y, z)` on the last
+    axis.
 
     Attributes:
-        trend: The linear part of that affine map, `(batch, axes, axes)`, without a gradient.
+        trend: The matrix of this affine map, `(batch, axes, axes)`, without a gradient.
     """
 
     def __init__(self, warp, dtype):
@@ -38,15 +39,17 @@ class Field:
         self.trend = slopes + diagonal(self.scale)
 
     def constant(self):
-        """The same without a gradient."""
+        """The same field without a gradient."""
         field = copy.copy(self)
         field.rows = ops.stop_gradient(self.rows)
         return field
 
     def at(self, points):
-        """Where the warp looks at points of its output, and the Jacobians there, `(batch, n, axes,
-        axes)`."""
-        points = points + ops.zeros_like(self.mean)[:, None]  # of the whole batch
+        """The positions in the input of points of the output, and the Jacobians at these points.
+
+        The Jacobians are `(batch, n, axes, axes)`.
+        """
+        points = points + ops.zeros_like(self.mean)[:, None]  # broadcast to the batch of the warp
         near = between(points, -1, self.size)
         start = between(backend.floor(near), 0, self.size - 2)
         fractions = ops.split(near - start, len(self.counts), axis=-1)
@@ -58,7 +61,10 @@ class Field:
         return found, ops.where(beyond[..., None, :] == 0, jacobian, trend)
 
     def corners(self, start):
-        """The displacements at the corners of the cells that start there, x changing fastest."""
+        """The displacements at the corners of the cells that start at `start`, x changing fastest.
+
+        A cell is the square or cube between the centres of neighbouring pixels.
+        """
         stride, pairs = 1, []
         for position, count in zip(ops.unstack(start, axis=-1), self.counts):
             position = ops.maximum(position, 0)  # on an axis of one pixel it may be -1
@@ -69,18 +75,21 @@ class Field:
         return ops.unstack(ops.take(self.rows, indices + image[:, None] * stride, axis=0))
 
     def within(self, points):
-        """The points, NaN where they are further than half a pixel outside of the output."""
+        """The points, or NaN for those more than half a pixel beyond the edges of the output."""
         inside = ops.all(ops.abs(points - self.middle) <= (self.size + 1) / 2, axis=-1)
         return ops.where(inside[..., None], points, ops.full_like(points, math.nan))
 
     def start(self, positions):
-        """Output points that would look at positions in the input if the warp was affine."""
+        """The output points of positions in the input under the affine map that fits best.
+
+        Newton's method starts from them.
+        """
         offset = positions - self.middle_of_input - self.mean[:, None]
         return self.middle + solved(self.trend[:, None], offset)
 
 
 def multilinear(corners, fractions):
-    """The value in a cell, and its slopes along the axes, by the values at its corners."""
+    """The value in a cell and its derivatives along the axes, from the values at its corners."""
     if not fractions:
         return corners[0], []
     *others, fraction = fractions
@@ -96,10 +105,14 @@ def lerp(low, high, fraction):
 
 
 def plane_through(displacement):
-    """The affine map that fits a displacement best: its values in the middle, `(batch, axes)`, and
-    its slopes, `(batch, axes, axes)`."""
+    """The affine map that fits a displacement best.
+
+    Returns:
+        `(value, slopes)`: its value at the centre, `(batch, axes)`, and its matrix, `(batch, axes,
+        axes)`.
+    """
     dtype, (_, *size, axes) = displacement.dtype, backend.shape(displacement)
-    # Some of the pixels are enough, and take no time.
+    # A sparse sample of the pixels is enough, and is fast.
     steps = [max(1, length // 32) if isinstance(length, int) else 1 for length in size]
     sparse = displacement[:, *(slice(None, None, step) for step in steps)]
     sparse = ops.where(ops.isfinite(sparse), sparse, 0)
@@ -118,7 +131,7 @@ def plane_through(displacement):
 
 
 def scales(warp, dtype):
-    """Input pixels per output pixel of the identity, along x, y and z."""
+    """The number of input pixels per output pixel of the identity warp, along x, y and z."""
     pairs = zip(warp.input_size[::-1], warp.output_size[::-1])
     return [
         as_float(extent(length, warp.align_corners), dtype)

@@ -1,4 +1,4 @@
-"""Several warps of each image, sampled at once from images that are not copied."""
+"""Glimpses: several warps of each image, which are sampled at once without copying the image."""
 
 import dataclasses
 
@@ -16,9 +16,9 @@ __all__ = ["Glimpses"]
 class Glimpses:
     """The warps of several glimpses of each image.
 
-    `Transform.warp` and `SpatialTransformer.warp` make it of a `theta` `(batch, glimpses,
-    num_parameters)`. Its methods are those of a `Warp`, and what they take and give has the axes
-    `(batch, glimpses)` first.
+    `Transform.warp` and `SpatialTransformer.warp` return it if `theta` is `(batch, glimpses,
+    num_parameters)`. It has the methods of a `Warp` that are listed here. Their arguments and
+    results start with the axes `(batch, glimpses)`.
 
     Example:
 
@@ -31,8 +31,8 @@ class Glimpses:
            [-0.5,  1.5]], dtype=float32)
 
     Attributes:
-        warp: One `Warp` of `batch · glimpses` images: all glimpses of the first, of the second, ….
-            Its `inverse` puts what belongs to a glimpse back into the image.
+        warp: One `Warp` of `batch · glimpses` images: first all glimpses of the first image, then
+            all glimpses of the second image, and so on. Its `inverse` maps from glimpses to images.
         leading: `(batch, glimpses)`.
     """
 
@@ -40,23 +40,23 @@ class Glimpses:
     leading: tuple
 
     def __call__(self, pictures, *, data_format: str | None = None, **options):
-        """See `Warp`; the pictures are one for all glimpses of an image, `(batch, height, width,
-        channels)`."""
+        """See `Warp`. All glimpses of an image sample the same picture of `pictures`, which are
+        `(batch, height, width, channels)`."""
         data_format = as_data_format(data_format)
         rows = self.in_rows()(pictures, data_format=data_format, **options)
         return self.from_rows(rows, self.warp.output_size[0], data_format)
 
     def to_input(self, points, normalized: bool = False):
-        """See `Warp`; points are `(batch, glimpses, n, 2)`, or `(batch, 1, n, 2)` for the same
+        """See `Warp`. Points are `(batch, glimpses, n, 2)`, or `(batch, 1, n, 2)` for the same
         points in all glimpses."""
         return self._apart(self.warp.to_input(self._flat(points, "points"), normalized))
 
     def to_output(self, points, normalized: bool = False):
-        """See `Warp`; points are as in `to_input`."""
+        """See `Warp`. Points are as in `to_input`."""
         return self._apart(self.warp.to_output(self._flat(points, "points"), normalized))
 
     def boxes(self, boxes, format: str = "xyxy", *, clip: bool = False):
-        """See `Warp`; boxes are `(batch, glimpses, n, 4)`, or `(batch, 1, n, 4)`."""
+        """See `Warp`. Boxes are `(batch, glimpses, n, 4)`, or `(batch, 1, n, 4)`."""
         return self._apart(self.warp.boxes(self._flat(boxes, "boxes"), format, clip=clip))
 
     @property
@@ -74,7 +74,7 @@ class Glimpses:
         return self._apart(self.warp.grid())
 
     def in_rows(self):
-        """One warp per image: the outputs of its glimpses are one, below one another."""
+        """One warp per image, whose output holds all glimpses of the image, stacked vertically."""
         (batch, glimpses), (first, *rest) = self.leading, self.warp.output_size
         size = (glimpses * first, *rest)
         points = [ops.reshape(x, (batch, *size)) for x in self.warp.pixels()]
@@ -82,7 +82,7 @@ class Glimpses:
         return Pixels(tensor, self.warp.input_size, size, self.warp.align_corners)
 
     def from_rows(self, pictures, height, data_format):
-        """The glimpses of a height, of an output `in_rows`."""
+        """Splits the output of the warp `in_rows` into glimpses of a height."""
         axis = 1 if data_format == "channels_last" else 2
         shape = backend.shape(pictures)
         shape = (*shape[:axis], self.leading[1], height, *shape[axis + 1 :])

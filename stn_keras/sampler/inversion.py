@@ -1,8 +1,8 @@
-"""Which points of the output look at given positions in the input: Newton's method.
+"""Inverts a warp by Newton's method: finds the output points of given positions in the input.
 
-Its steps are bounded, and shortened where a whole one does not come closer. The gradient of the
-result is that of the implicit function theorem: one more step is differentiated, whose start and
-whose Jacobian are constant.
+The number of steps is bounded. A step is shortened if the whole step would not reduce the error.
+The gradient of the result follows from the implicit function theorem: one more step is
+differentiated, with a constant start and a constant Jacobian.
 """
 
 import math
@@ -13,15 +13,15 @@ from stn_keras.checks.arguments import as_array
 from stn_keras.sampler.linear import as_rows, determinant, diagonal, solved
 
 STEPS = 40
-ENOUGH = 1e-3  # of an output pixel: a point that moves less is done
-CLOSE = 1e-2  # of an output pixel: a point that would move further has not converged
-SHORTEST = 2.0**-10  # of a step
+ENOUGH = 1e-3  # output pixels; a point whose next step is shorter is done
+CLOSE = 1e-2  # output pixels; a point whose last step is longer has not converged
+SHORTEST = 2.0**-10  # least factor by which a step is shortened
 
 
 def points_at(field, positions):
-    """The output points at which a `Field` looks at positions in the input.
+    """The output points that a `Field` maps to the given positions in the input.
 
-    NaN where there is no such point, or where the field folds.
+    They are NaN where no such point is found, or where the field folds.
     """
     found = constant_points_at(field.constant(), ops.stop_gradient(positions))
     looks_at, jacobian = field.at(found)
@@ -36,7 +36,7 @@ def points_at(field, positions):
 
 
 def constant_points_at(field, positions):
-    """`points_at` as Newton's method leaves them, converged or not, without a gradient."""
+    """The result of Newton's method for `points_at`, converged or not, without a gradient."""
 
     def advance(points, step, error, length):
         ahead = points + length * step
@@ -63,7 +63,7 @@ def constant_points_at(field, positions):
 
 
 def repeated(advance, state, moving):
-    """The state after `advance` has been called while it moves, at most `STEPS` times."""
+    """Calls `advance` on the state while `moving` is True, at most `STEPS` times; returns it."""
     if as_array(moving(*state)).size == 0:  # traced
         return ops.while_loop(moving, advance, state, maximum_iterations=STEPS)
     for _ in range(STEPS):

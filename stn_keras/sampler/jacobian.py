@@ -1,13 +1,13 @@
-"""Derivatives of fields by the pixels they are given at."""
+"""Derivatives of displacement fields with respect to pixel coordinates."""
 
 from keras import ops
 
 
 def jacobian_rows(components, scales=(1, 1, 1)):
-    """The Jacobian of where output pixels look, as rows of tensors `(batch, *output_size)`.
+    """The Jacobian of the map from output to input, as rows of tensors `(batch, *output_size)`.
 
-    `components` are those of a displacement, `scales` the input pixels per output pixel along each
-    axis where it is 0, both in the order x, y, z.
+    `components` are the components of a displacement. `scales` are the input pixels per output
+    pixel of the identity along each axis. Both are in the order x, y, z.
     """
     axes = len(components)
     return [
@@ -17,7 +17,7 @@ def jacobian_rows(components, scales=(1, 1, 1)):
 
 
 def slope(values, axis):
-    """The derivative along an axis: central differences, at its ends one-sided ones."""
+    """The derivative along an axis by central differences; one-sided differences at its ends."""
     if values.shape[axis] == 1:
         return ops.zeros_like(values)
     values = ops.moveaxis(values, axis, 0)

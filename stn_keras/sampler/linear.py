@@ -1,4 +1,4 @@
-"""Small matrices: products, determinants and inverses, in full precision on every device."""
+"""Products, determinants and inverses of small matrices, in full precision on every device."""
 
 import math
 
@@ -6,12 +6,12 @@ from keras import ops
 
 
 def product(left, right):
-    """A matrix product in full: on a GPU `matmul` may round its factors to ten binary digits."""
+    """A matrix product in full precision. On a GPU, `matmul` may round factors to ten bits."""
     return ops.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
 
 
 def determinant(rows):
-    """The determinant of a matrix of tensors, by its first row."""
+    """The determinant of a matrix of tensors, expanded along its first row."""
     if len(rows) == 1:
         return rows[0][0]
     terms = [element * minor(rows, 0, k) for k, element in enumerate(rows[0])]
@@ -19,7 +19,7 @@ def determinant(rows):
 
 
 def minor(rows, row, column):
-    """The determinant without a row and a column."""
+    """The determinant of a matrix without one row and one column."""
     rest = rows[:row] + rows[row + 1 :]
     return determinant([[*other[:column], *other[column + 1 :]] for other in rest])
 
@@ -39,20 +39,20 @@ def solved(matrix, side):
 
 
 def adjugate(rows):
-    """The inverse times the determinant."""
+    """The adjugate, which is the inverse times the determinant."""
     axes = range(len(rows))
     return [[minor(rows, k, j) * (-1) ** (j + k) for k in axes] for j in axes]
 
 
 def quotient(value, divisor):
-    """NaN, without a gradient, where the divisor is 0."""
+    """`value / divisor`; NaN, without a gradient, where the divisor is 0."""
     zero = divisor == 0
     found = value / ops.where(zero, ops.ones_like(divisor), divisor)
     return ops.where(zero, ops.full_like(found, math.nan), found)
 
 
 def as_rows(matrix):
-    """The elements of `(..., n, n)` matrices as rows of tensors `(...)`."""
+    """The elements of `(..., n, n)` matrices, as lists of rows of tensors `(...)`."""
     return [ops.unstack(row, axis=-1) for row in ops.unstack(matrix, axis=-2)]
 
 
@@ -62,10 +62,10 @@ def as_matrix(rows):
 
 
 def vector(numbers, dtype):
-    """`(n,)` from Python's numbers, or tensors where sizes are unknown."""
+    """A tensor `(n,)` from Python numbers, or from scalar tensors where sizes are unknown."""
     return ops.stack([ops.convert_to_tensor(number, dtype) for number in numbers])
 
 
 def diagonal(elements):
-    """The diagonal matrix of `(n,)` elements."""
+    """The diagonal matrix with the given elements `(n,)`."""
     return ops.eye(elements.shape[0], dtype=elements.dtype) * elements

@@ -1,4 +1,4 @@
-"""Warps by matrices: they map any point, and are inverted and composed, exactly."""
+"""Warps by matrices, which map any point exactly and have exact inverses and compositions."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ class MatrixWarp(Warp):
     """Base class of warps whose `tensor` holds normalised matrices."""
 
     def square(self):
-        """The normalised matrices, `(batch, axes + 1, axes + 1)`."""
+        """The normalised matrices with their last row, `(batch, axes + 1, axes + 1)`."""
         return self.tensor
 
     @property
@@ -25,8 +25,12 @@ class MatrixWarp(Warp):
         return counted_from_first(self._centred(self.tensor.dtype), here, there)
 
     def project(self, points):
-        """Where output points look, `(batch, n, axes)`, counted from the middle of the input and
-        not yet divided by their depth, `(batch, n, 1)`, which is the second result."""
+        """Maps output points to the input, in homogeneous coordinates.
+
+        Returns:
+            `(positions, depth)`: positions `(batch, n, axes)` in pixels from the centre of the
+            input, not yet divided by the depth, `(batch, n, 1)`.
+        """
         points = points - self._middles(points.dtype)[0]
         homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
         mapped = product(homogeneous, ops.transpose(self._centred(points.dtype), (0, 2, 1)))
@@ -43,7 +47,7 @@ class MatrixWarp(Warp):
     def _to_output(self, points):
         return self.inverse()._to_input(points)
 
-    points_per_side = 1  # straight lines stay straight
+    points_per_side = 1  # the corners are enough, because straight lines stay straight
 
     def anywhere(self, points):
         inverse = self.inverse()
@@ -62,16 +66,16 @@ class MatrixWarp(Warp):
         return dataclasses.replace(self, input_size=size)
 
     def _centred(self, dtype):
-        """The matrices between pixels counted from the middles of their axes."""
+        """The matrices from output to input pixels, both counted from the centres of the images."""
         inside, outside = self.input_size[::-1], self.output_size[::-1]
         rows = [as_float(extent(n, self.align_corners), dtype) / 2 for n in inside]
         columns = [positive_extent(n, self.align_corners, dtype) / 2 for n in outside]
-        # The quotients first: an identity has exactly 1 on the diagonal.
+        # Computing the quotients first keeps exactly 1 on the diagonal of an identity.
         factors = [vector([row / column for column in [*columns, 1]], dtype) for row in [*rows, 1]]
         return as_type(self.square(), dtype) * ops.stack(factors)
 
     def _middles(self, dtype):
-        """Of the output and of the input, `(axes,)` each."""
+        """The centres of the output and of the input, in pixels, `(axes,)` each."""
         sizes = self.output_size[::-1], self.input_size[::-1]
         return [vector([middle(length, dtype) for length in size], dtype) for size in sizes]
 
@@ -79,7 +83,7 @@ class MatrixWarp(Warp):
 class Affine(MatrixWarp):
     """`tensor` holds normalised matrices, `(batch, axes, axes + 1)`.
 
-    They are brought to pixel units once per image. Pixels are counted from the middle of their
+    They are converted to pixel units once per image. Pixels are counted from the middle of their
     axis, in exact halves, so the identity gives exact integers.
     """
 
@@ -116,7 +120,7 @@ class Affine(MatrixWarp):
 class Homography(MatrixWarp):
     """`tensor` holds normalised homographies, `(batch, 3, 3)`.
 
-    Where the depth is 0, on the horizon, points are not finite: outside the image.
+    On the horizon, where the depth is 0, points are not finite and thus outside the image.
     """
 
     def pixels(self):
@@ -129,7 +133,7 @@ class Homography(MatrixWarp):
     def _divided(self, units):
         matrix = self.tensor
         points = affine_map(matrix[:, :2], units, self.output_size, self.align_corners)
-        # The last row maps no axis of the image: its unit is the normalised one.
+        # The last row gives the depth and no axis of the image, so it keeps normalised units.
         (depth,) = affine_map(matrix[:, 2:], (2,), self.output_size, self.align_corners)
         return [divided(point, depth) for point in points]
 
@@ -138,14 +142,16 @@ class Homography(MatrixWarp):
 
 
 def of_square(kind, square, input_size, output_size, align_corners):
-    """An `Affine` or a `Homography` of square matrices."""
+    """A warp of class `kind`, `Affine` or `Homography`, from square matrices."""
     tensor = square[:, :-1] if kind is Affine else square
     return kind(tensor, input_size, output_size, align_corners)
 
 
 def counted_from_first(matrix, here, there):
-    """Matrices between pixels counted from the middles, at `here` in the output and at `there` in
-    the input → counted from the first pixels."""
+    """Converts matrices for pixels counted from the centres to pixels counted from the first one.
+
+    The centres are at `here` in the output and at `there` in the input.
+    """
     last = matrix[..., -1] - ops.sum(matrix[..., :-1] * here, axis=-1)
     matrix = ops.concatenate([matrix[..., :-1], last[..., None]], axis=-1)
     rows = matrix[:, :-1] + there[:, None] * matrix[:, -1:]
@@ -153,12 +159,12 @@ def counted_from_first(matrix, here, there):
 
 
 def same_matrix(warp, identity):
-    """Which of the matrices of a warp are `identity`: then it looks at every pixel's centre."""
+    """Whether each matrix of a warp is `identity`, so that it samples pixels at their centres."""
     return ops.all(warp.tensor == ops.cast(identity, warp.tensor.dtype), axis=(1, 2))
 
 
 def from_first(coordinates, size):
-    """Pixel coordinates counted from the middle of an image of `size` → from its first pixel."""
+    """Converts pixels counted from the centre of an image to pixels counted from the first one."""
     return [
         coordinate - first(length, coordinate.dtype)
         for coordinate, length in zip(coordinates, reversed(size))

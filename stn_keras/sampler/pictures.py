@@ -1,4 +1,4 @@
-"""Pictures sampled by a warp: their format, their batch and their dtype."""
+"""Samples pictures by a warp; converts their data format, batch size and dtype for it."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from stn_keras.checks.images import (
 )
 from stn_keras.sampler import sample
 
-EDGES = {  # beyond its edges a field goes on with their values
+EDGES = {  # options for a displacement field, which repeats its edge values outside
     "interpolation": "bilinear",
     "fill_mode": "nearest",
     "fill_value": (0.0,),
@@ -21,10 +21,10 @@ EDGES = {  # beyond its edges a field goes on with their values
 
 
 def warped(images, warp, name, *, interpolation, fill_mode, fill_value, data_format):
-    """Checked images of the warp's input size, sampled where it looks.
+    """Samples images, which have been checked and have the input size of the warp.
 
-    `name` is that of the argument which the warp was made from. Integers are sampled as floats and
-    rounded back, or only picked.
+    `name` is the name of the argument that the warp was made from, for error messages. Integers are
+    sampled as floats and rounded; with `"nearest"` they keep their dtype throughout.
     """
     images, tensor = same_batch(to_channels_last(images, data_format), warp.tensor, name)
     pixels = images if interpolation == "nearest" else as_floats(images)

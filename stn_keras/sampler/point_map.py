@@ -1,4 +1,4 @@
-"""A warp as a map of points: where each one came from, and where it went."""
+"""The methods of a warp that map points and boxes between its input and its output."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from stn_keras.sampler.points import mapped
 
 @dataclasses.dataclass(eq=False)
 class PointMap:
-    """The part of a `Warp` that maps points; see there."""
+    """The base class of `Warp` that maps points and boxes. See `Warp` for the attributes."""
 
     tensor: Any
     input_size: tuple
@@ -25,86 +25,98 @@ class PointMap:
     align_corners: bool
 
     def to_input(self, points, normalized: bool = False):
-        """Where points of the output came from.
+        """Maps points of the output to the input: the positions that they sample.
 
-        Through matrices exact. Else positions are linear between the centres of output pixels and
-        for one pixel beyond; further out they follow the affine map that fits best. Differentiable.
+        If the warp is a matrix, the map is exact. Otherwise it is interpolated linearly between the
+        centres of the output pixels, and extrapolated linearly to one pixel further out. Beyond
+        that it continues as the affine map that fits the warp best. It is differentiable.
 
         Args:
             points: `(batch, n, 2)`; in volumes `(batch, n, 3)`.
-            normalized: Whether points, given and returned, are normalised instead of in pixels.
+            normalized: True if the given and the returned points are normalised, False if they are
+                in pixels.
 
         Returns:
-            A tensor of the shape of `points`; float64 if they or the warp are, else float32.
+            A tensor of the shape of `points`; float64 if `points` or the warp is float64, else
+            float32.
         """
         sizes = self.output_size, self.input_size
         return mapped(self._to_input, self, points, normalized, *sizes)
 
     def to_output(self, points, normalized: bool = False):
-        """Where points of the input went: the inverse of `to_input`.
+        """Maps points of the input to the output: the inverse of `to_input`.
 
-        Through matrices exact. Else by Newton's method, to a hundredth of a pixel. Differentiable,
-        by the implicit function theorem.
+        If the warp is a matrix, the map is exact. Otherwise Newton's method finds it to a hundredth
+        of a pixel. It is differentiable; the gradient follows from the implicit function theorem.
 
         Args:
             points: `(batch, n, 2)`; in volumes `(batch, n, 3)`.
-            normalized: Whether points, given and returned, are normalised instead of in pixels.
+            normalized: True if the given and the returned points are normalised, False if they are
+                in pixels.
 
         Returns:
-            A tensor of the shape of `points`. A point without an image is NaN: where the matrix is
-            singular; else outside of the output, where the warp folds, and where the search did
-            not converge. `ops.isfinite(points[..., 0])` is the mask of the others.
+            A tensor of the shape of `points`, of the dtype of `to_input`. A point that has no
+            position in the output is NaN. If the warp is a matrix, this is the case where the
+            matrix is singular. Otherwise it is the case outside the output, where the warp folds,
+            and where Newton's method does not converge. For a result `found`,
+            `ops.isfinite(found[..., 0])` is the mask of all other points.
         """
         sizes = self.input_size, self.output_size
         return mapped(self._to_output, self, points, normalized, *sizes)
 
     def boxes(self, boxes, format: str = "xyxy", *, clip: bool = False):
-        """Where boxes of the input went: the smallest upright boxes around them in the output.
+        """Maps boxes of the input to the output: the smallest upright boxes around the results.
 
-        A box ends at the edges of its pixels, as Keras has it: that of a whole image is `(0, 0,
-        width, height)`. The centre of the first pixel, which is 0 in points, is 0.5 in boxes.
+        A box ends at the edges of its pixels, as in Keras: the box of a whole image is `(0, 0,
+        width, height)`. The centre of the first pixel is 0 for points and 0.5 for boxes.
 
         Args:
             boxes: `(batch, n, 4)`.
-            format: A format of `keras.utils.bounding_boxes.convert_format`, of the boxes given and
-                returned: `"xyxy"`, `"yxyx"`, `"xywh"`, `"center_xywh"`, `"center_yxhw"`,
-                `"rel_xyxy"`, `"rel_yxyx"`, `"rel_xywh"` or `"rel_center_xywh"`.
+            format: The format of the given and the returned boxes, one of those of
+                `keras.utils.bounding_boxes.convert_format`: `"xyxy"`, `"yxyx"`, `"xywh"`,
+                `"center_xywh"`, `"center_yxhw"`, `"rel_xyxy"`, `"rel_yxyx"`, `"rel_xywh"` or
+                `"rel_center_xywh"`.
             clip: Whether to cut boxes at the edges of the output.
 
         Returns:
-            `(batch, n, 4)`. -1, -1, -1, -1 stands for a box without an area, such as padding,
-            without an image, or of which `clip` leaves nothing.
+            `(batch, n, 4)`. A box is -1, -1, -1, -1 if it has no area, such as padding, if it has
+            no position in the output, or if `clip` leaves nothing of it.
         """
         return warped_boxes(self, boxes, format, clip)
 
     @property
     def matrix(self):
-        """The matrix from output to input pixels, `(batch, 3, 3)`, of volumes `(batch, 4, 4)`; None
-        if the warp is not one of a matrix.
+        """The matrix from output to input pixels, or None if the warp is not a matrix.
 
-        It is what OpenCV's `warpPerspective` takes with `WARP_INVERSE_MAP`.
+        It is `(batch, 3, 3)`, or `(batch, 4, 4)` for volumes. OpenCV's `warpPerspective` takes it
+        with `WARP_INVERSE_MAP`.
         """
         return None
 
     def displacement(self):
-        """From where the identity looks to where the warp does, in pixels of the input, `(batch,
-        *output_size, axes)`: what `DenseWarp` takes."""
+        """The displacement that `DenseWarp` takes, `(batch, *output_size, axes)`.
+
+        It leads from the position that the identity samples to the position that the warp samples,
+        in pixels of the input.
+        """
         positions = ops.stack(self.pixels(), axis=-1)
         here = displaced(ops.zeros_like(positions), self.input_size, self.align_corners)
         return positions - ops.stack(here, axis=-1)
 
     def jacobian(self):
-        """The derivatives of `to_input` at the output pixels, by central differences: `(batch,
-        *output_size, axes, axes)`, a row for each coordinate of the input."""
+        """The Jacobian of `to_input` at each output pixel, by central differences.
+
+        It is `(batch, *output_size, axes, axes)`, with a row for each coordinate of the input.
+        """
         components = by_axis(self.displacement())
         rows = jacobian_rows(components, scales(self, components[0].dtype))
         return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=-2)
 
     def grid(self):
-        """The normalised sampling grid, `(batch, *output_size, axes)`, see `grid_sample`."""
+        """The normalised sampling grid that `grid_sample` takes, `(batch, *output_size, axes)`."""
         return to_grid(self.pixels(), self.input_size, self.align_corners)
 
-    # The rest is what the sampler and the methods above ask.
+    # The sampler and the methods above use the rest.
 
     @property
     def batch(self):
@@ -115,8 +127,10 @@ class PointMap:
         raise NotImplementedError
 
     def is_identity(self):
-        """Which images stay as they are, of an output of the input's size: `(batch,)` booleans, or
-        None if that is not known."""
+        """Whether the warp of each image is the identity: `(batch,)` booleans, or None if unknown.
+
+        It applies to warps whose output has the size of the input.
+        """
         by_coordinate = []
         for k, coordinate in enumerate(self.pixels()):
             position = ops.arange(coordinate.shape[-1 - k], dtype=coordinate.dtype)
@@ -128,13 +142,15 @@ class PointMap:
 
     @property
     def normalised_matrix(self):
-        """Of an affine warp, `(batch, axes, axes + 1)`; else None."""
+        """The normalised matrix of an affine warp, `(batch, axes, axes + 1)`; else None."""
         return None
 
     @property
     def centred_matrix(self):
-        """Of an affine warp `matrix` without its last row, pixels counted from the middles; else
-        None."""
+        """The matrix of an affine warp, for pixels counted from the centres of the images.
+
+        It has no last row: `(batch, axes, axes + 1)`. None for other warps.
+        """
         return None
 
     def _matrix(self):
@@ -148,10 +164,13 @@ class PointMap:
         field, points = self._field(points)
         return field.within(points_at(field, points))
 
-    points_per_side = 32  # of a box: between them its warped outline is taken as straight
+    points_per_side = 32  # points on each side of a box that `boxes` maps
 
     def anywhere(self, points):
-        """Where points went, outside of the output too, and their depth, whose sign counts."""
+        """Points of the input mapped to the output and beyond its edges, and their depth.
+
+        The sign of the depth says on which side of the horizon of a homography a point lies.
+        """
         found = points_at(*self._field(points))
         return found, ops.ones_like(found[..., :1])
 

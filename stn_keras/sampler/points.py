@@ -1,4 +1,4 @@
-"""Points as users have them, and the pixel coordinates in which warps map them."""
+"""Checks the points that users pass to a warp, and converts them to and from pixels."""
 
 from keras import ops
 
@@ -7,14 +7,14 @@ from stn_keras.sampler.coordinates import to_grid, to_pixels
 
 
 def mapped(function, warp, points, normalized, source, target):
-    """`function` of points in pixels, for points that may be normalised.
+    """Applies a function of points in pixels to points that may be normalised.
 
     Args:
-        function: From `(batch, n, axes)` pixel coordinates in images of size `source` to those in
-            images of size `target`.
+        function: Maps `(batch, n, axes)` pixel coordinates in images of size `source` to pixel
+            coordinates in images of size `target`.
         warp: The warp that the function belongs to.
-        points: What a user gave.
-        normalized: Whether the points, given and returned, are normalised.
+        points: The points that a user passed.
+        normalized: Whether the given and the returned points are normalised.
         source: Size of the images that the points are in.
         target: Size of the images that the function maps them to.
     """
@@ -29,7 +29,7 @@ def mapped(function, warp, points, normalized, source, target):
 
 
 def check_points(points, warp):
-    """Raises a ValueError if points do not have the shape that belongs to a warp."""
+    """Raises a ValueError if points do not have the shape that a warp needs."""
     axes = len(warp.output_size)
     if len(points.shape) != 3 or points.shape[-1] != axes:
         raise ValueError(
@@ -40,29 +40,29 @@ def check_points(points, warp):
 
 
 def check_batch(tensor, warp, name):
-    """Raises a ValueError if a tensor has neither the batch size of a warp nor one element."""
+    """Raises a ValueError if the batch sizes of a tensor and a warp differ and neither is 1."""
     sizes = tensor.shape[0], warp.batch
     if None not in sizes and 1 not in sizes and sizes[0] != sizes[1]:
         raise ValueError(
-            f"`{name}` must have the batch size of the warp, or one of both must be 1. "
+            f"`{name}` must have the batch size of the warp, or one of the two must be 1. "
             f"Received: {name}.shape={tuple(tensor.shape)} for a warp of {sizes[1]} images"
         )
 
 
 def pixel_centres(size, dtype):
-    """The coordinates of all pixels, `(1, pixels, axes)`, last axis `(x, y)` or `(x, y, z)`."""
+    """The coordinates `(x, y)` or `(x, y, z)` of all pixels, `(1, pixels, axes)`."""
     along = [ops.arange(length, dtype=dtype) for length in size]
     grid = ops.meshgrid(*along, indexing="ij")
     return ops.stack([ops.reshape(x, (1, -1)) for x in reversed(grid)], axis=-1)
 
 
 def check_sizes(between, given):
-    """Raises a ValueError if the output of a warp and the input of the next have two sizes."""
+    """Raises a ValueError if the output size of a warp is not the input size of the next one."""
     different = any(
         isinstance(n, int) and isinstance(m, int) and n != m for n, m in zip(between, given)
     )
     if len(between) != len(given) or different:
         raise ValueError(
-            "In `first @ second` the output of the first must have the size of the second's input. "
+            "In `first @ second` the output size of `first` must be the input size of `second`. "
             f"Received: first.output_size={between}, second.input_size={given}"
         )

@@ -1,4 +1,4 @@
-"""Warps of functional models: what a `Warp` does, as operations on Keras's symbolic tensors."""
+"""Warps in functional models: the methods of `Warp` as operations on symbolic tensors."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,15 @@ register = keras.saving.register_keras_serializable("stn_keras")
 
 
 class SymbolicWarp(keras.KerasTensor):
-    """Stands for a `Warp` in a functional model; its methods give what those of a `Warp` do.
+    """Stands for a `Warp` in a functional model, and has the methods of a `Warp`.
 
-    Keras passes on what an operation returns, whatever it is: when the model runs, `Made` returns
-    a `Warp`, and each `Method` calls one of its methods.
+    The methods return symbolic tensors. Keras passes any result of an operation to the next one.
+    So when the model runs, the operation `Made` returns a `Warp`, and each operation `Method` calls
+    a method of this `Warp`.
 
     Attributes:
-        input_size: Size of the input, of None where it is unknown.
-        output_size: Size of the output, likewise.
+        input_size: Size of the input, with None for unknown lengths.
+        output_size: Size of the output, with None for unknown lengths.
         has_matrix: Whether `matrix` is not None.
     """
 

@@ -1,4 +1,4 @@
-"""A warp: where in the input each output pixel looks."""
+"""Warps: the position in the input that each output pixel samples."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,15 +24,18 @@ __all__ = ["Warp"]
 
 
 class Warp(PointMap):
-    """Where each pixel of an output looks in an input, and so where all that belongs to it went.
+    """A map from each output pixel to the position in the input that it samples.
 
-    Made by `SpatialTransformer.warp`, `DenseWarp.warp`, `Transform.warp`, `Warp.from_grid` and
-    `Warp.from_displacement`. A warp maps points of the **output** to points of the **input**:
-    `to_input` says where an output point came from, `to_output` where an input point went. Points
-    are `(x, y)` or `(x, y, z)` in pixels; the centre of the first pixel is 0.
+    Calling a warp warps pictures. `to_output`, `to_input` and `boxes` map the points and boxes that
+    belong to them. A warp maps points of the **output** to points of the **input**: `to_input` is
+    this map, and `to_output` is its inverse. Points are `(x, y)` or `(x, y, z)` in pixels; the
+    centre of the first pixel is 0.
 
-    `(first @ second)(pictures)` is `second(first(pictures))` in one step: as in `geometry.compose`
-    the first one is done first.
+    `SpatialTransformer.warp`, `DenseWarp.warp`, `Transform.warp`, `Warp.from_grid` and
+    `Warp.from_displacement` return a warp.
+
+    `first @ second` applies `first` and then `second`, as `geometry.compose` does:
+    `(first @ second)(pictures)` is `second(first(pictures))`, but samples once.
 
     Example:
 
@@ -45,7 +48,7 @@ class Warp(PointMap):
     array([[[1., 1.]]], dtype=float32)
 
     Attributes:
-        tensor: What the positions are computed from; its kind says how.
+        tensor: The tensor from which the positions are computed, in the way of the subclass.
         input_size: `(height, width)` or `(depth, height, width)` of the input.
         output_size: The size of the output, in the same order.
         align_corners: See `stn_keras.geometry`.
@@ -60,13 +63,13 @@ class Warp(PointMap):
         fill_value: float | Sequence[float] = 0.0,
         data_format: str | None = None,
     ):
-        """Warps pictures: images, volumes, label masks, or feature maps of another size.
+        """Warps pictures: images, volumes, label masks or feature maps.
 
         Args:
             pictures: `(batch, height, width, channels)`; volumes have a depth before the height.
-                The warp is in normalised units: pictures of another size than `input_size` are
-                warped alike.
-            interpolation: `"nearest"` for labels, which stay integers; `"bilinear"` or `"bicubic"`.
+                Their size may differ from `input_size`, because a warp is in normalised units.
+            interpolation: `"bilinear"`, `"bicubic"`, or `"nearest"` for labels, which stay
+                integers.
             fill_mode: See `stn_keras.grid_sample`.
             fill_value: See `stn_keras.grid_sample`.
             data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
@@ -84,8 +87,11 @@ class Warp(PointMap):
         return warped(pictures, self.of_input(size), "warp", **options)
 
     def inverse(self):
-        """The `Warp` back, from output to input: of the inverse matrix, else of positions, which
-        are NaN where those of `to_output` are."""
+        """The inverse `Warp`, from the output to the input.
+
+        If the warp is a matrix, it is the inverse matrix. Otherwise it holds a position for each
+        pixel, which is NaN where `to_output` returns NaN.
+        """
         centres = pixel_centres(self.input_size, self.tensor.dtype)
         positions = self._to_output(centres)
         positions = ops.reshape(positions, (-1, *self.input_size, len(self.input_size)))
@@ -99,10 +105,10 @@ class Warp(PointMap):
 
     @staticmethod
     def from_grid(grid, input_size: Size, *, align_corners: bool = False):
-        """The warp that samples an input at a grid, as `stn_keras.grid_sample` does.
+        """The warp of a sampling grid, as in `stn_keras.grid_sample`.
 
         Args:
-            grid: Normalised, `(batch, *output_size, axes)`.
+            grid: Normalised coordinates, `(batch, *output_size, axes)`.
             input_size: `(height, width)` or `(depth, height, width)`.
             align_corners: See `stn_keras.geometry`.
         """
@@ -117,11 +123,11 @@ class Warp(PointMap):
         align_corners: bool = False,
         data_format: str | None = None,
     ):
-        """The warp by a displacement per pixel, as `stn_keras.DenseWarp` has it.
+        """The warp of a displacement per pixel, as in `stn_keras.DenseWarp`.
 
         Args:
-            displacement: In pixels of the input, `(batch, *output_size, axes)`.
-            input_size: `(height, width)` or `(depth, height, width)`; None for the output's.
+            displacement: Displacements in pixels of the input, `(batch, *output_size, axes)`.
+            input_size: `(height, width)` or `(depth, height, width)`; None for the output size.
             align_corners: See `stn_keras.geometry`.
             data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
         """
@@ -129,11 +135,11 @@ class Warp(PointMap):
         return of_points(Displacement, displacement, input_size, align_corners)
 
     def as_grid(self, grid):
-        """The same warp, given by its grid."""
+        """The same warp as a `Grid`, for a `grid` that this warp gives."""
         return Grid(grid, self.input_size, self.output_size, self.align_corners)
 
     def of_input(self, size):
-        """The same warp of an input of another size."""
+        """The same warp for an input of another size."""
         return self if known_equal(size, self.input_size) else self._of_input(tuple(size))
 
     def _of_input(self, size):
@@ -166,7 +172,7 @@ class Grid(Warp):
         return self.tensor
 
     def is_identity(self):
-        """None: a grid is rounded, so its identity is not exact."""
+        """None, because a grid is rounded, so its identity is not exact."""
         return None
 
     def _of_input(self, size):
@@ -174,8 +180,10 @@ class Grid(Warp):
 
 
 class Displacement(Warp):
-    """`tensor` is a displacement in pixels, added to the positions that the identity samples:
-    `(batch, *output_size, axes)`."""
+    """`tensor` is a displacement in pixels of the input, `(batch, *output_size, axes)`.
+
+    It is added to the positions that the identity samples.
+    """
 
     def pixels(self):
         return displaced(self.tensor, self.input_size, self.align_corners)
@@ -194,14 +202,17 @@ class Displacement(Warp):
 
 
 def composed(first, second):
-    """The displacement `second(p) + first(p + second(p))` of two of one size."""
+    """The displacement `second(p) + first(p + second(p))`; both have the same size."""
     size, dtype = backend.shape(first)[1:-1], wide_dtype(first, second)
     moved = warped(first, Displacement(second, size, size, False), "second", **EDGES)
     return as_type(second, dtype) + as_type(moved, dtype)
 
 
 def of_points(kind, points, input_size, align_corners):
-    """A warp whose tensor has the output's size; an `input_size` of None is the same."""
+    """A warp of class `kind`, whose output has the size of `points`.
+
+    An `input_size` of None is the output size.
+    """
     output_size = backend.shape(points)[1:-1]
     if input_size is not None:
         input_size = as_size(input_size, "input_size", axes=(len(output_size),))
@@ -210,6 +221,6 @@ def of_points(kind, points, input_size, align_corners):
 
 
 def known_equal(*sizes):
-    """Whether sizes are known and the same."""
+    """Whether all sizes are known and equal."""
     known = all(isinstance(length, int) for size in sizes for length in size)
     return known and len({tuple(size) for size in sizes}) == 1
