@@ -1,8 +1,8 @@
-"""Boxes in pixels as the `theta` of warps that look at them.
+"""Converts boxes in pixels to the `theta` of warps that crop them.
 
-An image is `(width, height)` long, from the outer edge of its first pixel, at 0, to that of its
-last, as in `keras.utils.bounding_boxes` and torchvision: the whole image is the box
-`[0, 0, width, height]`. The `theta` is for `align_corners=False`, where these edges are −1 and 1.
+Boxes count pixels from the outer edge of the first pixel, as in `keras.utils.bounding_boxes` and
+torchvision, so the whole image is the box `[0, 0, width, height]`. The `theta` is for
+`align_corners=False`, where the outer edges of the image are −1 and 1.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ from stn_keras.sampler.axes import as_float
 
 
 def from_boxes(boxes, image_size: Size):
-    """The `theta` of `transforms.Box` that looks at boxes in pixels.
+    """The `theta` of `transforms.Box` that crops boxes given in pixels.
 
-    Differentiable, also in functional models.
+    The function is differentiable and works in functional models too.
 
     Example:
 
@@ -28,16 +28,16 @@ def from_boxes(boxes, image_size: Size):
     True
 
     Args:
-        boxes: `(..., 4)`, the corners `(x1, y1, x2, y2)`, Keras's format `"xyxy"`; in volumes
+        boxes: `(..., 4)`, the corners `(x1, y1, x2, y2)` in Keras's format `"xyxy"`; for volumes
             `(..., 6)`, `(x1, y1, z1, x2, y2, z2)`.
-        image_size: `(height, width)` of the image in whose pixels the boxes are given, which may be
-            larger than the feature map that is sampled; or `(depth, height, width)`.
+        image_size: `(height, width)` or `(depth, height, width)` of the image in whose pixels the
+            boxes are given. The feature map that is sampled may be smaller.
 
     Returns:
-        A tensor of the shape of `boxes`; float64 if they are, else float32.
+        A tensor of the shape of `boxes`; float64 if `boxes` are float64, else float32.
 
     Raises:
-        ValueError: if an argument has another shape.
+        ValueError: if an argument has a wrong shape.
     """
     lengths = as_size(image_size, "image_size", axes=(2, 3))[::-1]
     axes = len(lengths)
@@ -49,9 +49,9 @@ def from_boxes(boxes, image_size: Size):
 
 
 def from_rotated_boxes(boxes, image_size: Size):
-    """The `theta` of `transforms.Affine` that looks at rotated boxes in pixels.
+    """The `theta` of `transforms.Affine` that crops rotated boxes given in pixels.
 
-    Differentiable, also in functional models.
+    The function is differentiable and works in functional models too.
 
     Example:
 
@@ -60,16 +60,16 @@ def from_rotated_boxes(boxes, image_size: Size):
     array([[ 0.  , -0.25,  0.  ,  1.  ,  0.  ,  0.  ]], dtype=float32)
 
     Args:
-        boxes: `(..., 5)`: the centre x and y, the width and height, and the angle in radians,
-            positive from x to y, which is clockwise on the screen. Degrees counterclockwise become
-            such an angle by `-np.radians(degrees)`.
-        image_size: As in `from_boxes`, of images.
+        boxes: `(..., 5)`: the centre x and y, the width and height, and the angle in radians. A
+            positive angle turns from x to y, which is clockwise on the screen. Convert degrees
+            counterclockwise by `-np.radians(degrees)`.
+        image_size: `(height, width)`, as in `from_boxes`.
 
     Returns:
-        `(..., 6)`; float64 if the boxes are, else float32.
+        `(..., 6)`; float64 if `boxes` are float64, else float32.
 
     Raises:
-        ValueError: if an argument has another shape.
+        ValueError: if an argument has a wrong shape.
     """
     lengths = as_size(image_size, "image_size")[::-1]
     (x, y, width, height, angle), (of_x, of_y) = columns(boxes, 5, lengths)
@@ -80,7 +80,7 @@ def from_rotated_boxes(boxes, image_size: Size):
 
 
 def columns(boxes, count, lengths):
-    """The numbers of boxes, `(...)` each, and the lengths of the image as floats."""
+    """The `count` numbers of boxes as tensors `(...)`, and the lengths of the image as floats."""
     symbolic = is_symbolic(boxes)
     boxes = ops.cast(boxes, wide_dtype(boxes)) if symbolic else as_coordinates(boxes, "boxes")
     if not boxes.shape or boxes.shape[-1] != count:
@@ -92,7 +92,7 @@ def columns(boxes, count, lengths):
 
 
 def stack_boxes(boxes, batch_size: int):
-    """Brings boxes, of which each image has its own number, into one array, by NumPy.
+    """Stacks boxes into one array if images have different numbers of boxes. It uses NumPy.
 
     Example:
 
@@ -101,21 +101,22 @@ def stack_boxes(boxes, batch_size: int):
     >>> stacked.shape, order
     ((3, 3, 4), array([0, 6, 7, 8]))
 
-    What is computed of all glimpses, `(batch, most, ...)`, becomes that of the given boxes, in
-    their order, by `ops.take(ops.reshape(crops, (-1, *crops.shape[2:])), order, axis=0)`.
+    From crops of all stacked boxes, `(batch, most, ...)`, the crops of the given boxes, in the
+    given order, are `ops.take(ops.reshape(crops, (-1, *crops.shape[2:])), order, axis=0)`.
 
     Args:
         boxes: A list of arrays `(n, 4)`, one for each image, or one array `(n, 5)`, whose first
-            column is the number of the image, from 0. Rotated boxes have 5 numbers instead of 4.
+            column is the index of the image. Rotated boxes have 5 numbers instead of 4, so these
+            shapes are `(n, 5)` and `(n, 6)`.
         batch_size: Number of images.
 
     Returns:
-        `stacked, order`: a float32 array `(batch_size, most, 4)`, where `most` is the largest
-        number of boxes of an image, filled up with zeros; and the places of the given boxes among
-        its `batch_size · most`, `(n,)` integers.
+        `(stacked, order)`: `stacked` is a float32 array `(batch_size, most, 4)`, padded with zeros,
+        where `most` is the largest number of boxes of an image. `order` holds the index of each
+        given box among the `batch_size · most` stacked ones, `(n,)` integers.
 
     Raises:
-        ValueError: if the arrays or the numbers of images do not fit.
+        ValueError: if an array has a wrong shape, or the images are not `batch_size`.
     """
     images, boxes = numbered(boxes, batch_size)
     counts = np.bincount(images, minlength=batch_size)
@@ -128,7 +129,7 @@ def stack_boxes(boxes, batch_size: int):
 
 
 def numbered(boxes, batch_size):
-    """The number of each box's image, `(n,)`, and the boxes, `(n, 4)`."""
+    """The index of the image of each box, `(n,)`, and the boxes, `(n, 4)`."""
     table, count = boxes, batch_size
     try:
         if isinstance(boxes, (list, tuple)):
