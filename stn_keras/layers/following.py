@@ -6,7 +6,10 @@ from stn_keras.sampler.symbolic import Made
 
 
 def symbolic_warp(layer, inputs):
-    """What `layer.warp` of symbolic tensors gives: the network is called, its warps composed."""
+    """The result of `layer.warp` for symbolic tensors.
+
+    It calls the localization network once per iteration and composes the warps.
+    """
     if layer.localization is None:
         return Made(layer)(inputs)
     images, *others = inputs if isinstance(inputs, (list, tuple)) else [inputs]
@@ -25,7 +28,7 @@ def symbolic_warp(layer, inputs):
 
 
 def warp_by(layer, output_size, images, theta):
-    """The warp of a copy of the layer that is given its `theta`."""
+    """The warp of a copy of the layer that has no network and takes `theta`."""
     without = {"localization": None, "iterations": 1, "output_size": output_size}
     return Made(type(layer).from_config({**layer.get_config(), **without}))([images, theta])
 

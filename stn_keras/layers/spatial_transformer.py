@@ -44,7 +44,7 @@ __all__ = ["SpatialTransformer"]
 
 @keras.saving.register_keras_serializable("stn_keras")
 class SpatialTransformer(OneArgument):
-    """Warps each image by a transform that a network regresses from the image itself.
+    """Warps each image by a transform whose parameters a network predicts from the image.
 
     [Spatial Transformer Networks, Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025).
 
@@ -58,42 +58,44 @@ class SpatialTransformer(OneArgument):
 
     Args:
         localization: Keras layer or model from images to `theta`, `(batch, num_parameters)`, or
-            `(batch, glimpses, num_parameters)` for several warps of each image. Without one the
-            layer is called on `[images, theta]`. A network of several inputs, such as a moving and
-            a fixed image, receives all of them, and the first one is warped. A network belongs to
-            one layer; call it yourself to give its `theta` to several layers. End it with
-            `stn_keras.localization.head`: behind another last layer, pixels in 0 … 255 let the
-            first steps of Adam move every sample out of the image.
+            `(batch, glimpses, num_parameters)` for several warps of each image. If it is None, the
+            layer is called on `[images, theta]`. A network with several inputs, such as a moving
+            and a fixed image, receives all inputs of the layer, and the layer warps the first one.
+            A network belongs to one layer. To give its `theta` to several layers, call the network
+            yourself. Use `stn_keras.localization.head` as the last layer. With another last layer
+            and pixels in 0 … 255, the first steps of Adam can move all samples out of the image.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`. An instance
             with `axes=3`, such as `transforms.Affine(axes=3)`, warps volumes.
         output_size: `(height, width)` of the warped images, or `(depth, height, width)` of volumes;
-            `None` keeps the input's.
-        interpolation: `"nearest"`, `"bilinear"` or, but for volumes, `"bicubic"`; see
+            `None` keeps the size of the input.
+        interpolation: `"nearest"`, `"bilinear"` or, for images only, `"bicubic"`; see
             `stn_keras.grid_sample`.
         fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`; see `stn_keras.grid_sample`.
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
         align_corners: See `stn_keras.geometry`.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting.
-        antialias: Number of samples for each output pixel along each axis, which are averaged. More
-            than 1 avoids aliasing if a warp shrinks the image. The paper does the same by average
-            pooling after a fine grid. It needs `align_corners=False`.
-        iterations: How often the localization network is applied: first to the images, then to the
-            images as warped so far. The matrices are composed and the images sampled once, as in
-            [Lin & Lucey, 2017](https://arxiv.org/abs/1612.03897). Only for matrix transforms.
-        gradient_scale: Factor on the gradient that reaches `theta`. A factor below 1 lets the
-            localization network learn more slowly than the rest under plain gradient descent, which
-            keeps training stable. It has no effect under Adam, which divides it out again. With 0
-            the network learns only from losses of its own, and no gradient is computed.
+        antialias: Number of samples along each axis that are averaged for each output pixel. More
+            than 1 avoids aliasing if a warp shrinks the image. It is equivalent to average pooling
+            after sampling a finer grid, as in the paper. It needs `align_corners=False`.
+        iterations: Number of times the localization network is applied: first to the images, then
+            to the images as warped so far. The matrices are composed, so the output is sampled from
+            the images only once, as in [Lin & Lucey, 2017](https://arxiv.org/abs/1612.03897). More
+            than 1 needs a matrix transform.
+        gradient_scale: Factor on the gradient of `theta`. Under plain gradient descent, a factor
+            below 1 makes the localization network learn more slowly than the rest of the model,
+            which keeps training stable. It has no effect under Adam, whose steps do not depend on
+            the scale of gradients. With 0, no gradient is computed, and the network learns only
+            from losses of its own.
 
     Call arguments:
         inputs: Images `(batch, height, width, channels)`, or volumes `(batch, depth, height,
-            width, channels)` (`data_format` permitting); `[images, theta]` without a network;
-            `[images, ...]`, all that a network of several inputs takes.
+            width, channels)`, with the channels where `data_format` says. Without a network,
+            `[images, theta]`. For a network with several inputs, the list of them, images first.
 
     Returns:
-        The warped images, with `glimpses` as axis 1 where `theta` has it, in the layer's compute
-        dtype; integers keep their dtype with `"nearest"`. Coordinates are float32 or wider under
-        every dtype policy. So is `theta`, unless the localization network computes it in half
+        The warped images. If `theta` has glimpses, they are axis 1. The dtype is the layer's
+        compute dtype; with `"nearest"`, integers keep their dtype. Coordinates are float32 or wider
+        under every dtype policy. So is `theta`, unless the localization network computes it in half
         precision.
 
     Raises:
@@ -116,7 +118,7 @@ class SpatialTransformer(OneArgument):
         gradient_scale: float = 1.0,
         **kwargs,
     ):
-        # Otherwise Keras casts `theta` to the compute dtype; bfloat16 has too few digits.
+        # With autocast, Keras would cast `theta` to the compute dtype; bfloat16 is too coarse.
         super().__init__(autocast=False, **kwargs)
         options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
         if localization is not None and not isinstance(localization, keras.Layer):
@@ -141,7 +143,7 @@ class SpatialTransformer(OneArgument):
         self.antialias = as_count(antialias, "antialias")
         if self.antialias > 1 and self.align_corners:
             raise ValueError(
-                "`antialias` divides pixels up, which have no edges with align_corners=True. "
+                "`antialias` greater than 1 needs align_corners=False. "
                 f"Received: antialias={antialias}, align_corners=True"
             )
         self.iterations = as_count(iterations, "iterations")
@@ -149,7 +151,7 @@ class SpatialTransformer(OneArgument):
             localization is None or not isinstance(self.transform, transforms.MatrixTransform)
         ):
             raise ValueError(
-                "`iterations` needs a localization network, and a transform that is a matrix. "
+                "`iterations` greater than 1 needs a localization network and a matrix transform. "
                 f"Received: iterations={iterations}, localization={localization}, "
                 f"transform={self.transform}"
             )
@@ -181,11 +183,13 @@ class SpatialTransformer(OneArgument):
         return recording.recorded(self, images, theta, warped)
 
     def warp(self, inputs):
-        """The `stn_keras.Warp` by which a call warps its images, for what belongs to them: labels,
-        points and boxes, and the way back; or the `stn_keras.sampler.glimpses.Glimpses`.
+        """The `stn_keras.Warp` that a call of the layer applies to its images.
+
+        It also warps labels, maps points and boxes, and can be inverted. If `theta` has glimpses,
+        it is a `stn_keras.sampler.glimpses.Glimpses`.
 
         Args:
-            inputs: What the layer is called on.
+            inputs: The inputs of a call of the layer.
         """
         if is_symbolic(*keras.tree.flatten(inputs)):
             return symbolic_warp(self, inputs)
@@ -194,7 +198,7 @@ class SpatialTransformer(OneArgument):
         return self._warp_by(theta, size, self.output_size)
 
     def warp_spec(self, inputs):
-        """What is known of a `warp` of symbolic images and `theta`."""
+        """The arguments of the `SymbolicWarp` for symbolic images and `theta`."""
         images, theta = inputs
         check_theta(theta.shape, self.transform)
         if self.transform.glimpses(theta.shape):
@@ -224,14 +228,17 @@ class SpatialTransformer(OneArgument):
         """The parameters of each image's warp, `(batch, num_parameters)` or `(batch, glimpses,
         num_parameters)`.
 
-        They are what the localization network regresses from the inputs of a call. With several
-        `iterations` they are those of the composed matrices, parameters of `warped_by`.
+        The localization network predicts them from the inputs of a call. With several `iterations`
+        they are the parameters of the composed matrices, which belong to `warped_by`.
 
         Raises:
             ValueError: if the layer has no localization network.
         """
         if self.localization is None:
-            raise ValueError("A `SpatialTransformer` without `localization` is given its theta.")
+            raise ValueError(
+                "A `SpatialTransformer` without `localization` is given its theta: "
+                "it is called on `[images, theta]`."
+            )
         images, *others = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         for position, other in enumerate(others, 1):
             check_batch(images, f"inputs[{position}]", other)
@@ -254,8 +261,10 @@ class SpatialTransformer(OneArgument):
         return self.transform if self.iterations == 1 else transforms.closure_of(self.transform)
 
     def grid(self, theta, size):
-        """The normalised sampling grid of `theta`, of that size: `(batch, height, width, 2)`, of
-        volumes `(batch, depth, height, width, 3)`."""
+        """The normalised sampling grid of `theta`, for an output of a size.
+
+        It is `(batch, height, width, 2)`, or `(batch, depth, height, width, 3)` for volumes.
+        """
         return self.warped_by.grid(theta, size, align_corners=self.align_corners)
 
     def _warp(self, images, theta, output_size, antialias=1):
@@ -281,7 +290,7 @@ class SpatialTransformer(OneArgument):
         return warped
 
     def _dtype_of(self, images):
-        if self.antialias > 1:  # averages
+        if self.antialias > 1:  # averages are floats
             return self.compute_dtype
         return dtype_of_output(images, self.interpolation, self.compute_dtype)
 
