@@ -1,4 +1,4 @@
-"""Compares a network with and without its transformer: the runs to train, and what they show."""
+"""Compares a network with and without its transformer: lists the runs and reports the result."""
 
 import math
 import statistics
@@ -10,13 +10,13 @@ from stn_keras.system import files
 from stn_keras.training import messages, runs
 
 KINDS = {"with": [], "without": ["--no-transformer"]}  # flags of `train.py`
-SIGNIFICANT = 0.05
+SIGNIFICANT = 0.05  # a smaller p-value counts as significant
 SHOWN = 256  # images on which warps are measured
-COLLAPSED = 0.9  # of the samples lie outside the image
+COLLAPSED = 0.9  # a larger share of samples outside the image means a collapsed transformer
 
 
 def members(run, seeds):
-    """The runs of a comparison, `{(kind, seed): Run}`, in the order of training."""
+    """The runs of a comparison, `{(kind, seed): Run}`, in the order in which they are trained."""
     return {
         (kind, seed): runs.Run(f"{kind}-{seed}", run.folder, run.log_dir)
         for seed in range(seeds)
@@ -25,7 +25,7 @@ def members(run, seeds):
 
 
 def remaining(run, settings):
-    """Yields the number of each run that is not finished yet, and its command line."""
+    """Yields the number of each unfinished run and its command-line flags."""
     for number, ((kind, seed), member) in enumerate(members(run, settings["seeds"]).items(), 1):
         started = (member.folder / "config.json").exists()
         if started and not member.unfinished:
@@ -43,7 +43,7 @@ def remaining(run, settings):
 
 
 def report(run, settings, data):
-    """Writes the table of a comparison whose runs are finished; returns it, with its verdict."""
+    """Writes the table, the test and the verdict of finished runs to a file; returns the text."""
     split, name = (data.test, "test") if data.test else (data.validation, "val")
     accuracies: dict[str, list[float]] = {kind: [] for kind in KINDS}
     spreads, collapsed = [], []
@@ -81,9 +81,9 @@ def report(run, settings, data):
 def paired_test(accuracies, baseline):
     """Mean difference of pairs, its standard error, and the p-value of the paired t test.
 
-    If all differences are equal they have no spread to compare with, and the p-value is NaN.
+    If all differences are equal, the standard error is 0 and the p-value is NaN.
     """
-    # Accuracies are float32; rounded, equal differences are equal.
+    # Accuracies are float32. Rounding makes differences equal that are equal up to its precision.
     differences = [round(one - other, 4) for one, other in zip(accuracies, baseline, strict=True)]
     gain, freedom = statistics.mean(differences), len(differences) - 1
     error = statistics.stdev(differences) / math.sqrt(len(differences))
@@ -95,7 +95,7 @@ def paired_test(accuracies, baseline):
 
 
 def table(accuracies, baseline, spreads, collapsed, error):
-    """Lines of a table with a row for each seed, and their means."""
+    """The lines of a table, with a row for each seed and a row of means."""
     columns = accuracies, baseline, spreads
     lines = ["seed   with transformer   without   difference      warps vary by"]
     for seed, (row, outside) in enumerate(zip(zip(*columns), collapsed)):
@@ -112,14 +112,14 @@ def table_row(name, one, other, spread, error=""):
 
 
 def describe_test(gain, error, p, seeds):
-    """The test, its result and its limits."""
+    """Sentences on the test, its result and its limits."""
     limits = (
         f"It assumes normally distributed differences, which {seeds} seeds cannot show; a test of "
         f"their signs alone cannot fall below p = {2 ** (1 - seeds):.2g} with {seeds} seeds. Both "
-        "tell of other seeds on these images, not of other images."
+        "tests generalise to other seeds on these images, not to other images."
     )
     if math.isnan(p):
-        return "Paired t test: not possible, because all seeds differ by the same."
+        return "Paired t test: not possible, because all seeds differ by the same amount."
     return (
         f"Paired t test: t = {gain / error:.2f}, {seeds - 1} degrees of freedom, p = {p:.2g}; "
         f"± is the standard error. {limits}"
