@@ -1,4 +1,4 @@
-"""A picture beside one that is laid onto it, before and after."""
+"""The figure of a fixed and a moving picture, before and after alignment."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -7,15 +7,15 @@ TILES = 8  # of the checkerboard, along the shorter side
 
 
 def alignment(fixed, before, after):
-    """A figure of a fixed picture and another one, before and after it was aligned.
+    """A figure of a fixed picture and of a moving picture before and after alignment.
 
-    Below the three pictures are the differences of both from the fixed one, and a checkerboard of
-    squares from the fixed and the aligned one, whose lines go on where they fit.
+    The lower row shows the differences from the fixed picture before and after, and a checkerboard
+    of the fixed and the aligned picture. Where these two fit, edges continue across its squares.
 
     Args:
-        fixed: (height, width, 1 or 3), uint8 in 0 … 255.
-        before: The moving picture in the fixed one's frame, the same shape.
-        after: The aligned one.
+        fixed: The fixed picture, (height, width, 1 or 3), uint8 in 0 … 255.
+        before: The moving picture, resampled to the shape of `fixed`.
+        after: The aligned picture, of the same shape.
 
     Returns:
         A `Figure` of two rows and three columns.
@@ -46,7 +46,7 @@ def alignment(fixed, before, after):
 
 
 def difference(first, second):
-    """How far two pictures differ, from white for not at all to black."""
+    """The difference of two pictures as grey levels: white for none, black for the largest."""
     apart = np.abs(first - second).mean(axis=-1, keepdims=True)
     return 255 - apart * (255 / max(np.percentile(apart, 99), 64))
 

@@ -1,4 +1,4 @@
-"""Learning curves as a figure; `stn_keras.plots` exports the function."""
+"""The figure of learning curves; `stn_keras.plots` exports the function."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 __all__ = ["curves"]
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # safe for colour-blind
+# Colour-blind readers can distinguish these.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 STYLES: list[dict[str, Any]] = [{"linewidth": 1.8}, {"linewidth": 1.3, "linestyle": "-."}]
 TRAINING: dict[str, Any] = {"linewidth": 1, "linestyle": "--"}
 NAMES = {"val": "validation"}
@@ -20,19 +21,19 @@ def curves(
 ):
     """Draws loss and accuracy over epochs, for one or several runs.
 
-    Solid lines are the evaluation set, thin dashed lines the training set. Histories listed under
-    one name are seeds: their mean is drawn over a band from their minimum to their maximum, up to
-    the last epoch of the shortest history.
+    Solid lines are the evaluation set, and thin dashed lines are the training set. A list of
+    histories under one name is drawn as seeds of one run: their mean over a band from their minimum
+    to their maximum, up to the last epoch of the shortest history.
 
     Args:
         histories: Dict from a name to a history or to a list of histories. A history maps the
             columns "loss", "accuracy" (0 … 1), "val_loss" and "val_accuracy" to one number per
-            epoch, like `History.history` and `history.csv`. "epoch", counted from 0, is optional;
-            missing columns are not drawn.
+            epoch, like `History.history` and `history.csv`. A column "epoch", counted from 0, is
+            optional. Missing columns are not drawn.
         reference: Optional (epochs, accuracies) of a published run, with epochs counted from 1 and
             accuracies in 0 … 1.
         evaluation: Prefix of the columns of the evaluation set, "val" or "test"; or a pair of
-            prefixes, of which the second is drawn dash-dotted.
+            prefixes. The second one is drawn dash-dotted.
         reference_name: Name of the reference in the legend.
         note: Optional sentence below the figure.
 
@@ -76,7 +77,7 @@ def _label(loss, accuracy):
 
 
 def _legend(axis, prefixes, columns):
-    """Adds a legend of the line styles of the sets that are drawn."""
+    """Adds a legend that explains the line style of each set."""
     styles = {
         NAMES.get(prefix, prefix): style
         for prefix, style in zip(prefixes, STYLES)
@@ -100,7 +101,7 @@ def _draw(axis, runs, column, **style):
     length = min(len(run[column]) for run in runs)
     epochs = 1 + np.asarray(runs[0].get("epoch", np.arange(length)), float)[:length]
     values = np.array([np.asarray(run[column], float)[:length] for run in runs])
-    marker = "o" if length == 1 else None  # A line through one point is not seen.
+    marker = "o" if length == 1 else None  # a line through one point is invisible
     axis.plot(epochs, values.mean(axis=0), marker=marker, **style)
     if len(runs) > 1:
         axis.fill_between(

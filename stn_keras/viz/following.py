@@ -1,4 +1,4 @@
-"""The figure of points and boxes that follow a warp."""
+"""The figure of images, points and boxes, before and after a warp."""
 
 import numpy as np
 from keras import ops
@@ -7,18 +7,18 @@ from matplotlib.patches import Rectangle
 
 
 def follow(images, warp, points=None, boxes=None):
-    """Images above their warps, with points and boxes before and after.
+    """Draws images above the warped images, with points and boxes in both.
 
-    What belongs together has one colour.
+    A point or a box has the same colour before and after the warp.
 
     Args:
         images: (batch, height, width, 1 or 3), uint8 in 0 … 255 or floats in 0 … 1.
-        warp: a `stn_keras.Warp` of the images.
-        points: optional, (batch, n, 2), `(x, y)` in pixels of the images.
-        boxes: optional, (batch, n, 4), `"xyxy"`.
+        warp: A `stn_keras.Warp` of the images.
+        points: Optional points (batch, n, 2), `(x, y)` in pixels of the images.
+        boxes: Optional boxes (batch, n, 4) in the format `"xyxy"`.
 
     Returns:
-        A `Figure`: two rows, a column per image.
+        A `Figure` of two rows, with a column per image.
 
     Example:
         >>> warp = transforms.Rigid().warp(np.full((8, 3), 0.1), (32, 32))

@@ -1,4 +1,4 @@
-"""A transformer's input and output as pictures: in original colours, or as grey feature maps."""
+"""Pictures of a transformer's input and output, in original colours or as grey feature maps."""
 
 import keras
 import numpy as np
@@ -9,10 +9,11 @@ SHOWN = 8  # images in a figure
 
 
 def pictures(seen, inputs):
-    """Adds pictures of the input and output of each transformer to what `observe` returned.
+    """Adds pictures of the input and output of each transformer to the result of `observe`.
 
     Returns:
-        Dict from names to `(observation, images, warped)`, both uint8 `(batch, *size, 1 or 3)`.
+        Dict from names to `(observation, images, warped)`. The images and the warped images are
+        uint8 `(batch, *size, 1 or 3)`.
     """
     known, found = originals(inputs), {}
     for name, observation in seen.items():
@@ -27,7 +28,7 @@ def pictures(seen, inputs):
 
 
 def originals(inputs):
-    """The inputs of a model that can be shown as pictures, the first `SHOWN` of each.
+    """The inputs of a model that can be shown as pictures, cut to the first `SHOWN` images.
 
     Returns:
         List of float arrays `(batch, *size, 1, 3 or 4)` in 0 … 255, of images or volumes.
@@ -49,9 +50,9 @@ def originals(inputs):
 
 
 def original_of(observation, known):
-    """The picture of the size and channels that a transformer saw, or None.
+    """The picture that has the shape of a transformer's input, or None.
 
-    Of several it is the one most like what the transformer saw.
+    If several have this shape, it is the one that correlates most with the transformer's input.
     """
 
     def likeness(picture):
@@ -64,7 +65,7 @@ def original_of(observation, known):
 
 
 def warped_alike(observation, pictures):
-    """Pictures `(batch, *size, channels)`, warped as the transformer warps; black outside."""
+    """Warps pictures `(batch, *size, channels)` as the transformer does; black outside."""
     layer = observation.layer
     alike = SpatialTransformer(
         transform=layer.warped_by,
@@ -81,7 +82,10 @@ def warped_alike(observation, pictures):
 
 
 def grey_levels(observation):
-    """The means of the channels, or colours, from black for the least to white for the greatest."""
+    """Input and output scaled to 0 … 255: from black, the least value, to white, the greatest.
+
+    Channels are averaged, except for 3 channels, which are shown as colours.
+    """
     images, warped = (
         maps if maps.shape[-1] in (1, 3) else maps.mean(axis=-1, keepdims=True)
         for maps in (observation.images, observation.warped)
@@ -93,7 +97,7 @@ def grey_levels(observation):
 
 
 def shown(pixels):
-    """Pixels in 0 … 255 as uint8; transparent images on white."""
+    """Pixels in 0 … 255 as uint8; transparent images are drawn on white."""
     if pixels.shape[-1] == 4:
         opacity = pixels[..., 3:] / 255
         pixels = pixels[..., :3] * opacity + 255 * (1 - opacity)
