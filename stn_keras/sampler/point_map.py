@@ -55,10 +55,10 @@ class PointMap:
                 in pixels.
 
         Returns:
-            A tensor of the shape of `points`, of the dtype of `to_input`. A point that has no
-            position in the output is NaN. If the warp is a matrix, this is the case where the
-            matrix is singular. Otherwise it is the case outside the output, where the warp folds,
-            and where Newton's method does not converge. For a result `found`,
+            A tensor of the shape of `points`, with the same dtype as the result of `to_input`. A
+            point that has no position in the output is NaN. If the warp is a matrix, this happens
+            where the matrix is singular. For other warps it happens outside the output, where the
+            warp folds, and where Newton's method does not converge. For a result `found`,
             `ops.isfinite(found[..., 0])` is the mask of all other points.
         """
         sizes = self.input_size, self.output_size
