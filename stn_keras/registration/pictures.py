@@ -115,7 +115,7 @@ def check_structure(side, name):
     for number, one in enumerate(side.pixels):
         seen = one[side.weights[number, ..., 0] > 0].astype("float64")
         if not len(seen):
-            raise ValueError(f"`{name}_mask` masks all of picture {number}; it must leave pixels")
+            raise ValueError(f"`{name}_mask` masks all of picture {number}, but must keep some")
         if seen.std(axis=0).max() <= FLAT * np.abs(seen).max():
             raise ValueError(
                 f"`{name}` must have structure to align by. Received: picture {number} of "
