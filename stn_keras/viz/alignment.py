@@ -46,7 +46,7 @@ def alignment(fixed, before, after):
 
 
 def difference(first, second):
-    """The difference of two pictures as grey levels: white for none, black for the largest."""
+    """The difference of two pictures as grey levels: white for none, darker for larger ones."""
     apart = np.abs(first - second).mean(axis=-1, keepdims=True)
     return 255 - apart * (255 / max(np.percentile(apart, 99), 64))
 
