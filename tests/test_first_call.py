@@ -93,7 +93,7 @@ def test_limits_on_what_is_added(monkeypatch, adds, without, met):
     rows = first_call.measure(BACKEND, measurement, rounds=2)
     assert asked == ["ours", "beside", "beside", "ours"]
     _, _, fit, free = tables.of_first_calls(rows).splitlines()
-    assert fit == f"| model | fit, s | 5 | {without} | {'1 more' if adds else '1'} | {met} |"
+    assert fit == f"| model | fit, s | 5 | {without} | {'reference + 1' if adds else '1'} | {met} |"
     assert free == "| model | free | 1 | 1 | – |  |"
 
 

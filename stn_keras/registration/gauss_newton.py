@@ -83,7 +83,7 @@ def minimise(level, family, theta, least_squares, tolerance):
         state = state.taking(trial, better)
         damping = np.where(better, damping / 10, damping * 10)
         iterations += active
-        converged |= active & (moved < tolerance)
+        converged |= better & (moved < tolerance)
         active &= ~converged & (damping < LAST)
     return first, state, iterations, converged
 
@@ -98,7 +98,7 @@ def solve(state, damping, points, lengths):
     matrix = state.curvature + (damping * ratio)[:, None, None] * metric
     usable = np.isfinite(matrix).all((1, 2)) & np.isfinite(state.gradient).all(1) & (ratio > 0)
     matrix = np.where(usable[:, None, None], matrix, identity)
-    gradient = np.where(usable[:, None], state.gradient, 0)
+    gradient = np.where(usable[:, None], state.gradient, np.nan)  # a step that is not taken
     return -np.linalg.solve(matrix, gradient[..., None])[..., 0]
 
 

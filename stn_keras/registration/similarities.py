@@ -4,6 +4,9 @@ All functions take `(fixed, warped, weights)`: pictures `(batch, *size, channels
 `(batch, *size, 1)`. They return `(batch,)` and are differentiable with respect to `warped`.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -73,11 +76,11 @@ def entropy(shares):
     return -ops.sum(shares * ops.log(shares + TINY**2), axis=-1)
 
 
+@dataclasses.dataclass(frozen=True)
 class FromKeras:
     """A loss of Keras, or a function with the arguments of one, computed for each pair."""
 
-    def __init__(self, loss):
-        self.loss = loss
+    loss: Callable
 
     def __call__(self, fixed, warped, weights):
         warped = weights * warped + (1 - weights) * fixed  # no difference where the weight is 0
