@@ -18,15 +18,15 @@ def test_first_call():
     lines = run("benchmarks.first_call", *flags)["First calls"]
     names = ["first, s", "median, s", "MiB each", "MiB at the peak"]
     assert [line["figure"] for line in lines] == names
-    assert list(lines[0]) == ["what", "figure", "ours", "beside", "at most", "met"]
-    assert [line["at most"] for line in lines] == [
+    assert list(lines[0]) == ["what", "figure", "ours", "reference", "limit", "kept"]
+    assert [line["limit"] for line in lines] == [
         "–",
         "0.05",
         "8" if BACKEND == "jax" else "5",
         "–",
     ]
     for line in lines[:2]:
-        assert float(line["ours"]) > 0 and float(line["beside"]) > 0
+        assert float(line["ours"]) > 0 and float(line["reference"]) > 0
 
 
 @pytest.mark.parametrize("function", [waits.quick_start, waits.two_transformers])
