@@ -144,6 +144,16 @@ def test_an_initial_warp(picture, kind):
     assert distance.max() < 0.3
 
 
+@pytest.mark.parametrize("kind", ["matrix", "field"])
+def test_one_initial_warp_for_several_pairs(picture, kind):
+    start = transforms.Rigid().warp(np.array([[0.02, 0.01, 0.0]], "float32"), SIZE, SIZE)
+    initial = start if kind == "matrix" else warps.Grid(start.grid(), SIZE, SIZE, False)
+    grid = grid_of("rigid", [[0.03, 0.05, 0.0], [0.0, -0.04, 0.02]], SIZE)
+    moving = np.repeat(picture(identity(SIZE)), 2, axis=0)
+    warp = stn_keras.register(moving, picture(grid), transform="rigid", initial=initial)
+    assert distances(warp, grid).mean() < 0.3
+
+
 def bumps(rng, size, height):
     """A smooth field of displacements in pixels."""
     grid = identity(size)

@@ -96,6 +96,8 @@ def initial_of(initial, transform, moving, fixed):
     if isinstance(initial, MatrixWarp) and not initial.align_corners:
         matrix = to_array(initial.square()).astype("float64")
         return None, np.broadcast_to(matrix, (batch, axes + 1, axes + 1))
+    if initial.tensor.shape[0] != batch:
+        initial = initial.as_grid(ops.repeat(initial.grid(), batch, axis=0))
     return initial, np.broadcast_to(np.eye(axes + 1), (batch, axes + 1, axes + 1))
 
 
