@@ -158,7 +158,7 @@ def parse(arguments):
     help = f"one or several of {', '.join(TRANSFORMS)}, the coarse ones first; default: affine"
     add("--transform", choices=TRANSFORMS, nargs="+", default=["affine"], metavar="NAME", help=help)
     add("--loss", choices=LOSSES, default="ecc", help="default: ecc")
-    help = "of the aligned picture; a drawing goes beside it; default: aligned.png"
+    help = "of the aligned picture; a drawing is saved next to it; default: aligned.png"
     add("--output", type=pathlib.Path, default=pathlib.Path("aligned.png"), help=help)
 
     help = "a local page: distort pictures, watch the warps"

@@ -1,4 +1,4 @@
-"""Coordinates: where in the input each output pixel looks.
+"""Coordinates: the position in the input that each output pixel samples.
 
 The whole library shares this convention:
 

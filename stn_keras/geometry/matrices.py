@@ -15,7 +15,7 @@ def compose(first, second):
 
     Example:
 
-    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # samples the right half
     >>> np.array(compose(matrix, matrix))[0, :2]  # and at the right half of that
     array([[0.25, 0.  , 0.75],
            [0.  , 0.25, 0.  ]], dtype=float32)
@@ -37,7 +37,7 @@ def invert(matrix):
 
     Example:
 
-    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # looks at the right half
+    >>> matrix = transforms.Attention().matrix([[0.5, 0.5, 0.0]])  # samples the right half
     >>> np.array(transform_points(invert(matrix), [[[0.5, 0.0]]]))  # its middle goes to 0
     array([[[0., 0.]]], dtype=float32)
 

@@ -1,4 +1,4 @@
-"""The sampler: a warp says where each output pixel looks, and three sums do the arithmetic."""
+"""The sampler: a warp holds the positions to sample, and three sums do the arithmetic."""
 
 import contextlib
 import threading
@@ -10,7 +10,7 @@ _thread = threading.local()  # PyTorch's compiler does not know context variable
 
 
 def sample(images, warp, fill, **options):
-    """Samples images where a warp looks. All pixels are read through this function.
+    """Samples images at the positions of a warp. All pixels are read through this function.
 
     Arguments and result are those of `stn_keras.sampler.interpolation.interpolate`.
     """

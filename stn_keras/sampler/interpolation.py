@@ -22,7 +22,7 @@ product = functools.partial(functools.reduce, operator.mul)
 
 
 def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
-    """Images sampled where a warp looks, by the operations of every backend.
+    """Images sampled at the positions of a warp, by the operations of every backend.
 
     Args:
         images: `(batch, *size, channels)`: floats, or integers with interpolation="nearest".

@@ -39,10 +39,10 @@ class Warp(PointMap):
 
     Example:
 
-    >>> warp = transforms.Translation().warp([[0.5, 0.0]], (8, 8))  # looks two pixels further right
+    >>> warp = transforms.Translation().warp([[0.5, 0.0]], (8, 8))  # samples 2 pixels further right
     >>> np.array(warp.to_input([[[1.0, 1.0]]]))
     array([[[3., 1.]]], dtype=float32)
-    >>> np.array(warp.to_output([[[3.0, 1.0]]]))  # so that what it sees moves to the left
+    >>> np.array(warp.to_output([[[3.0, 1.0]]]))  # the content moves two pixels to the left
     array([[[1., 1.]]], dtype=float32)
     >>> np.array((warp @ warp).to_output([[[5.0, 1.0]]]))
     array([[[1., 1.]]], dtype=float32)

@@ -13,7 +13,7 @@ from stn_keras.viz.alignment import alignment
 
 
 def align(moving, fixed, output, stages, loss):
-    """Writes the aligned picture and, beside it, a drawing.
+    """Writes the aligned picture and, next to it, a drawing.
 
     Args:
         moving: Path of the picture that is laid onto the other.
