@@ -416,3 +416,13 @@ def test_bad_input_is_named(rng):
     }.items():
         with pytest.raises(ValueError, match=words):
             call()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_symbolic_warp_composes_with_another_one_only(swapped):
+    images, theta = keras.Input((8, 8, 3)), keras.Input((6,))
+    eager = transforms.Affine().warp(transforms.Affine().identity[None], (8, 8))
+    pair = [SpatialTransformer().warp([images, theta]), eager]
+    first, second = reversed(pair) if swapped else pair
+    with pytest.raises(ValueError, match="two warps of symbolic tensors"):
+        first @ second

@@ -52,7 +52,12 @@ class SymbolicWarp(keras.KerasTensor):
         return Method("inverse")(self)
 
     def __matmul__(self, second):
+        if not isinstance(second, SymbolicWarp):
+            raise not_symbolic(second)
         return Method("__matmul__")(self, second)
+
+    def __rmatmul__(self, first):
+        raise not_symbolic(first)
 
     @property
     def matrix(self):
@@ -66,6 +71,13 @@ class SymbolicWarp(keras.KerasTensor):
 
     def grid(self):
         return Method("grid")(self)
+
+
+def not_symbolic(warp):
+    return ValueError(
+        "In a functional model, `first @ second` takes two warps of symbolic tensors. Compose the "
+        f"others in a layer of your own. Received: {type(warp).__name__}"
+    )
 
 
 @register
