@@ -15,6 +15,7 @@ VOLUME, OUTPUT_VOLUME = (12, 20, 16), (10, 14, 18)
 PLANES = [
     transforms.Translation(),
     transforms.Attention(),
+    transforms.Box(),
     transforms.Rigid(),
     transforms.Similarity(),
     transforms.Affine(),
@@ -26,6 +27,7 @@ SPACES = [
     for kind in (
         transforms.Translation,
         transforms.Attention,
+        transforms.Box,
         transforms.Rigid,
         transforms.Similarity,
         transforms.Affine,
