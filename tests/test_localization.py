@@ -142,9 +142,9 @@ def test_a_head_scales_large_features_down_and_changes_no_others(rng):
     plain.build(features.shape)
     head.build(features.shape)
     head.set_weights(plain.get_weights())
-    assert_array_equal(float64(head(features)), float64(plain(features)))
+    assert_allclose(float64(head(features)), float64(plain(features)), atol=1e-5)
     scaled = 64 * features / np.sum(np.abs(features), axis=1, keepdims=True)
-    assert_allclose(float64(head(1e6 * features)), float64(plain(scaled)), rtol=1e-5)
+    assert_allclose(float64(head(1e6 * features)), float64(plain(scaled)), atol=1e-4)
 
 
 @pytest.mark.parametrize("depth", [0, 1])
