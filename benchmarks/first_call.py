@@ -33,8 +33,8 @@ BOTH = "+ gradients of coordinates and images"
 class Measurement:
     """A function of `waits.py`, with its arguments for our library and for the reference, if any.
 
-    `limits` are by the name of the figure, or `None`. If `adds`, they apply to the difference
-    between our figure and that of the reference.
+    `limits` are by the name of the figure, or `None`. If `adds`, they apply to our figure minus
+    the figure of the reference.
     """
 
     name: str

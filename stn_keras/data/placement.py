@@ -36,7 +36,7 @@ def laid_on(images, canvas, angle, scale, shift):
 
 def matrices(unit, canvas, angle, scale, shift):
     """Two matrices: of a rotation and scale, and of the shift before them. `unit` is the size of
-    the canvas divided by that of the image."""
+    the canvas divided by the size of the image."""
     still = tf.zeros_like(angle)
     theta = tf.stack([angle, unit / scale, still, still], axis=1)
     return (
