@@ -90,7 +90,7 @@ def gather_dots(upstream, rows, indices, sets):
         sums = [functools.reduce(operator.add, map(scaled, pixels, weights)) for weights in sets]
         return channel_sums([upstream * pixels for pixels in sums])
     dots = channel_sums([upstream * pixel.astype(upstream.dtype) for pixel in pixels])
-    return [functools.reduce(operator.add, map(read, dots, weights)) for weights in sets]
+    return [functools.reduce(operator.add, map(weighted, dots, weights)) for weights in sets]
 
 
 def channel_sums(tensors):
@@ -104,10 +104,6 @@ def channel_sums(tensors):
 
     sums = lax.optimization_barrier(lax.reduce(tensors, zeros, add, [tensors[0].ndim - 1]))
     return [total[..., None] for total in sums]
-
-
-def read(dot, weight):
-    return jnp.where(weight != 0, weight * dot, 0)
 
 
 @jax.vmap

@@ -205,7 +205,7 @@ class Sampler(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
-        # As views, so that the gradient is that of the images alone if the grid depends on them.
+        # As views: if the grid depends on the images, their gradient must not go through the grid.
         images, grid = (tensor.view_as(tensor) for tensor in ctx.saved_tensors)
         wanted = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # for a gradient of the gradient

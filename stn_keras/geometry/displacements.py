@@ -12,10 +12,10 @@ from keras import ops
 from stn_keras.checks.arguments import Size, as_flag, as_size, is_symbolic, wide_dtype
 from stn_keras.checks.fields import as_field, check_field
 from stn_keras.checks.images import as_data_format, from_channels_last, resized, size_of
-from stn_keras.sampler.axes import extent
+from stn_keras.sampler.axes import pixel_step
 from stn_keras.sampler.coordinates import by_axis
 from stn_keras.sampler.jacobian import jacobian_rows
-from stn_keras.sampler.linear import determinant
+from stn_keras.sampler.linear import determinant, vector
 from stn_keras.sampler.pictures import EDGES
 from stn_keras.sampler.warps import composed
 from stn_keras.sampling import sampled
@@ -96,12 +96,9 @@ def resize_displacement(
     size = as_size(size, "size", axes=(field.shape[-1],))
     here = ops.zeros((1, *size, len(size)), field.dtype)
     resampled = sampled(field, here, "displacement", align_corners=align_corners, **EDGES)
-    factors = [
-        ops.cast(extent(new, align_corners), field.dtype)
-        / ops.cast(ops.maximum(extent(old, align_corners), 1), field.dtype)
-        for new, old in zip(size[::-1], ops.shape(field)[-2:0:-1])
-    ]
-    return from_channels_last(resampled * ops.stack(factors), data_format)
+    lengths = zip(size[::-1], ops.shape(field)[-2:0:-1])
+    factors = [pixel_step(new, old, align_corners, field.dtype) for new, old in lengths]
+    return from_channels_last(resampled * vector(factors, field.dtype), data_format)
 
 
 def jacobian_determinant(displacement, *, data_format: str | None = None):

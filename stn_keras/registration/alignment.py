@@ -12,9 +12,9 @@ from keras import ops
 from stn_keras import transforms
 from stn_keras.registration import similarities
 from stn_keras.registration.equations import look
-from stn_keras.registration.families import compiled, to_array
+from stn_keras.registration.families import compiled
 from stn_keras.registration.pictures import Side
-from stn_keras.registration.pyramid import pyramid
+from stn_keras.registration.pyramid import pyramid, smoothed
 from stn_keras.registration.report import Report
 from stn_keras.registration.stages import fit_parameters, fit_velocity
 from stn_keras.sampler import warps
@@ -29,7 +29,8 @@ def align(moving, fixed, stages, loss, initial, smoothness, verbose):
     """Fits the stages; returns the warp, with its report."""
     similarity = similarities.get(loss)
     moving, fixed, unit = in_units(moving, fixed, loss)
-    told = progress(verbose, len(stages) * len(pyramid(fixed)))
+    levels = [smoothed(side) for side in pyramid(fixed)]
+    told = progress(verbose, len(stages) * len(levels))
     before, start = initial_of(initial, stages[0], moving, fixed)
     first = joined(before, matrix_warp(start, moving.size, fixed.size))
     loss_before, overlap = measure(first, moving, fixed, similarity)
@@ -37,14 +38,14 @@ def align(moving, fixed, stages, loss, initial, smoothness, verbose):
     entries = []
     for transform in stages:
         seen = moving if before is None else warped(moving, before)
-        arguments = seen, fixed, start, similarity, told
+        arguments = seen, levels, start, similarity, told
         if transform == DISPLACEMENT:
             stage, found = fit_velocity(*arguments, smoothness)
         else:
             stage, found = fit_parameters(*arguments, transform, loss)
         entries += found
         if isinstance(transform, transforms.MatrixTransform):
-            start = start @ to_array(stage.square()).astype("float64")
+            start = start @ ops.convert_to_numpy(stage.square()).astype("float64")
         else:
             before = joined(before, matrix_warp(start, seen.size, fixed.size), stage)
             start = np.eye(len(fixed.size) + 1)[None]
@@ -94,7 +95,7 @@ def initial_of(initial, transform, moving, fixed):
         return None, np.broadcast_to(matrix, (batch, axes + 1, axes + 1))
     check_initial(initial, moving.size, fixed.size, batch)
     if isinstance(initial, MatrixWarp) and not initial.align_corners:
-        matrix = to_array(initial.square()).astype("float64")
+        matrix = ops.convert_to_numpy(initial.square()).astype("float64")
         return None, np.broadcast_to(matrix, (batch, axes + 1, axes + 1))
     if initial.tensor.shape[0] != batch:
         initial = initial.as_grid(ops.repeat(initial.grid(), batch, axis=0))
@@ -147,18 +148,17 @@ def joined(*several):
 
 def warped(side, warp):
     """A side sampled by a warp; the weight is 0 where a sample is outside or masked."""
-    pictures = ops.convert_to_tensor(np.concatenate([side.pixels, side.weights], axis=-1))
+    pictures = ops.convert_to_tensor(side.with_weights())
     pixels, seen = look(pictures, warp.grid())
-    return Side(to_array(pixels), np.floor(to_array(seen) + 1e-3))
+    return Side(ops.convert_to_numpy(pixels), np.floor(ops.convert_to_numpy(seen) + 1e-3))
 
 
 def measure(warp, moving, fixed, similarity):
     """The losses of the pairs under a warp, and the share of each fixed picture that it covers."""
-    pictures = np.concatenate([moving.pixels, moving.weights], axis=-1)
-    arrays = pictures, fixed.pixels, fixed.weights
+    arrays = moving.with_weights(), fixed.pixels, fixed.weights
     tensors = warp.grid(), *map(ops.convert_to_tensor, arrays)
     function = compiled(Measure(similarity), *(tuple(x.shape) for x in tensors))
-    losses, seen = (to_array(x).astype("float64") for x in function(*tensors))
+    losses, seen = (ops.convert_to_numpy(x).astype("float64") for x in function(*tensors))
     return losses, seen / fixed.weights.sum(tuple(range(1, fixed.weights.ndim)))
 
 

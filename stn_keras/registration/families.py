@@ -37,7 +37,9 @@ class Family:
     def own(self, theta):
         """The maps of the transform without `start`, `(batch, axes + 1, count)`."""
         theta = ops.convert_to_tensor(theta, dtype="float32")
-        return to_array(compiled(Matrix(self.transform, self.size), tuple(theta.shape))(theta))
+        return ops.convert_to_numpy(
+            compiled(Matrix(self.transform, self.size), tuple(theta.shape))(theta)
+        )
 
     def maps(self, theta):
         """The maps of `theta`, with `start`, and their derivatives.
@@ -68,11 +70,11 @@ class SplineFamily(Family):
     """A thin-plate spline: its functions are the influences of its control points, x, y and 1."""
 
     def basis(self, size):
-        influence = to_array(influence_of(self.transform.control_points, size, False))
+        influence = ops.convert_to_numpy(influence_of(self.transform.control_points, size, False))
         return np.column_stack([influence, super().basis(size)]).astype("float32")
 
     def own(self, theta):
-        offsets = np.transpose(to_array(self.transform.offsets(theta)), (0, 2, 1))
+        offsets = np.transpose(ops.convert_to_numpy(self.transform.offsets(theta)), (0, 2, 1))
         identity = np.broadcast_to(np.eye(3, dtype="float32"), (len(offsets), 3, 3))
         offsets = np.concatenate([offsets, np.zeros_like(offsets[:, :1])], axis=1)
         return np.concatenate([offsets, identity], axis=2)
@@ -121,7 +123,3 @@ def moved_by(maps, slopes, points, lengths):
 def compiled(function, *shapes):
     """The function, compiled once for tensors of these shapes."""
     return backend.jit(function)
-
-
-def to_array(tensor):
-    return np.asarray(ops.convert_to_numpy(tensor))

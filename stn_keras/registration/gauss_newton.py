@@ -46,7 +46,8 @@ def evaluate(level, family, theta, least_squares):
     """The `State` of the pairs at a level, for the parameters `theta`."""
     maps, slopes = family.maps(theta)
     last = np.eye(maps.shape[-1])[-1]
-    rows = maps.shape[1] - (not slopes[:, :, -1].any() and (maps[:, -1] == last).all())
+    affine = not slopes[:, :, -1].any() and (maps[:, -1] == last).all()
+    rows = maps.shape[1] - 1 if affine else maps.shape[1]
     products = level(maps[:, :rows])
     overlap = products[:, 0, -1, -1] / level.total
     with np.errstate(all="ignore"):

@@ -9,7 +9,7 @@ from keras import ops
 from stn_keras.geometry.displacements import resize_displacement
 from stn_keras.layers import VelocityIntegration
 from stn_keras.losses import DisplacementGradient
-from stn_keras.registration.families import STEP, to_array
+from stn_keras.registration.families import STEP
 from stn_keras.sampler import warps
 
 SPACING = 2  # pixels between the vectors of a velocity field
@@ -37,7 +37,7 @@ def spread_of(transform, size, level_size):
     steps = STEP * np.eye(len(identity), dtype="float32")
     points = (FEW,) * len(size)
     ahead, behind = (
-        to_array(transform.warp(identity + step, size, points, False).grid())
+        ops.convert_to_numpy(transform.warp(identity + step, size, points, False).grid())
         for step in (steps, -steps)
     )
     halves = np.array(level_size[::-1]) / 2

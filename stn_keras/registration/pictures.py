@@ -28,6 +28,10 @@ class Side:
     def size(self):
         return self.pixels.shape[1:-1]
 
+    def with_weights(self):
+        """The pixels with the weights as last channel."""
+        return np.concatenate([self.pixels, self.weights], axis=-1)
+
     def statistics(self):
         """The mean of each channel, and one standard deviation of all channels.
 
@@ -75,7 +79,7 @@ def as_side(images, mask, name, data_format):
     """The side of pictures and a mask that a user passed to `register`."""
     images = as_numbers(images, name)
     check_images(tuple(images.shape), (0.0,), data_format, name=name)
-    pixels = to_array(to_channels_last(images, data_format))
+    pixels = ops.convert_to_numpy(to_channels_last(images, data_format)).astype("float32")
     if min(pixels.shape[1:-1]) < SHORTEST:
         raise ValueError(
             f"`{name}` must have sides of at least {SHORTEST} pixels. "
@@ -121,10 +125,6 @@ def check_structure(side, name):
                 f"`{name}` must have structure to align by. Received: picture {number} of "
                 f"`{name}` has the same value, {seen.flat[0]:g}, everywhere"
             )
-
-
-def to_array(images):
-    return np.asarray(ops.convert_to_numpy(images), "float32")
 
 
 def repeated(values, batch):

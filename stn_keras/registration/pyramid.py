@@ -22,7 +22,7 @@ def pyramid(side):
 
 def halved(side):
     """A side of half the size. Masked pixels contribute to no average."""
-    table = np.concatenate([side.pixels * side.weights, side.weights], axis=-1)
+    table = to_table(side)
     for axis, length in enumerate(side.size, 1):
         if length >= 2 * LEAST:
             table = resampled(blurred(table, axis), axis, (length + 1) // 2)
@@ -31,14 +31,20 @@ def halved(side):
 
 def smoothed(side):
     """A slightly blurred side, which reduces noise and interpolation artefacts."""
-    table = np.concatenate([side.pixels * side.weights, side.weights], axis=-1)
+    table = to_table(side)
     for axis in range(1, table.ndim - 1):
         table = blurred(table, axis, (1, 2, 1))
     found = from_table(table)
     return Side(found.pixels, side.weights)
 
 
+def to_table(side):
+    """The weighted pixels, with the weights as last channel; averages of both give a `Side`."""
+    return Side(side.pixels * side.weights, side.weights).with_weights()
+
+
 def from_table(table):
+    """The inverse of `to_table`."""
     weights = table[..., -1:]
     return Side(table[..., :-1] / np.maximum(weights, 1e-6), weights)
 

@@ -15,37 +15,38 @@ STEPS = 60  # of Adam, at each level
 RATE = 0.3  # of Adam's first step, in pixels
 
 
-def levels_of(moving, fixed, start):
+def levels_of(moving, fixed_levels, start):
     """Pairs of sides `(moving, fixed)` for all levels, the coarsest first.
 
     Each level of the fixed pictures is paired with the level of the moving pictures that has the
     most similar pixel size under `start`.
     """
-    axes = len(fixed.size)
+    axes = len(moving.size)
     stretch = np.abs(np.linalg.det(start[:, :axes, :axes])).mean()
     movings = pyramid(moving)
     found = []
-    for side in pyramid(fixed):
+    for side in fixed_levels:
         ratios = [stretch * np.prod(x.size) / np.prod(side.size) for x in movings]
         nearest = np.argmin(np.abs(np.log(np.maximum(ratios, 1e-6))))
-        found.append((smoothed(movings[nearest]), smoothed(side)))
+        found.append((smoothed(movings[nearest]), side))
     return found
 
 
-def fit_parameters(moving, fixed, start, similarity, told, transform, loss):
+def fit_parameters(moving, fixed_levels, start, similarity, told, transform, loss):
     """Fits a transform.
 
     Returns:
         `(warp, entries)`: the warp, from and to the size of the fixed pictures, without `start`;
         and a `Level` for each level.
     """
-    family = family_of(transform, fixed.size, start)
+    full_size = fixed_levels[-1].size
+    family = family_of(transform, full_size, start)
     theta = np.tile(np.asarray(transform.identity, "float64"), (len(start), 1))
     name, entries = type(transform).__name__, []
-    for pair in levels_of(moving, fixed, start):
+    for pair in levels_of(moving, fixed_levels, start):
         size = pair[1].size
         if family is not None and loss in LEAST_SQUARES:
-            finest = size == fixed.size
+            finest = size == full_size
             tolerance = gauss_newton.TOLERANCE if finest else gauss_newton.COARSE
             level = Sums(pair[0], pair[1], family.basis(size))
             first, last, iterations, converged = gauss_newton.minimise(
@@ -53,21 +54,21 @@ def fit_parameters(moving, fixed, start, similarity, told, transform, loss):
             )
             theta, losses = last.theta, (first.loss, last.loss)
         else:
-            kind = kinds.Parameters(transform, fixed.size)
-            constants = theta, kinds.spread_of(transform, fixed.size, size)
+            kind = kinds.Parameters(transform, full_size)
+            constants = theta, kinds.spread_of(transform, full_size, size)
             point, losses = descend(kind, similarity, np.zeros_like(theta), pair, start, constants)
             theta = theta + ops.convert_to_numpy(point) @ constants[1]
             iterations, converged = np.full(len(theta), len(losses)), adam.settled(losses)
         entries.append(Level(name, size, iterations, losses[0], losses[-1], converged))
         told(losses[-1])
     theta = ops.convert_to_tensor(theta, dtype="float32")
-    return transform.warp(theta, fixed.size, fixed.size, False), entries
+    return transform.warp(theta, full_size, full_size, False), entries
 
 
-def fit_velocity(moving, fixed, start, similarity, told, smoothness):
+def fit_velocity(moving, fixed_levels, start, similarity, told, smoothness):
     """Fits a displacement field; see `fit_parameters` for what it returns."""
     velocity, kind, entries = None, kinds.Velocity(smoothness), []
-    for pair in levels_of(moving, fixed, start):
+    for pair in levels_of(moving, fixed_levels, start):
         size = pair[1].size
         shape = kinds.velocity_size(size)
         if velocity is None:
@@ -78,13 +79,12 @@ def fit_velocity(moving, fixed, start, similarity, told, smoothness):
         iterations, converged = np.full(len(start), len(losses)), adam.settled(losses)
         entries.append(Level("displacement", size, iterations, losses[0], losses[-1], converged))
         told(losses[-1])
-    return kind.warp(velocity, fixed.size), entries
+    return kind.warp(velocity, fixed_levels[-1].size), entries
 
 
 def descend(kind, similarity, point, pair, start, constants=()):
     """Minimises the loss of a pair of sides by Adam; see `adam.minimise` for what it returns."""
     moving, fixed = pair
-    seen = np.concatenate([moving.pixels, moving.weights], axis=-1)
-    arrays = start, seen, fixed.pixels, fixed.weights, *constants
+    arrays = start, moving.with_weights(), fixed.pixels, fixed.weights, *constants
     tensors = [ops.convert_to_tensor(x, dtype="float32") for x in arrays]
     return adam.minimise(adam.Objective(kind, similarity), point, tensors, RATE, STEPS)

@@ -19,6 +19,12 @@ def positive_extent(length, align_corners, dtype):
     return as_float(max(found, 1) if isinstance(found, int) else ops.maximum(found, 1), dtype)
 
 
+def pixel_step(length, count, align_corners, dtype):
+    """Input pixels per output pixel of the identity, along an axis of `length` and `count`."""
+    unit = as_float(extent(length, align_corners), dtype)
+    return unit / positive_extent(count, align_corners, dtype)
+
+
 def from_middle(length, dtype):
     """Pixel positions counted from the middle of their axis, `(length,)`."""
     if isinstance(length, int):

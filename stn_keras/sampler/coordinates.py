@@ -5,7 +5,15 @@ import math
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.sampler.axes import as_float, extent, from_middle, middle, positive_extent, to_middle
+from stn_keras.sampler.axes import (
+    as_float,
+    extent,
+    from_middle,
+    middle,
+    pixel_step,
+    positive_extent,
+    to_middle,
+)
 
 FAR = 2.0**20  # pixels; beyond this distance a homography has no gradient
 
@@ -113,9 +121,8 @@ def displaced(displacement, size, align_corners):
     lengths = list(zip(size, output_size))[::-1]
     for axis, (shift, (length, count)) in enumerate(zip(by_axis(displacement), lengths)):
         dtype = displacement.dtype
-        unit = as_float(extent(length, align_corners), dtype)
-        step = unit / positive_extent(count, align_corners, dtype)
-        position = from_middle(count, dtype) * step + middle(length, dtype)
+        unit = pixel_step(length, count, align_corners, dtype)
+        position = from_middle(count, dtype) * unit + middle(length, dtype)
         along = (1,) * (len(size) - axis) + (-1,) + (1,) * axis
         coordinates.append(ops.reshape(position, along) + shift)
     return coordinates

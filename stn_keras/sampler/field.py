@@ -8,7 +8,7 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.checks.arguments import as_type
-from stn_keras.sampler.axes import as_float, extent, from_middle, middle, positive_extent
+from stn_keras.sampler.axes import as_float, from_middle, middle, pixel_step
 from stn_keras.sampler.linear import diagonal, solved, vector
 from stn_keras.sampler.taps import between
 
@@ -133,8 +133,4 @@ def plane_through(displacement):
 def scales(warp, dtype):
     """The number of input pixels per output pixel of the identity warp, along x, y and z."""
     pairs = zip(warp.input_size[::-1], warp.output_size[::-1])
-    return [
-        as_float(extent(length, warp.align_corners), dtype)
-        / positive_extent(count, warp.align_corners, dtype)
-        for length, count in pairs
-    ]
+    return [pixel_step(*pair, warp.align_corners, dtype) for pair in pairs]

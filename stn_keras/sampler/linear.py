@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from keras import ops
 
 
@@ -59,6 +60,12 @@ def as_rows(matrix):
 def as_matrix(rows):
     """The inverse of `as_rows`."""
     return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def with_last_row(matrix):
+    """Square matrices of affine `(batch, n, n + 1)` ones."""
+    last = ops.cast(np.eye(matrix.shape[-1])[None, -1:], matrix.dtype)
+    return ops.concatenate([matrix, ops.zeros_like(matrix[:, :1]) + last], axis=1)
 
 
 def vector(numbers, dtype):

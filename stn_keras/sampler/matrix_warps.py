@@ -8,7 +8,7 @@ from keras import ops
 from stn_keras.checks.arguments import as_type, wide_dtype
 from stn_keras.sampler.axes import as_float, extent, first, middle, positive_extent
 from stn_keras.sampler.coordinates import affine_map, affine_rows, divided
-from stn_keras.sampler.linear import inverse, product, vector
+from stn_keras.sampler.linear import inverse, product, vector, with_last_row
 from stn_keras.sampler.warps import Warp
 
 
@@ -100,9 +100,7 @@ class Affine(MatrixWarp):
         return [extent(length, self.align_corners) for length in self.input_size]
 
     def square(self):
-        last = np.eye(self.tensor.shape[-1])[None, -1:]
-        last_row = ops.zeros_like(self.tensor[:, :1]) + ops.cast(last, self.tensor.dtype)
-        return ops.concatenate([self.tensor, last_row], axis=1)
+        return with_last_row(self.tensor)
 
     def pixels(self):
         found = affine_map(self.tensor, self.units(), self.output_size, self.align_corners)

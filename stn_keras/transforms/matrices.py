@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras.checks.arguments import as_affine
+from stn_keras.sampler.linear import with_last_row
 from stn_keras.transforms.base import register
 from stn_keras.transforms.image_or_volume import ImageOrVolume
 from stn_keras.transforms.rotations import (
@@ -217,10 +218,7 @@ class Affine(ImageOrVolume):
         return (self.num_parameters,), (self.axes, self.axes + 1)
 
     def matrix(self, theta, size=None):
-        theta = as_affine(theta, self.axes)
-        last = [[[0.0] * self.axes + [1.0]]]
-        last_row = ops.zeros_like(theta[:, :1]) + ops.cast(last, theta.dtype)
-        return ops.concatenate([theta, last_row], axis=1)
+        return with_last_row(as_affine(theta, self.axes))
 
     def from_matrix(self, matrix):
         """The `theta` of `(batch, 3, 3)` matrices, of volumes `(batch, 4, 4)`."""

@@ -45,11 +45,8 @@ def _draw(axis, image, points, boxes):
     most = 255 if image.dtype == np.uint8 else 1
     axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, "gray", vmin=0, vmax=most)
     for number, (left, top, right, bottom) in enumerate(boxes):
-        edges = (
-            (left - 0.5, top - 0.5),
-            right - left,
-            bottom - top,
-        )  # pixels are drawn about centres
+        corner = left - 0.5, top - 0.5  # a pixel is drawn about its centre
+        edges = corner, right - left, bottom - top
         axis.add_patch(Rectangle(*edges, fill=False, color=f"C{number % 10}", linewidth=1.6))
     for number, point in enumerate(points):
         axis.plot(*point, "o", color=f"C{number % 10}", markersize=4, markeredgecolor="white")
