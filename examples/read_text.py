@@ -43,7 +43,7 @@ TRANSFORMS = {
     "truth": None,
 }
 SHOWN = 9  # test words whose pictures are saved, a third of each strength
-BATCH_SIZE, EPOCHS, PEAK, WARM_UP = 64, 6, 0.003, 0.1
+BATCH_SIZE, EPOCHS, PEAK, WARM_UP = 64, 24, 0.003, 0.05
 
 
 def table():
@@ -113,10 +113,7 @@ def fit(model, cell, shown, splits, epochs, folder):
         steps=steps,
         run=run,
         epochs_done=done,
-        measuring=[
-            word_reader.Reading(shown["validation"], splits["validation"].labels),
-            *([word_reader.ReadFirst()] if TRANSFORMS[cell["model"]] else []),
-        ],
+        measuring=[word_reader.Reading(shown["validation"], splits["validation"].labels)],
         writing=[callbacks.TransformerSummary(run.log_dir, shown["validation"][:8])] if run else (),
     )
     if run is not None:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from stn_keras import SpatialTransformer, localization, observe, transforms
+from stn_keras import SpatialTransformer, localization, transforms
 from stn_keras.data import words
 
 SEEN = (32, 96)  # the size that the reader sees
@@ -14,7 +14,7 @@ WIDE = (24, 48, 64, 96, 128)  # about as many parameters as with a localization 
 START = 0.8
 # A step of Adam moves theta by up to the learning rate times the sum of the localization network's
 # last features, which are scaled by this factor.
-FEATURES = 1.0
+FEATURES = 0.3
 
 
 def build(transform=None, filters=FILTERS, size=words.SIZE):
@@ -54,7 +54,8 @@ def localize(transform):
     x = layers.AveragePooling2D(2)(images)
     for count in (16, 32, 64):
         x = layers.MaxPooling2D(2)(convolution(x, count))
-    x = layers.Dense(64, activation="relu")(layers.Flatten()(x))
+    x = layers.Dense(64, use_bias=False)(layers.Flatten()(x))
+    x = layers.ReLU()(layers.BatchNormalization()(x))  # without it, all of them die
     x = layers.Rescaling(FEATURES)(x)
     theta = localization.head(transform, start=start(transform))(x)
     return keras.Model(images, theta, name="localization")
@@ -72,20 +73,6 @@ def start(transform):
 def convolution(x, filters):
     x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
     return layers.ReLU()(layers.BatchNormalization()(x))
-
-
-class ReadFirst(keras.callbacks.Callback):
-    """Holds the transformer still in the first epoch, in which the reader cannot read yet.
-
-    Until then the gradients of theta are noise, which Adam makes as large as any gradient.
-    """
-
-    def on_epoch_begin(self, epoch, logs=None):
-        (transformer,) = observe.transformers(self.model).values()
-        scale = float(epoch > 0)
-        if transformer.gradient_scale != scale:
-            transformer.gradient_scale = scale
-            self.model.make_train_function(force=True)
 
 
 class Reading(keras.callbacks.Callback):

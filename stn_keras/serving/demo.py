@@ -16,10 +16,13 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from stn_keras.serving import demo_page
 from stn_keras.serving.demo_model import DemoModel, Distortion
+from stn_keras.serving.demo_reader import DemoReader, is_reader
 
 __all__ = ["SHIPPED", "serve"]
 
-SHIPPED = ("saved_models/mnist_rts/last.keras", "saved_models/cifar10/best.keras")
+SHIPPED = tuple(
+    f"saved_models/{name}.keras" for name in ("mnist_rts/last", "cifar10/best", "read_text/last")
+)
 # What browsers let the page load: its own files only.
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'"
 
@@ -27,8 +30,9 @@ POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-an
 def serve(paths=(), port=None):
     """Serves the page at 127.0.0.1 until Ctrl-C, and opens it in the browser.
 
-    `paths` are those of `.keras` files with spatial transformers, by default of the two models in
-    the repository's `saved_models/`, and `port` is by default the first free one from 7860 on.
+    `paths` are those of `.keras` files with spatial transformers, classifiers or readers of words,
+    by default of the models in the repository's `saved_models/`, and `port` is by default the first
+    free one from 7860 on.
     Raises a `ValueError` on other backends and as `DemoModel` does, an `OSError` if the port is
     taken.
     """
@@ -38,12 +42,15 @@ def serve(paths=(), port=None):
             f"KERAS_BACKEND={keras.backend.backend()}"
         )
     print("Loading the models; the page takes half a minute to appear", flush=True)
-    models = [DemoModel(path) for path in paths or SHIPPED]
+    paths = paths or SHIPPED
+    reads = {path: is_reader(path) for path in paths}
+    readers = [DemoReader(path) for path in paths if reads[path]]
+    models = [DemoModel(path) for path in paths if not reads[path]]
     for model in models:  # the first call compiles
         model.classify(demo_page.blank(model), Distortion(rotation=1, clutter=1))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
-        app = demo_page.build(models)
+        app = demo_page.build(models, readers)
         with mock.patch.dict(os.environ, no_proxy="*"):  # Gradio asks whether its page is there
             _, address, _ = app.launch(
                 server_name="127.0.0.1",

@@ -1,4 +1,5 @@
-"""The page of `python -m stn_keras demo`: sliders distort a picture, and a model classifies it."""
+"""The page of `python -m stn_keras demo`: sliders distort a picture, and a model classifies it;
+sliders bend a word, and a model reads it."""
 
 import dataclasses
 import os
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from stn_keras.data.pictures import PictureError
-from stn_keras.serving import canvas, demo_result
+from stn_keras.serving import canvas, demo_reader, demo_result
 from stn_keras.serving.demo_model import Distortion
 
 __all__ = ["build"]
@@ -80,46 +81,68 @@ def blank(model):
     return np.full((*(model.picture_size or (64, 64)), model.channels), 128, "uint8")
 
 
-def build(models):
-    """The page, a `gradio.Blocks`, of a list of `DemoModel`s; it begins with the first."""
+def build(models, readers=()):
+    """The page, a `gradio.Blocks`, of lists of `DemoModel`s and of `DemoReader`s."""
+    with gr.Blocks(title="stn_keras", analytics_enabled=False, delete_cache=(60, 60)) as page:
+        if models:
+            classifying(page, models)
+        for reader in readers:
+            reading(page, reader)
+    return page
+
+
+def classifying(page, models):
+    """The part of the page for `DemoModel`s, of which the first is shown at first."""
     handlers = Handlers(models)
     names = list(handlers.models)
-    with gr.Blocks(title="stn_keras", analytics_enabled=False, delete_cache=(60, 60)) as page:
-        gr.Markdown(INTRODUCTION)
-        with gr.Row():
-            with gr.Column(scale=3, min_width=320, elem_id="seen"):
-                result = gr.HTML(elem_id="result")
-            with gr.Column(scale=2, min_width=320):
-                model = gr.Radio(names, value=names[0], label="Model", visible=len(names) > 1)
-                number, file, invert, message, pad, parts = sources(
-                    models[0], handlers.first[names[0]]
-                )
-                sliders = {
-                    name: gr.Slider(low, high, getattr(Distortion, name), step=step, label=label)
-                    for name, (low, high, step, label) in SLIDERS.items()
-                }
-                reset = gr.Button("Undo the distortion", size="sm")
-        chosen = gr.State(handlers.example(names[0]))
-        amounts = list(sliders.values())
+    gr.Markdown(INTRODUCTION)
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320, elem_id="seen"):
+            result = gr.HTML(elem_id="result")
+        with gr.Column(scale=2, min_width=320):
+            model = gr.Radio(names, value=names[0], label="Model", visible=len(names) > 1)
+            number, file, invert, message, pad, parts = sources(models[0], handlers.first[names[0]])
+            sliders = {
+                name: gr.Slider(low, high, getattr(Distortion, name), step=step, label=label)
+                for name, (low, high, step, label) in SLIDERS.items()
+            }
+            reset = gr.Button("Undo the distortion", size="sm")
+    chosen = gr.State(handlers.example(names[0]))
+    amounts = list(sliders.values())
+    shown = [chosen, result]
+    events = [page.load, *(slider.change for slider in sliders.values())]
+    on(events, handlers.show, [model, chosen, *amounts], result)
+    on(number.input, handlers.choose, [model, number, *amounts], shown)
+    on(
+        file.upload,
+        handlers.upload,
+        [model, file, invert, chosen, *amounts],
+        [*shown, message],
+    )
+    on(pad.input, handlers.draw, [model, pad, chosen, *amounts], shown)
+    on(model.change, handlers.change, [model, chosen, *amounts], [*shown, *parts, message])
+    on(reset.click, lambda: [getattr(Distortion, name) for name in SLIDERS], None, amounts)
 
-        def on(events, function, inputs, outputs):
-            options = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-            gr.on(events, function, inputs, outputs, trigger_mode="always_last", **options)
 
-        shown = [chosen, result]
-        events = [page.load, *(slider.change for slider in sliders.values())]
-        on(events, handlers.show, [model, chosen, *amounts], result)
-        on(number.input, handlers.choose, [model, number, *amounts], shown)
-        on(
-            file.upload,
-            handlers.upload,
-            [model, file, invert, chosen, *amounts],
-            [*shown, message],
-        )
-        on(pad.input, handlers.draw, [model, pad, chosen, *amounts], shown)
-        on(model.change, handlers.change, [model, chosen, *amounts], [*shown, *parts, message])
-        on(reset.click, lambda: [getattr(Distortion, name) for name in SLIDERS], None, amounts)
-    return page
+def reading(page, reader):
+    """The part of the page for a `DemoReader`."""
+    gr.Markdown("# Read a bent word\nType a word, and bend it with the sliders.")
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            result = gr.HTML(elem_id="read")
+        with gr.Column(scale=2, min_width=320):
+            word = gr.Textbox("spatial", label="Word of up to 8 letters", max_length=8)
+            sliders = [
+                gr.Slider(low, high, start, step=step, label=label)
+                for low, high, start, step, label in demo_reader.SLIDERS.values()
+            ]
+    events = [page.load, word.input, *(slider.change for slider in sliders)]
+    on(events, reader.read, [word, *sliders], result)
+
+
+def on(events, function, inputs, outputs):
+    options = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    gr.on(events, function, inputs, outputs, trigger_mode="always_last", **options)
 
 
 def sources(model, first):

@@ -23,7 +23,8 @@ SLIDERS = {  # of each argument of `DemoReader.read`: minimum, maximum, start, s
 
 def is_reader(path):
     """Whether a saved model reads words: its output has a row of scores for each column."""
-    return len(saved.load(path).outputs[0].shape) == 3
+    outputs = getattr(saved.load(path), "outputs", None) or []
+    return [len(output.shape) for output in outputs] == [3]
 
 
 class DemoReader:
