@@ -149,11 +149,15 @@ def main(arguments=None):
     terminal.prepare()
     flags = train_flags.parse(sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports silently
-    with terminal.quiet():
-        import keras
+    try:
+        with terminal.quiet():
+            import keras
 
-        keras.ops.zeros(())  # looks for GPUs
-        from stn_keras.training import messages
+            keras.ops.zeros(())  # looks for GPUs
+            from stn_keras.training import messages
+    except ModuleNotFoundError as error:
+        print(f"train.py: {error}; pip install -r requirements.txt", file=sys.stderr)
+        return 1
     signal.signal(signal.SIGINT, before)
     try:
         train(flags)

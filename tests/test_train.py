@@ -246,6 +246,13 @@ def test_validation_chooses_the_best_epoch_and_test_images_choose_nothing(monkey
     assert monitored == {"best.keras": "val_accuracy", "last.keras": False}
 
 
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    assert train.main([]) == 1
+    message = capsys.readouterr().err
+    assert "keras" in message and message.endswith("; pip install -r requirements.txt\n")
+
+
 def test_flags_offer_what_there_is():
     choices = {action.dest: action.choices for action in train_flags.build_parser()._actions}
     assert choices["recipe"] == [*recipes.RECIPES]
