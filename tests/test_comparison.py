@@ -148,7 +148,7 @@ def test_equal_differences_cannot_be_tested():
         (1.5, 0.04, False, "helps on these images: +1.50 points of accuracy."),
         (1.5, 0.04, True, "helps on these images: +1.50 points of accuracy, and all images get"),
         (-2, 0.01, False, "does harm on these images: -2.00 points"),
-        (1.5, 0.06, True, "no difference was found that is more than chance, and all images get"),
+        (1.5, 0.06, True, "no difference larger than chance was found, and all images get"),
     ],
 )
 def test_a_sentence_says_what_was_found(gain, p, one_warp, words):

@@ -121,8 +121,8 @@ def describe_test(gain, error, p, seeds):
     if math.isnan(p):
         return "Paired t test: not possible, because all seeds differ by the same amount."
     return (
-        f"Paired t test: t = {gain / error:.2f}, {seeds - 1} degrees of freedom, p = {p:.2g}; "
-        f"± is the standard error. {limits}"
+        f"Paired t test: t = {gain / error:.2f}, {messages.counted(seeds - 1, 'degree')} of "
+        f"freedom, p = {p:.2g}; ± is the standard error. {limits}"
     )
 
 
@@ -132,7 +132,7 @@ def verdict(gain, p, one_warp):
         does = "helps" if gain > 0 else "does harm"
         found = f"The transformer {does} on these images: {gain:+.2f} points of accuracy"
     else:
-        found = "On these images, no difference was found that is more than chance"
+        found = "On these images, no difference larger than chance was found"
     if one_warp:
         found += ", and all images get nearly the same warp, as a fixed crop would give them"
     return f"{found}."
