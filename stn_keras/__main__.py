@@ -1,4 +1,4 @@
-"""`python -m stn_keras`: saved models, exported and asked about pictures."""
+"""`python -m stn_keras`: exports saved models, applies them to pictures, and aligns pictures."""
 
 import logging
 import pathlib
@@ -130,7 +130,7 @@ def complaints(sources, unreadable):
 
 
 def parse(arguments):
-    parser = Parser(prog="python -m stn_keras", description="Use a saved model.")
+    parser = Parser(prog="python -m stn_keras", description="Use saved models, and align pictures.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name, function, help, packages="-r requirements.txt"):
@@ -138,30 +138,30 @@ def parse(arguments):
         added.set_defaults(command=function, packages=packages)
         return added.add_argument
 
-    add = command("export", export_model, "write it for a runtime without Keras")
+    add = command("export", export_model, "write a model for a runtime without Keras")
     add("model", type=pathlib.Path, help="a .keras file")
     add("--format", choices=FORMATS, required=True)
-    add("--output", type=pathlib.Path, metavar="PATH", help="default: beside the model")
+    add("--output", type=pathlib.Path, metavar="PATH", help="default: in the folder of the model")
     help = "LiteRT in int8; the folder holds pictures like those in use, a hundred or more"
     add("--quantize", type=pathlib.Path, metavar="FOLDER", help=help)
 
-    add = command("predict", predict, "classes of images, and what it looks at there")
+    add = command("predict", predict, "classify pictures and draw how they are warped")
     add("model", type=pathlib.Path, help="a .keras file")
     help = "a picture, or a folder: all pictures in it that can be read"
     add("images", type=pathlib.Path, nargs="+", metavar="IMAGE", help=help)
     help = "for the drawings of the warps; default: the current folder"
     add("--output-dir", type=pathlib.Path, metavar="FOLDER", default=pathlib.Path(), help=help)
 
-    add = command("align", align, "lay one picture onto another")
+    add = command("align", align, "align one picture with another")
     add("moving", type=pathlib.Path, metavar="MOVING", help="the picture that is warped")
-    add("fixed", type=pathlib.Path, metavar="FIXED", help="the picture that it is laid onto")
+    add("fixed", type=pathlib.Path, metavar="FIXED", help="the picture that it is aligned with")
     help = f"one or several of {', '.join(TRANSFORMS)}, the coarse ones first; default: affine"
     add("--transform", choices=TRANSFORMS, nargs="+", default=["affine"], metavar="NAME", help=help)
     add("--loss", choices=LOSSES, default="ecc", help="default: ecc")
     help = "of the aligned picture; a drawing is saved next to it; default: aligned.png"
     add("--output", type=pathlib.Path, default=pathlib.Path("aligned.png"), help=help)
 
-    help = "a local page: distort pictures, watch the warps"
+    help = "open a local page: distort pictures and watch the warps"
     add = command("demo", demo, help, packages='".[demo]"')
     help = "a .keras file with spatial transformers; default: those in saved_models/"
     add("models", type=pathlib.Path, nargs="*", metavar="MODEL", help=help)

@@ -9,7 +9,7 @@ import tempfile
 import threading
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-_STDERR = threading.RLock()  # the file descriptor is that of all threads
+_STDERR = threading.RLock()  # all threads share the file descriptor
 NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|[IW]\d{4} \d\d:\d\d:[\d.]+ +\d+ \S+:\d+\] "  # absl's information and warnings
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         """Exits with a one-line message; argparse would print the usage first."""
         program = self.prog.removeprefix("python -m ").partition(" ")[0]
-        self.exit(2, f"{program}: {message} ({self.prog} --help explains all)\n")
+        self.exit(2, f"{program}: {message} ({self.prog} --help lists all flags)\n")
 
 
 def prepare():
