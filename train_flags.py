@@ -9,7 +9,7 @@ import pathlib
 
 from stn_keras.system.terminal import Parser
 
-SMALLEST_IMAGE = 18  # pixels, of which the network's convolutions leave one
+SMALLEST_IMAGE = 18  # pixels, which the network's convolutions reduce to one
 GREATEST_SEED = 2**32 - 1  # of NumPy
 
 

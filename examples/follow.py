@@ -1,16 +1,15 @@
-"""A face's landmarks and a detector's boxes follow a learned crop, and come back.
+"""Maps a face's landmarks and a detector's boxes into a learned crop, and the landmarks back.
 
-A spatial transformer learns to crop a face so that its landmarks come to lie at given places, as
-face recognition wants it: the loss is the distance of `warp.to_output(landmarks)` from there. It
-trains on one picture, scikit-image's astronaut, moved and turned at random; the landmarks follow
-each of these warps, too. Then the boxes of scikit-image's face detector go through the crop, and
-the landmarks there and back.
+A spatial transformer learns to crop a face so that its landmarks are at given places in the crop,
+as face recognition expects. The loss is the distance of `warp.to_output(landmarks)` from these
+places. It trains on one picture, scikit-image's astronaut, which is moved and turned at random
+together with its landmarks.
 
     pip install ".[follow]"
     python -m examples.follow
 
-prints how far the landmarks are from their places before and after the training, and the largest
-error of the way there and back in pixels, and draws the picture.
+prints the mean distance of the landmarks from their places before and after the training, and the
+largest error in pixels of a landmark that is mapped to the crop and back. It draws the picture.
 """
 
 import argparse
@@ -21,8 +20,8 @@ import tensorflow as tf
 
 from stn_keras import SpatialTransformer, localization, plots, transforms
 
-# The astronaut's eyes, tip of the nose and corners of the mouth, (x, y) in pixels, and where they
-# shall lie in the crop, normalised.
+# The astronaut's eyes, tip of the nose and corners of the mouth, (x, y) in pixels, and their places
+# in the crop, normalised.
 POINTS = [[202.5, 100.5], [246.0, 103.0], [226.0, 123.0], [204.0, 141.0], [243.0, 141.0]]
 PLACES = [[-0.35, -0.35], [0.35, -0.35], [0.0, 0.05], [-0.3, 0.45], [0.3, 0.45]]
 SMALL = (64, 64)
@@ -42,7 +41,7 @@ def face():
 
 
 def moved(picture, landmarks, batch, rng):
-    """The picture and its landmarks, moved, turned and scaled at random, in small."""
+    """The picture and its landmarks, moved, turned and scaled at random, and made smaller."""
     theta = rng.uniform([-0.4, 0.4, -0.2, -0.6], [0.4, 0.6, 0.0, -0.4], (batch, 4))
     warp = transforms.Similarity().warp(theta.astype("float32"), picture.shape[1:3], SMALL)
     return warp(picture, fill_mode="reflect"), warp.to_output(landmarks)

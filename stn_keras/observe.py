@@ -75,10 +75,10 @@ class Observation:
     """What a transformer did in one call, as NumPy arrays whose first axis is the batch.
 
     `images`, `warped`, `theta` and `grid` hold only the first eight images. `grid` is the
-    normalised position in the input that each output pixel samples. `matrix`, `(batch, 2, 3)`, of
-    volumes `(batch, 3, 4)`, is the affine transform that approximates the warp at the middle of the
-    output; of an affine transform it is the whole warp. It is `None` for transforms that are not
-    matrices. `shifts`, `(batch, corners, axes)`, is how far the warp moves the corners of the
+    normalised position in the input that each output pixel samples. `matrix`, `(batch, 2, 3)` or
+    for volumes `(batch, 3, 4)`, is the affine transform that approximates the warp at the middle of
+    the output; for an affine transform it is the whole warp. It is `None` for transforms that are
+    not matrices. `shifts`, `(batch, corners, axes)`, is how far the warp moves the corners of the
     output, in pixels of the input.
     """
 
@@ -166,7 +166,7 @@ def record(model, images):
 
 
 def _has_value(tensor, graph):
-    """Whether a tensor has a value here: those of a compiled loop have none outside it."""
+    """Whether a tensor has a value here. Tensors of a compiled loop have none outside it."""
     if graph is not None:
         return _graph(tensor) is graph
     with contextlib.suppress(TypeError, RuntimeError):

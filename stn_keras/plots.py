@@ -72,16 +72,16 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
     slice of the warp samples, seen along that axis; the slice may be turned out of the plane.
 
     Args:
-        images: (batch, height, width, 1 or 3), uint8 in 0 … 255 or floats in 0 … 1; of volumes
+        images: (batch, height, width, 1 or 3), uint8 in 0 … 255 or floats in 0 … 1; for volumes
             with a depth before the height.
         warped: (batch, out_height, out_width, 1 or 3), the same range.
-        grid: (batch, out_height, out_width, 2), normalised sampling grid of the warps; of volumes
+        grid: (batch, out_height, out_width, 2), normalised sampling grid of the warps; for volumes
             (batch, out_depth, out_height, out_width, 3).
         titles: optional, one string per image.
         align_corners: the convention of `grid`, as in `stn_keras.grid_sample`.
 
     Returns:
-        A `Figure`: two rows, or of volumes two for each slice; a column per image.
+        A `Figure`: two rows, or for volumes two for each slice; a column per image.
 
     Raises:
         ValueError: if the batch sizes differ.
@@ -100,7 +100,7 @@ def warps(images, warped, grid, titles=None, *, align_corners=False):
             f"{images.shape}, {warped.shape}, {grid.shape}"
         )
     slices = _slices(images, warped, grid) if grid.shape[-1] == 3 else {"": (images, warped, grid)}
-    # Of the rows, with columns of width 1.
+    # The heights of the rows, if columns have a width of 1.
     heights = [x.shape[1] / x.shape[2] for arrays in slices.values() for x in arrays[:2]]
     size = 1.5 * len(images) + 0.4, 1.5 * sum(heights) + (0.5 if titles else 0.2)
     figure = Figure(figsize=size, dpi=120, layout="constrained")

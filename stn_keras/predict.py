@@ -80,7 +80,7 @@ class Classifier:
 
 
 def load(path):
-    """Loads a saved classifier, with the names of its classes from `config.json` beside it.
+    """Loads a saved classifier, with the names of its classes from `config.json` in its folder.
 
     Example:
 
@@ -103,7 +103,7 @@ def load(path):
 
 
 def class_names(model_path, count):
-    """The `count` names of classes in `config.json` beside a saved model; None if there are none.
+    """The `count` names of classes in `config.json` in a model's folder; None if there are none.
 
     Raises a `FileError` if the file is damaged, or names another number of classes.
     """

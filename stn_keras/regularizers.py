@@ -66,7 +66,7 @@ class FromIdentity(ThetaRegularizer):
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
         strength: Factor, 0 or greater. Distances are normalised: a translation by half the image's
             width costs `strength`.
-        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
+        size: `(height, width)` of the grid of output points, by default (32, 32); for volumes
             `(depth, height, width)`, by default (16, 16, 16). Transforms that rotate assume an
             image of this aspect ratio.
 

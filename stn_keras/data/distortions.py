@@ -135,8 +135,8 @@ def translate_clutter(images, seed):
 def clutter(canvases, images, seeds, count=6, patch=6):
     """Puts `count` square patches of other images, `patch` pixels wide, on each canvas.
 
-    The first of `images` are those on the canvases. The three `seeds` are those of the images that
-    patches come from, of the patches and of their places. Brighter pixels of a canvas stay.
+    The first of `images` are on the canvases. The three `seeds` select the images that patches
+    come from, the patches, and their places. Brighter pixels of a canvas stay.
     """
     source, cut, spot = seeds
     batch, total = tf.shape(canvases)[0], tf.shape(images)[0]

@@ -93,7 +93,7 @@ def load(folder, size, classes=None):
             directly or in further subfolders. See `find` for the files that are skipped.
         size: Height and width to which the images are resized, in pixels.
         classes: Names of the classes, if they come from another folder; a class may then have no
-            images here. Default: the subfolders, of which there must be at least two with an image.
+            images here. By default the subfolders; at least two must have an image.
 
     Returns:
         `images, labels, classes, unreadable`. `images` is uint8 `(n, size, size, 3)` in 0 … 255, in
@@ -143,7 +143,7 @@ def split_folders(folder):
         whose subfolders are classes.
 
     Raises:
-        PictureError: if there are other folders beside those of a split, two for the same part of
+        PictureError: if there are other folders than those of a split, two for the same part of
             it, or one that is a link without a target.
     """
     folder = pathlib.Path(folder)

@@ -67,7 +67,7 @@ def affine_grid(theta, output_size: Size, *, align_corners: bool = False):
 
     Args:
         theta: `(batch, 2, 3)` or `(batch, 6)`, row-major; maps normalised output coordinates to
-            normalised input coordinates. Of volumes `(batch, 3, 4)` or `(batch, 12)`.
+            normalised input coordinates. For volumes `(batch, 3, 4)` or `(batch, 12)`.
         output_size: `(height, width)` of the grid, or `(depth, height, width)`.
         align_corners: Whether −1 and 1 are the centres of the corner pixels rather than their
             outer edges.

@@ -116,7 +116,7 @@ def stack_boxes(boxes, batch_size: int):
         given box among the `batch_size · most` stacked ones, `(n,)` integers.
 
     Raises:
-        ValueError: if an array has a wrong shape, or the images are not `batch_size`.
+        ValueError: if an array has a wrong shape, or the number of images is not `batch_size`.
     """
     images, boxes = numbered(boxes, batch_size)
     counts = np.bincount(images, minlength=batch_size)

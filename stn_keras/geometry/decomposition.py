@@ -23,18 +23,18 @@ def decompose(theta):
     turns that region clockwise on the screen, since y points down. All values are in normalised
     coordinates, in which every image is a square.
 
-    Of volumes there are three scales, shears and translations, and the rotation is a vector::
+    For volumes there are three scales, shears and translations, and the rotation is a vector::
 
         A = R(rotation) @ [[1, shear_xy, shear_xz], [0, 1, shear_yz], [0, 0, 1]] @ diag(scales)
 
     Args:
-        theta: (batch, 6) or (batch, 2, 3) array, from output to input coordinates; of volumes
+        theta: (batch, 6) or (batch, 2, 3) array, from output to input coordinates; for volumes
             (batch, 12) or (batch, 3, 4).
 
     Returns:
         dict of float (batch,) arrays: "scale_x" (not negative), "scale_y" (negative for a
         reflection), "rotation" (degrees, above −180, up to 180), "shear", "translation_x" and
-        "translation_y" (in halves of the image's width and height). Of volumes "scale_x" and
+        "translation_y" (in halves of the image's width and height). For volumes "scale_x" and
         "scale_y" (not negative), "scale_z" (negative for a reflection), "rotation_x", "rotation_y"
         and "rotation_z" (degrees; together up to 180), "shear_xy", "shear_xz" and "shear_yz",
         "translation_x", "translation_y" and "translation_z". Values that a singular `A` does not
@@ -54,8 +54,9 @@ def decompose(theta):
         if theta.shape[1:] in ((12,), (3, 4)):
             return of_volumes(theta.reshape(-1, 3, 4))
     raise ValueError(
-        "`theta` must have shape (batch, 6) or (batch, 2, 3), or of volumes (batch, 12) or (batch, "
-        f"3, 4); take one of several glimpses, theta[:, 0]. Received: theta.shape={theta.shape}"
+        "`theta` must have shape (batch, 6) or (batch, 2, 3), or for volumes (batch, 12) or "
+        "(batch, 3, 4); take one of several glimpses, theta[:, 0]. "
+        f"Received: theta.shape={theta.shape}"
     )
 
 

@@ -1,7 +1,7 @@
 """Displacement fields: composition, resizing, and where they fold.
 
 A displacement field maps each pixel `p` of an output to `p + displacement(p)` in an input. It is
-`(batch, height, width, 2)`, last axis `(x, y)`, in pixels; of volumes `(batch, depth, height,
+`(batch, height, width, 2)`, last axis `(x, y)`, in pixels; for volumes `(batch, depth, height,
 width, 3)`, last axis `(x, y, z)`. With `data_format="channels_first"` axis 1 holds `(x, y)`.
 `DenseWarp` warps images by such a field.
 """

@@ -42,7 +42,7 @@ def invert(matrix):
     array([[[0., 0.]]], dtype=float32)
 
     Args:
-        matrix: `(batch, 3, 3)` tensor, from output to input coordinates; of volumes
+        matrix: `(batch, 3, 3)` tensor, from output to input coordinates; for volumes
             `(batch, 4, 4)`.
 
     Returns:

@@ -59,8 +59,8 @@ class DenseWarp(OneArgument):
         fill_value: One number, or one per channel, for `fill_mode="constant"`.
         align_corners: See `stn_keras.geometry`. With `units="pixels"` it has an effect only if the
             field and the images differ in size, or with `fill_mode="reflect"`.
-        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting; of the
-            images and of the displacement.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras's setting. It
+            applies to the images and the displacement.
 
     Call arguments:
         inputs: `[images, displacement]`. Images `(batch, height, width, channels)` or volumes
@@ -110,8 +110,9 @@ class DenseWarp(OneArgument):
         return sampled(images, displacement, "displacement", **self.options)
 
     def warp(self, inputs):
-        """The `stn_keras.Warp` by which a call warps its images, for what belongs to them: labels,
-        points and boxes, and the way back.
+        """The `stn_keras.Warp` that a call of the layer applies to its images.
+
+        It also warps labels, maps points and boxes, and can be inverted.
 
         Args:
             inputs: `[images, displacement]`.
@@ -130,7 +131,7 @@ class DenseWarp(OneArgument):
         )
 
     def warp_spec(self, inputs):
-        """What is known of a `warp` of symbolic tensors."""
+        """The arguments of the `SymbolicWarp` for symbolic inputs."""
         images, displacement = self._check([x.shape for x in inputs])
         sizes = [size_of(shape, self.options["data_format"]) for shape in (images, displacement)]
         return displacement[0], *sizes, False, wide_dtype(inputs[1])

@@ -87,7 +87,7 @@ def squared_correlation(first, second, window):
     """0 to 1, of images `(batch, *size, channels)`, in that shape; 0 where one of them is flat."""
 
     def backward(upstream, x, y):
-        # Of E[xy] - E[x] E[y] and its like, whose derivatives keep their digits: they are sums.
+        # The derivatives of E[xy] - E[x] E[y] and its like: sums, which lose no digits.
         count = window_sum(ops.ones_like(x[:1, ..., :1]), window)
         to_x, to_y, to_xx, to_yy, to_xy = (gradient / count for gradient in upstream)
         mean_x, mean_y = (window_sum(images, window) / count for images in (x, y))
@@ -109,7 +109,7 @@ def window_sum(images, window):
     """The sum over a window around each pixel, as far as it is inside the image."""
     shape = ops.shape(images)
     for axis in range(1, len(shape) - 1):
-        # In two dimensions, as TensorFlow's pooling of volumes has no float64.
+        # In two dimensions, because TensorFlow's pooling of volumes has no float64.
         rows = ops.reshape(images, (-1, shape[axis], 1, math.prod(shape[axis + 1 :])))
         rows = ops.pad(rows, [(0, 0), (window // 2, window // 2), (0, 0), (0, 0)])
         means = ops.average_pool(rows, (window, 1), 1, "valid", data_format="channels_last")
@@ -144,9 +144,9 @@ def in_windows(moments, window, axis):
     """The moments in a window around each pixel along an axis, from the moments of the pixels.
 
     Moments are a count, two means, and the sums of squares and products of the deviations from
-    these means, in the part of a window inside the image. They are merged from those of shorter
-    windows. The difference of a mean square and a squared mean would have no digits left if an
-    image is bright and flat.
+    these means, in the part of a window inside the image. They are merged from the moments of
+    shorter windows. If an image is bright and flat, the difference of its mean square and its
+    squared mean would have no digits left.
     """
     edges = [(0, 0)] * len(moments[0].shape)
     edges[axis] = (window // 2, window // 2)

@@ -32,15 +32,15 @@ def warp_spread(theta, transform="affine", size=None, *, align_corners=False):
     Args:
         theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the images in pixels, by default (32, 32); of volumes
+        size: `(height, width)` of the images in pixels, by default (32, 32); for volumes
             `(depth, height, width)`, by default (16, 16, 16).
         align_corners: See `stn_keras.geometry`.
 
     Returns:
         `spread, shift`, two scalars in pixels of the input. Each corner pixel of the output samples
         one point for each image. `spread` is the root mean square distance of these points from
-        their mean over the images, and `shift` that of these means from the points of the identity.
-        Both are NaN if a parameter is.
+        their mean over the images. `shift` is the root mean square distance of these means from the
+        points of the identity. Both are NaN if a parameter is.
 
     Raises:
         ValueError: if `theta` does not have the transform's shape, or `size` is not two positive

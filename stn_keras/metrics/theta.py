@@ -22,7 +22,7 @@ def identity_distance(theta, transform="affine", size=None, *, align_corners=Fal
         theta: `(batch, num_parameters)`; for the affine transform also `(batch, 2, 3)`. The mean is
             also over the glimpses of `(batch, glimpses, num_parameters)`.
         transform: What `theta` means: a name or an instance of `stn_keras.transforms`.
-        size: `(height, width)` of the grid of output points, by default (32, 32); of volumes
+        size: `(height, width)` of the grid of output points, by default (32, 32); for volumes
             `(depth, height, width)`, by default (16, 16, 16). Transforms that rotate assume an
             image of this aspect ratio.
         align_corners: See `stn_keras.geometry`.

@@ -48,7 +48,7 @@ class Warp(PointMap):
     array([[[1., 1.]]], dtype=float32)
 
     Attributes:
-        tensor: The tensor from which the positions are computed, in the way of the subclass.
+        tensor: The tensor from which the subclass computes the positions.
         input_size: `(height, width)` or `(depth, height, width)` of the input.
         output_size: The size of the output, in the same order.
         align_corners: See `stn_keras.geometry`.

@@ -27,9 +27,9 @@ SAVED_FLAGS = (
     "distribute",
     "precision",
 )
-DATA_FLAGS = ("images", "data_dir")  # these too, unless given again because the data have moved
+DATA_FLAGS = ("images", "data_dir")  # saved too, but may be given again if the data have moved
 COMPARISON_FLAGS = ("compare", "seeds")  # of a comparison only
-DECISIVE = (*SAVED_FLAGS, *COMPARISON_FLAGS, "batch_size", "classes")  # with those of the recipe
+DECISIVE = (*SAVED_FLAGS, *COMPARISON_FLAGS, "batch_size", "classes")  # and the recipe's settings
 COMPARISON = "comparison.txt"  # what a finished comparison has written, next to the folders of runs
 
 HPARAMS = ("recipe", "seed", "epochs", "transformer", "precision")  # as many as are shown at first

@@ -3,7 +3,7 @@
 All transforms map output to input coordinates, see `stn_keras.geometry`. Lengths are normalised,
 from −1 to 1. Angles are in radians, positive from x to y, which is clockwise on the screen.
 
-With `axes=3` a transform is one of volumes. Its rotation is a vector: the direction of the vector
+With `axes=3` a transform applies to volumes. Its rotation is a vector: the direction of the vector
 is the axis of the rotation, and its length is the angle.
 
 A new transform is a small class that defines its identity, and either its matrix or the input

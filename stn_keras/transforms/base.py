@@ -29,7 +29,7 @@ class Transform:
     Attributes:
         num_parameters: Number of values that a localization network regresses per image.
         identity: 1-D array of the parameters for which a warp returns its input.
-        axes: 2 for transforms of images, 3 for those of volumes.
+        axes: 2 for transforms of images, 3 for transforms of volumes.
 
     Example:
 
@@ -66,11 +66,11 @@ class Transform:
 
         Args:
             theta: `(batch, num_parameters)`, or `(batch, glimpses, num_parameters)`.
-            output_size: `(height, width)`; of volumes `(depth, height, width)`.
+            output_size: `(height, width)`; for volumes `(depth, height, width)`.
             align_corners: See `stn_keras.geometry`.
 
         Returns:
-            `(batch, height, width, 2)`, last axis `(x, y)`; of volumes `(batch, depth, height,
+            `(batch, height, width, 2)`, last axis `(x, y)`; for volumes `(batch, depth, height,
             width, 3)`, last axis `(x, y, z)`; with `glimpses` as the second axis where `theta` has
             it. float64 if `theta` is, else float32.
 
@@ -88,12 +88,12 @@ class Transform:
 
         Args:
             theta: `(batch, num_parameters)`, or `(batch, glimpses, num_parameters)`.
-            input_size: `(height, width)`; of volumes `(depth, height, width)`.
+            input_size: `(height, width)`; for volumes `(depth, height, width)`.
             output_size: The size of the output; None for the input's.
             align_corners: See `stn_keras.geometry`.
 
         Returns:
-            A `stn_keras.Warp`; of several glimpses `stn_keras.sampler.glimpses.Glimpses`.
+            A `stn_keras.Warp`; for several glimpses, `stn_keras.sampler.glimpses.Glimpses`.
 
         Raises:
             ValueError: if `theta` or a size is not of the transform's shape.
@@ -115,7 +115,7 @@ class Transform:
         return Pixels(ops.stack(coordinates, axis=-1), input_size, output_size, align_corners)
 
     def warp_spec(self, theta, input_size, output_size, align_corners):
-        """What is known of a `warp` of a symbolic `theta`."""
+        """The arguments of the `SymbolicWarp` for a symbolic `theta`."""
         self.check(theta)
         has_matrix = isinstance(self, MatrixTransform)
         return theta.shape[0], input_size, output_size, has_matrix, wide_dtype(theta)
@@ -196,8 +196,8 @@ class MatrixTransform(Transform):
     def matrix(self, theta, size=(1, 1)):
         """Matrices `(batch, 3, 3)` from output to input coordinates, in normalised units.
 
-        Of volumes they are `(batch, 4, 4)`. `size` is the size of the input. Angles are measured in
-        its pixels; by default its sides are equally long.
+        For volumes they are `(batch, 4, 4)`. `size` is the size of the input, in whose pixels
+        angles are measured; by default its sides are equally long.
 
         Raises:
             ValueError: if `theta` does not have the transform's shape.

@@ -1,4 +1,4 @@
-"""Matrix transforms that are of images or of volumes."""
+"""Matrix transforms of images or volumes."""
 
 import operator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from stn_keras.transforms.base import MatrixTransform
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageOrVolume(MatrixTransform):
-    """Base class of matrix transforms of images, or with `axes=3` of volumes."""
+    """Base class of matrix transforms of images or, with `axes=3`, volumes."""
 
     axes: int = field(default=2, kw_only=True)
 
@@ -29,14 +29,14 @@ class ImageOrVolume(MatrixTransform):
         return 1 if self.axes == 2 else 3
 
     def get_config(self):
-        """The settings; without `axes` for images, as before there were volumes."""
+        """The settings, without `axes` for images, as in files of earlier versions."""
         config = super().get_config()
         axes = config.pop("axes")
         return config if axes == 2 else {**config, "axes": axes}
 
     @classmethod
     def from_config(cls, config):
-        """The transform; files may hold a `max_rotation` above the bound of today."""
+        """A transform from its settings. Earlier versions allowed a greater `max_rotation`."""
         bound = config.get("max_rotation")
         if bound is None:
             return cls(**config)

@@ -22,7 +22,7 @@ from stn_keras.transforms.rotations import (
 @register
 @dataclass(frozen=True, eq=False, repr=False)
 class Translation(ImageOrVolume):
-    """Translation: `theta` is `(batch, 2)`, x and y; of volumes `(batch, 3)`, x, y and z.
+    """Translation: `theta` is `(batch, 2)`, x and y; for volumes `(batch, 3)`, x, y and z.
 
     Example:
 
@@ -50,7 +50,7 @@ class Translation(ImageOrVolume):
 class Attention(ImageOrVolume):
     """Scale and translation: `theta` is `(batch, 3)`, scale, x and y; a scale below 1 zooms in.
 
-    Of volumes `theta` is `(batch, 4)`, scale, x, y and z.
+    For volumes `theta` is `(batch, 4)`, scale, x, y and z.
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 2.
 
     Example:
@@ -80,7 +80,7 @@ class Attention(ImageOrVolume):
 class Box(ImageOrVolume):
     """An upright box: `theta` is `(batch, 4)`, scale x, scale y, x and y.
 
-    Of volumes `theta` is `(batch, 6)`: scale x, scale y, scale z, x, y and z.
+    For volumes `theta` is `(batch, 6)`: scale x, scale y, scale z, x, y and z.
     `geometry.from_boxes` gives the `theta` of boxes in pixels.
 
     Example:
@@ -110,7 +110,7 @@ class Box(ImageOrVolume):
 class Rigid(ImageOrVolume):
     """Rotation and translation: `theta` is `(batch, 3)`, angle, x and y.
 
-    Of volumes `theta` is `(batch, 6)`: a rotation vector, x, y and z. The direction of the vector
+    For volumes `theta` is `(batch, 6)`: a rotation vector, x, y and z. The direction of the vector
     is the axis of the rotation, and its length is the angle. A vector along z turns x towards y.
 
     Example:
@@ -149,7 +149,7 @@ class Rigid(ImageOrVolume):
 class Similarity(ImageOrVolume):
     """Rotation, scale and translation: `theta` is `(batch, 4)`, angle, scale, x and y.
 
-    Of volumes `theta` is `(batch, 7)`: a rotation vector as in `Rigid`, scale, x, y and z.
+    For volumes `theta` is `(batch, 7)`: a rotation vector as in `Rigid`, scale, x, y and z.
 
     Example:
 
@@ -192,7 +192,7 @@ class Similarity(ImageOrVolume):
 class Affine(ImageOrVolume):
     """Linear map and translation: `theta` is `(batch, 6)` or `(batch, 2, 3)`, row-major.
 
-    Of volumes `theta` is `(batch, 12)` or `(batch, 3, 4)`.
+    For volumes `theta` is `(batch, 12)` or `(batch, 3, 4)`.
     [Jaderberg et al., 2015](https://arxiv.org/abs/1506.02025), equation 1.
 
     Example:
@@ -221,5 +221,5 @@ class Affine(ImageOrVolume):
         return with_last_row(as_affine(theta, self.axes))
 
     def from_matrix(self, matrix):
-        """The `theta` of `(batch, 3, 3)` matrices, of volumes `(batch, 4, 4)`."""
+        """The `theta` of `(batch, 3, 3)` matrices, for volumes `(batch, 4, 4)`."""
         return ops.reshape(matrix[:, : self.axes], (-1, self.num_parameters))
