@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from examples import read_text, word_data, word_reader
+from examples import read_page, read_text, word_data, word_reader
 from stn_keras import pixel_sample
 from stn_keras.data import words
 
@@ -135,3 +135,12 @@ def test_a_tiny_run_and_its_row(tmp_path, monkeypatch):
     assert (tmp_path / "logs" / "spline-0" / "transformer").is_dir()
     with np.load(tmp_path / "spline-0.npz") as saved:
         assert saved["seen"].shape[1:] == (32, 96, 1)
+
+
+@pytest.mark.slow
+def test_the_words_of_a_page_are_drawn():
+    page = np.random.default_rng().integers(0, 256, (191, 384), np.uint8)
+    pictures = read_page.cut(page)
+    assert pictures.shape == (len(read_page.WORDS), 48, 128, 1)
+    figure = read_page.draw(*map(read_text.build, ("spline", "plain")), pictures)
+    assert len(figure.axes) == 2 * len(pictures)
