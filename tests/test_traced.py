@@ -60,7 +60,7 @@ def layer(**options):
 
 
 def test_few_operations_are_traced():
-    assert sum(map(len, traced(layer(), 6))) <= 1150
+    assert sum(map(len, traced(layer(), 6))) <= 910
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

@@ -72,8 +72,8 @@ def value_and_gradient(function):
     return call
 
 
-def shape(tensor):
-    return tensor.shape
+def shape(tensor, start=0, stop=None):
+    return tensor.shape[start:stop]
 
 
 def gather_sum(rows, indices, weights, finite=False):

@@ -38,8 +38,8 @@ def with_gradient(forward, backward):
     return forward
 
 
-def shape(tensor):
-    return tuple(tensor.shape)
+def shape(tensor, start=0, stop=None):
+    return tuple(tensor.shape[start:stop])
 
 
 def in_full(function):

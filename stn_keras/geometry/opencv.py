@@ -15,6 +15,7 @@ from keras import ops
 from stn_keras.checks.arguments import Size, as_coordinates, as_flag, as_size
 from stn_keras.sampler.axes import middle, positive_extent
 from stn_keras.sampler.linear import product
+from stn_keras.sampler.matrix_warps import Homography
 
 
 def from_pixel_matrix(
@@ -112,9 +113,9 @@ def to_pixel_matrix(
     """
     square, rows = as_square(theta, "theta")
     of_input, of_output = sizes(input_size, output_size)
-    if as_flag(inverse, "inverse"):
-        return to_pixels(square, of_output, of_input, align_corners)[:, :rows]
-    return to_pixels(ops.inv(square), of_input, of_output, align_corners)[:, :rows]
+    if not as_flag(inverse, "inverse"):
+        square, of_input, of_output = ops.inv(square), of_output, of_input
+    return Homography(square, of_input, of_output, align_corners).matrix[:, :rows]
 
 
 def as_square(matrix, name):
@@ -154,16 +155,6 @@ def to_normalised(matrix, source, target, align_corners):
     matrix = product(matrix, scale_and_shift(scales, middles))
     shifts = [-middle / scale for middle, scale in zip(target_middles, target_scales)]
     return product(scale_and_shift([1 / scale for scale in target_scales], shifts), matrix)
-
-
-def to_pixels(matrix, source, target, align_corners):
-    """The inverse of `to_normalised`."""
-    (scales, middles), target_units = (
-        pixel_units(size, align_corners, matrix.dtype) for size in (source, target)
-    )
-    shifts = [-middle / scale for middle, scale in zip(middles, scales)]
-    matrix = product(matrix, scale_and_shift([1 / scale for scale in scales], shifts))
-    return product(scale_and_shift(*target_units), matrix)
 
 
 def pixel_units(size, align_corners, dtype):
