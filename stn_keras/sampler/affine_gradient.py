@@ -58,10 +58,10 @@ def window_sum(upstream, matrix, *, size):
     one, far = (ops.convert_to_tensor(number, matrix.dtype) for number in (1.0, math.inf))
     asides = far_off_axis(by_steps(x - a * u - b * v, a), columns, far)
     belows = far_off_axis(by_steps(y - c * u - d * v, d), rows, far)
-    indices, weights = [], []
+    indices, weights, stride = [], [], ops.convert_to_tensor(width, "int32")
     by_row = zip(*(by_steps(aside, b) for aside in asides)), (by_steps(x, c) for x in belows)
     for (row, _), asides, belows in zip(rows, *by_row):
-        row = row * width
+        row = row * stride
         for (column, _), aside, below in zip(columns, asides, belows):
             weight = ops.relu(one - ops.abs(aside)) * ops.relu(one - ops.abs(below))
             indices.append(row + column)

@@ -72,32 +72,27 @@ def linear(coordinate, of_slopes=False):
 def cubic(coordinate, of_slopes=False, a=-0.75):
     """Keys's kernel at the four pixels around a coordinate, and its derivative.
 
-    [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), equation 15.
+    [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), equation 15. At a distance of 1 + t it
+    is `a t (1 - t)²`.
     """
 
     def near(d):  # at a distance of 0 … 1
         return ((a + 2) * d - (a + 3)) * d * d + 1
 
-    def far(d):  # 1 … 2
-        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-
     def near_slope(d):
         return (3 * (a + 2) * d - 2 * (a + 3)) * d
-
-    def far_slope(d):
-        return (3 * a * d - 10 * a) * d + 8 * a
 
     floor = backend.floor(coordinate)
     after = coordinate - floor
     before, position = 1 - after, ops.cast(floor, "int32")
     positions = [position - 1, position, position + 1, position + 2]
-    distances = 1 + after, after, before, 1 + before
-    kernels, slopes = (far, near, near, far), (far_slope, near_slope, near_slope, far_slope)
-    weights = [kernel(distance) for kernel, distance in zip(kernels, distances)]
-    if not of_slopes:
-        return positions, weights, []
-    found = [slope(distance) for slope, distance in zip(slopes, distances)]
-    return positions, weights, [*found[:2], *(-slope for slope in found[2:])]
+    far = a * after * before
+    weights = [far * before, near(after), near(before), far * after]
+    slopes = []
+    if of_slopes:
+        first, last = a * before * (1 - 3 * after), a * after * (3 * before - 1)
+        slopes = [first, near_slope(after), -near_slope(before), last]
+    return positions, weights, slopes
 
 
 KERNELS = {"nearest": closest, "bilinear": linear, "bicubic": cubic}
