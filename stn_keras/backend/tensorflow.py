@@ -178,7 +178,7 @@ def scaled(pixels, weight):
 def weighted(pixels, weight, constants):
     """The pixels times their weight, and 0 where the weight is 0, even if the pixel is NaN."""
     zero, nan = constants  # made once for all taps, because users wait while operations are traced
-    product = scaled(pixels, weight)
+    product = weight * tf.cast(pixels, weight.dtype)
     # The condition is on the product. One on the weight alone would become a branch, which LLVM
     # does not vectorize, and be half as fast.
     instead = tf.where(weight != zero, nan, zero)

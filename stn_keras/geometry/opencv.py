@@ -149,24 +149,16 @@ def sizes(input_size, output_size):
 
 def to_normalised(matrix, source, target, align_corners):
     """A matrix between pixels of images of two sizes → between their normalised coordinates."""
-    (scales, middles), (target_scales, target_middles) = (
-        pixel_units(size, align_corners, matrix.dtype) for size in (source, target)
+    (to_source, _), (_, from_target) = (
+        pixel_matrices(size, align_corners, matrix.dtype) for size in (source, target)
     )
-    matrix = product(matrix, scale_and_shift(scales, middles))
-    shifts = [-middle / scale for middle, scale in zip(target_middles, target_scales)]
-    return product(scale_and_shift([1 / scale for scale in target_scales], shifts), matrix)
+    return product(from_target, product(matrix, to_source))
 
 
-def pixel_units(size, align_corners, dtype):
-    """Along x and along y: pixels in one normalised unit, and the pixel coordinate of 0."""
-    lengths = size[::-1]
-    # Keras's `maximum` narrows float64 on PyTorch.
-    scales = [ops.cast(positive_extent(n, align_corners, dtype), dtype) / 2 for n in lengths]
-    return scales, [middle(length, dtype) for length in lengths]
-
-
-def scale_and_shift(scales, shifts):
-    """`(1, 3, 3)` from scalars along x and along y."""
-    (a, d), (x, y) = scales, shifts
-    zero, one = ops.zeros_like(a), ops.ones_like(a)
-    return ops.reshape(ops.stack([a, zero, x, zero, d, y, zero, zero, one]), (1, 3, 3))
+def pixel_matrices(size, align_corners, dtype):
+    """The matrices `(1, 3, 3)` from normalised coordinates to pixels, and back."""
+    scales = [positive_extent(length, align_corners, dtype) / 2 for length in size[::-1]]
+    (a, d), (x, y) = scales, [middle(length, dtype) for length in size[::-1]]
+    there = [[a, 0, x], [0, d, y], [0, 0, 1]]
+    back = [[1 / a, 0, -x / a], [0, 1 / d, -y / d], [0, 0, 1]]
+    return [ops.convert_to_tensor([rows], dtype) for rows in (there, back)]

@@ -142,11 +142,9 @@ class DenseWarp(OneArgument):
         displacement = as_field(displacement, "displacement", self.options["data_format"])
         if self.units == "pixels":
             return displacement
-        size, dtype = (
-            size_of(backend.shape(images), self.options["data_format"]),
-            displacement.dtype,
-        )
-        halves = [extent(n, self.options["align_corners"], dtype) / 2 for n in reversed(size)]
+        size = size_of(backend.shape(images), self.options["data_format"])
+        align_corners, dtype = self.options["align_corners"], displacement.dtype
+        halves = [extent(length, align_corners, dtype) / 2 for length in reversed(size)]
         return displacement * vector(halves, dtype)
 
     def _check(self, input_shape):
@@ -165,9 +163,8 @@ class DenseWarp(OneArgument):
         return images, displacement
 
     def _dtype_of(self, images):
-        return dtype_of_output(
-            images, self.options["interpolation"] == "nearest", self.compute_dtype
-        )
+        copied = self.options["interpolation"] == "nearest"
+        return dtype_of_output(images, copied, self.compute_dtype)
 
     def compute_output_spec(self, inputs):
         shape = self.compute_output_shape([x.shape for x in inputs])

@@ -41,6 +41,9 @@ from stn_keras.sampler.glimpses import Glimpses
 
 __all__ = ["SpatialTransformer"]
 
+OPTIONS = ("interpolation", "fill_mode", "fill_value", "align_corners", "data_format")
+SETTINGS = ("output_size", *OPTIONS, "antialias", "iterations", "gradient_scale")
+
 
 @keras.saving.register_keras_serializable("stn_keras")
 class SpatialTransformer(OneArgument):
@@ -313,15 +316,7 @@ class SpatialTransformer(OneArgument):
             **super().get_config(),
             "localization": ownership.serialize(self.localization),
             "transform": keras.saving.serialize_keras_object(self.transform),
-            "output_size": self.output_size,
-            "interpolation": self.interpolation,
-            "fill_mode": self.fill_mode,
-            "fill_value": self.fill_value,
-            "align_corners": self.align_corners,
-            "data_format": self.data_format,
-            "antialias": self.antialias,
-            "iterations": self.iterations,
-            "gradient_scale": self.gradient_scale,
+            **{name: getattr(self, name) for name in SETTINGS},
         }
 
     @classmethod

@@ -77,10 +77,6 @@ def by_weights(upstream, rows, indices, weights):
     for index, weight in zip(indices, weights):
         one = ops.ones_like(weight)
         (dot,) = gather_dots(upstream, rows, [index], [[one]])
-        dots.append(readable(dot, weight))
+        # Not that of a pixel that has a weight of 0 and is infinite or NaN.
+        dots.append(ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0))
     return dots
-
-
-def readable(dot, weight):
-    """The dot product with a pixel, or 0 if the pixel has a weight of 0 and is infinite or NaN."""
-    return ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0)

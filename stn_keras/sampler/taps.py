@@ -1,9 +1,9 @@
 """The pixels that contribute to a sample along one axis, and their weights.
 
-Interpolation and fill mode turn a pixel coordinate into taps: `(index, weight, slope)`, where
-`slope` is the derivative of the weight with respect to the coordinate. Indices are always on the
-axis; a tap outside it has a weight and a slope of 0. Coordinates that are not finite count as left
-of the axis.
+Interpolation and fill mode turn a pixel coordinate into taps. Each has an index, a weight and a
+slope, the derivative of the weight with respect to the coordinate. Indices are always on the axis;
+a tap outside it has a weight and a slope of 0. Coordinates that are not finite count as left of the
+axis.
 
 Interpolation is not differentiable everywhere. As in PyTorch, the slope at an integer coordinate is
 the one to its right, and on the edge pixels of `"nearest"` and `"reflect"` it is 0.
