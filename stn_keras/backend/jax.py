@@ -41,8 +41,8 @@ def compiled(generic, kind, settings, options):
     return jax.jit(call)
 
 
-def with_gradient(forward, backward):
-    """`forward(*tensors)`, whose gradients are `backward(upstream, *tensors)`.
+def with_gradient(forward, backward, *tensors):
+    """See `stn_keras.backend`.
 
     The result is differentiable in reverse mode, and `backward` in any mode.
     """
@@ -57,7 +57,7 @@ def with_gradient(forward, backward):
         )
 
     function.defvjp(lambda *tensors: (forward(*tensors), tensors), gradients)
-    return function
+    return function(*tensors)
 
 
 def value_and_gradient(function):

@@ -37,8 +37,10 @@ def compile(function):
 
 def marked(tensors, compiled=True):
     """Where the operations of a graph are marked for XLA, or left to TensorFlow, if one of the
-    tensors is large."""
-    if tf.executing_eagerly() or not any(map(is_large, tensors)):
+    tensors holds images or coordinates of a known size with many positions."""
+    sizes = [tensor.shape[1:3] for tensor in tensors if tensor.shape.rank > 2]
+    large = any(None not in sides and math.prod(sides) >= LARGE for sides in sizes)
+    if tf.executing_eagerly() or not large:
         return contextlib.nullcontext()
     return tf.xla.experimental.jit_scope(compile_ops=compiled)
 
@@ -57,46 +59,31 @@ def value_and_gradient(function):
     return call
 
 
-def is_large(tensor):
-    """Whether a tensor holds images or coordinates of a known size, with many positions."""
-    sides = tensor.shape[1:3]
-    return tensor.shape.rank > 2 and None not in sides and math.prod(sides) >= LARGE
-
-
 def sample(generic, images, warp, fill, **options):
     with marked([images]):
         return generic(images, warp, fill, **options)
 
 
-def with_gradient(forward, backward):
-    """`forward(*tensors)`, whose gradients are `backward(upstream, *tensors)`.
+def with_gradient(forward, backward, *tensors):
+    tensors = tuple(map(here, tensors))
 
-    `forward` returns a tensor or a list, and `upstream` is its gradient. `backward` returns a
-    gradient, or None, for each tensor.
-    """
+    @tf.custom_gradient
+    def function(*floats):
+        given = iter(floats)
+        inputs = [next(given) if tensor.dtype.is_floating else tensor for tensor in tensors]
+        results = forward(*inputs)
 
-    def call(*tensors):
-        tensors = tuple(map(here, tensors))
+        def gradients(*upstreams):
+            upstream = list(upstreams) if isinstance(results, list) else upstreams[0]
+            return [
+                tf.cast(gradient, tensor.dtype) if gradient is not None else None
+                for gradient, tensor in zip(backward(upstream, *inputs), tensors, strict=True)
+                if tensor.dtype.is_floating
+            ]
 
-        @tf.custom_gradient
-        def function(*floats):
-            given = iter(floats)
-            inputs = [next(given) if tensor.dtype.is_floating else tensor for tensor in tensors]
-            results = forward(*inputs)
+        return results, gradients
 
-            def gradients(*upstreams):
-                upstream = list(upstreams) if isinstance(results, list) else upstreams[0]
-                return [
-                    tf.cast(gradient, tensor.dtype) if gradient is not None else None
-                    for gradient, tensor in zip(backward(upstream, *inputs), tensors, strict=True)
-                    if tensor.dtype.is_floating
-                ]
-
-            return results, gradients
-
-        return function(*(tensor for tensor in tensors if tensor.dtype.is_floating))
-
-    return call
+    return function(*(tensor for tensor in tensors if tensor.dtype.is_floating))
 
 
 def here(tensor):

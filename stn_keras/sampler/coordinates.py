@@ -47,7 +47,7 @@ def by_axis(points, scales=None):
     def forward(points):
         return scaled([points[..., axis] for axis in range(axes)])
 
-    return backend.with_gradient(forward, lambda upstream, _: [joined(*upstream)])(points)
+    return backend.with_gradient(forward, lambda upstream, _: [joined(*upstream)], points)
 
 
 def displaced(displacement, size, align_corners):

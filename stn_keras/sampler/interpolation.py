@@ -99,7 +99,7 @@ def mix(images, coordinates, options, matrix=None):
         return to_images, *to_coordinates, *(None for _ in rest)
 
     inputs = [images, *coordinates] + ([] if matrix is None else [matrix])
-    return backend.with_gradient(forward, backward)(*inputs)
+    return backend.with_gradient(forward, backward, *inputs)
 
 
 def by_images(upstream, coordinates, options, matrix=None):

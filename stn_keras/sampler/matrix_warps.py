@@ -69,25 +69,22 @@ class MatrixWarp(Warp):
 
     def _centred(self, dtype):
         """The matrices from output to input pixels, both counted from the centres of the images."""
-        factors = self._factors([*self._units(dtype), 2], dtype)
-        return as_type(self.square(), dtype) * ops.convert_to_tensor(factors, dtype)
+        factors = ops.convert_to_tensor(self._factors(dtype), dtype)
+        return as_type(self.square(), dtype) * factors
 
     def _middles(self, dtype):
         """The centres of the output and of the input, in pixels, `(axes,)` each."""
         sizes = self.output_size[::-1], self.input_size[::-1]
         return [vector([middle(length, dtype) for length in size], dtype) for size in sizes]
 
-    def _units(self, dtype):
-        """How many pixels there are from −1 to 1 along each axis of the input."""
-        return [extent(length, self.align_corners, dtype) for length in self.input_size[::-1]]
-
-    def _factors(self, units, dtype):
-        """What converts the elements of a normalised matrix to pixels of the output and `units` of
-        the input: how many there are from −1 to 1, for each row. On the diagonal of an identity it
-        is exactly 1."""
-        lengths = self.output_size[::-1]
-        steps = [positive_extent(length, self.align_corners, dtype) for length in lengths]
-        return [[unit / step for step in [*steps, 2]] for unit in units]
+    def _factors(self, dtype, normalised=False):
+        """What converts the elements of normalised matrices to pixels, unless `normalised` only of
+        the output. On the diagonal of an identity it is exactly 1."""
+        lengths, flag = self.output_size[::-1], self.align_corners
+        steps = [positive_extent(length, flag, dtype) for length in lengths]
+        # How many pixels of the input there are from −1 to 1, or how many normalised units.
+        units = [2 if normalised else extent(n, flag, dtype) for n in self.input_size[::-1]]
+        return [[unit / step for step in [*steps, 2]] for unit in [*units, 2]]
 
 
 class Affine(MatrixWarp):
@@ -105,7 +102,7 @@ class Affine(MatrixWarp):
         return with_last_row(self.tensor)
 
     def pixels_and_matrix(self):
-        factors = self._factors(self._units(self.tensor.dtype), self.tensor.dtype)
+        factors = self._factors(self.tensor.dtype)[:-1]
         coordinates = planes(self.tensor, factors, self.output_size)
         matrix = self.tensor * ops.convert_to_tensor(factors, self.tensor.dtype)
         return from_first(coordinates, self.input_size), matrix
@@ -114,8 +111,7 @@ class Affine(MatrixWarp):
         return self.pixels_and_matrix()[0]
 
     def grid(self):
-        units = [2] * len(self.output_size)  # from −1 to 1
-        factors = self._factors(units, self.tensor.dtype)
+        factors = self._factors(self.tensor.dtype, normalised=True)[:-1]
         return ops.stack(planes(self.tensor, factors, self.output_size), axis=-1)
 
     def is_identity(self):
@@ -129,14 +125,12 @@ class Homography(MatrixWarp):
     """
 
     def pixels(self):
-        return from_first(self._divided(self._units(self.tensor.dtype)), self.input_size)
+        return from_first(self._divided(self._factors(self.tensor.dtype)), self.input_size)
 
     def grid(self):
-        return ops.stack(self._divided([2, 2]), axis=-1)  # units from −1 to 1
+        return ops.stack(self._divided(self._factors(self.tensor.dtype, normalised=True)), axis=-1)
 
-    def _divided(self, units):
-        # The last row gives the depth and no axis of the image, so it keeps normalised units.
-        factors = self._factors([*units, 2], self.tensor.dtype)
+    def _divided(self, factors):
         *points, depth = planes(self.tensor, factors, self.output_size)
         return [divided(point, depth) for point in points]
 
@@ -180,7 +174,7 @@ def planes(matrix, factors, output_size):
         rows = [ops.stack(moments(values, output_size, bases), axis=-1) for values in upstream]
         return [ops.stack(rows, axis=1) * ops.convert_to_tensor(factors, matrix.dtype)]
 
-    return backend.with_gradient(forward, backward)(matrix)
+    return backend.with_gradient(forward, backward, matrix)
 
 
 def moments(values, output_size, bases):

@@ -26,7 +26,7 @@ def gather_sum(rows, indices, weights):
         to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
         return to_rows, *[None] * taps, *by_weights(upstream, rows, indices, weights)
 
-    return backend.with_gradient(forward, backward)(rows, *indices, *weights)
+    return backend.with_gradient(forward, backward, rows, *indices, *weights)
 
 
 def scatter_sum(upstream, indices, weights, count):
@@ -42,7 +42,7 @@ def scatter_sum(upstream, indices, weights, count):
         to_upstream = gather_sum(rows, indices, weights)
         return to_upstream, *[None] * taps, *by_weights(upstream, rows, indices, weights)
 
-    return backend.with_gradient(forward, backward)(upstream, *indices, *weights)
+    return backend.with_gradient(forward, backward, upstream, *indices, *weights)
 
 
 def gather_dots(upstream, rows, indices, sets):
@@ -68,7 +68,7 @@ def gather_dots(upstream, rows, indices, sets):
         return to_upstream, to_rows, *[None] * taps, *to_sets
 
     tensors = [tensor for tensors in (indices, *sets) for tensor in tensors]
-    return backend.with_gradient(forward, backward)(upstream, rows, *tensors)
+    return backend.with_gradient(forward, backward, upstream, rows, *tensors)
 
 
 def by_weights(upstream, rows, indices, weights):
