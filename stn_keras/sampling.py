@@ -124,7 +124,7 @@ def sampled(images, points, name, *, align_corners, **options):
     check_images(tuple(images.shape), options["fill_value"], options["data_format"])
     check_points(images.shape, name, points.shape, options["interpolation"])
     input_size = size_of(backend.shape(images), options["data_format"])
-    warp = KINDS[name](points, input_size, backend.shape(points)[1:-1], align_corners)
+    warp = KINDS[name](points, input_size, backend.shape(points, 1, -1), align_corners)
     return warped(images, warp, name, **options)
 
 

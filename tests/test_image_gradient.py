@@ -96,7 +96,8 @@ def test_pixels_that_nobody_looks_at_have_no_gradient(rng):
 def test_between_pixels_is_where_samples_are_taken(rng):
     theta = ops.convert_to_tensor(rng.normal(size=(2, 2, 3)))
     warp = Affine(theta, INPUT, OUTPUT, align_corners=False)
-    matrix, (x, y) = float64(warp.centred_matrix), warp.pixels()
+    (x, y), elements = warp.pixels_and_matrix()
+    matrix = float64(elements).reshape(2, 2, 3)
     offset = [0 - (OUTPUT[1] - 1) / 2, 2 - (OUTPUT[0] - 1) / 2, 1]  # of the pixel in row 2
     middle = [(INPUT[1] - 1) / 2, (INPUT[0] - 1) / 2]
     found = np.stack([float64(x)[:, 2, 0], float64(y)[:, 2, 0]], axis=-1)

@@ -6,10 +6,13 @@ The file of a backend has these functions for the sampler:
   this library, or by a sampler of the backend;
 - `gather_sum`, `scatter_sum` and `gather_dots`, see `stn_keras.sampler.sums`; with `finite=True` no
   row is infinite or NaN;
-- `with_gradient(forward, backward)` returns a function whose gradient is written by hand;
+- `with_gradient(forward, backward, *tensors)` is `forward(*tensors)`, whose gradient is written by
+  hand: `backward(upstream, *tensors)`, for each tensor a gradient or None. If `forward` returns a
+  list, `upstream` is one;
 - `compile(function)` returns the function, compiled if the backend compiles parts of a program;
 - `matmul(left, right)` is a matrix product that keeps the precision of its factors;
-- `shape(tensor)` is a tuple of integers; lengths that TensorFlow does not know yet are tensors;
+- `shape(tensor, start, stop)` is a tuple of integers, the lengths of these axes; lengths that
+  TensorFlow does not know yet are tensors;
 - `floor` keeps float64, which Keras's own rounds to float32 on JAX and PyTorch.
 
 And for `register`, which needs a gradient outside of a training step:

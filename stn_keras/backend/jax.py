@@ -41,8 +41,8 @@ def compiled(generic, kind, settings, options):
     return jax.jit(call)
 
 
-def with_gradient(forward, backward):
-    """`forward(*tensors)`, whose gradients are `backward(upstream, *tensors)`.
+def with_gradient(forward, backward, *tensors):
+    """See `stn_keras.backend`.
 
     The result is differentiable in reverse mode, and `backward` in any mode.
     """
@@ -57,7 +57,7 @@ def with_gradient(forward, backward):
         )
 
     function.defvjp(lambda *tensors: (forward(*tensors), tensors), gradients)
-    return function
+    return function(*tensors)
 
 
 def value_and_gradient(function):
@@ -72,8 +72,8 @@ def value_and_gradient(function):
     return call
 
 
-def shape(tensor):
-    return tensor.shape
+def shape(tensor, start=0, stop=None):
+    return tensor.shape[start:stop]
 
 
 def gather_sum(rows, indices, weights, finite=False):

@@ -29,17 +29,18 @@ def compile(function):
 
     @functools.wraps(function)
     def call(*tensors):
-        if not any(map(is_large, tensors)):
-            return function(*tensors)
-        with marked(True):
+        with marked(tensors):
             return function(*tensors)
 
     return call
 
 
-def marked(compiled):
-    """Where the operations of a graph are marked for XLA or left unmarked."""
-    if tf.executing_eagerly():
+def marked(tensors, compiled=True):
+    """Where the operations of a graph are marked for XLA, or left to TensorFlow, if one of the
+    tensors holds images or coordinates of a known size with many positions."""
+    sizes = [tensor.shape[1:3] for tensor in tensors if tensor.shape.rank > 2]
+    large = any(None not in sides and math.prod(sides) >= LARGE for sides in sizes)
+    if tf.executing_eagerly() or not large:
         return contextlib.nullcontext()
     return tf.xla.experimental.jit_scope(compile_ops=compiled)
 
@@ -58,44 +59,31 @@ def value_and_gradient(function):
     return call
 
 
-def is_large(tensor):
-    """Whether a tensor holds images or coordinates of a known size, with many positions."""
-    sides = tensor.shape[1:3]
-    return tensor.shape.rank > 2 and None not in sides and math.prod(sides) >= LARGE
-
-
 def sample(generic, images, warp, fill, **options):
-    return compile(lambda images, fill: generic(images, warp, fill, **options))(images, fill)
+    with marked([images]):
+        return generic(images, warp, fill, **options)
 
 
-def with_gradient(forward, backward):
-    """`forward(*tensors)`, whose gradients are `backward(upstream, *tensors)`.
+def with_gradient(forward, backward, *tensors):
+    tensors = tuple(map(here, tensors))
 
-    `forward` returns a tensor or a list, and `upstream` is its gradient. `backward` returns a
-    gradient, or None, for each tensor.
-    """
+    @tf.custom_gradient
+    def function(*floats):
+        given = iter(floats)
+        inputs = [next(given) if tensor.dtype.is_floating else tensor for tensor in tensors]
+        results = forward(*inputs)
 
-    def call(*tensors):
-        tensors = tuple(map(here, tensors))
+        def gradients(*upstreams):
+            upstream = list(upstreams) if isinstance(results, list) else upstreams[0]
+            return [
+                tf.cast(gradient, tensor.dtype) if gradient is not None else None
+                for gradient, tensor in zip(backward(upstream, *inputs), tensors, strict=True)
+                if tensor.dtype.is_floating
+            ]
 
-        @tf.custom_gradient
-        def function(*floats):
-            inputs = with_floats(tensors, floats)
-            results = forward(*inputs)
+        return results, gradients
 
-            def gradients(*upstreams):
-                upstream = list(upstreams) if isinstance(results, list) else upstreams[0]
-                return [
-                    tf.cast(gradient, tensor.dtype) if gradient is not None else None
-                    for gradient, tensor in zip(backward(upstream, *inputs), tensors, strict=True)
-                    if tensor.dtype.is_floating
-                ]
-
-            return results, gradients
-
-        return function(*(tensor for tensor in tensors if tensor.dtype.is_floating))
-
-    return call
+    return function(*(tensor for tensor in tensors if tensor.dtype.is_floating))
 
 
 def here(tensor):
@@ -109,23 +97,22 @@ def here(tensor):
     return tf.identity(tensor)
 
 
-def with_floats(tensors, floats):
-    """The tensors, with those of floats replaced; only these have gradients."""
-    floats = iter(floats)
-    return [next(floats) if tensor.dtype.is_floating else tensor for tensor in tensors]
-
-
-def shape(tensor):
-    """The lengths of all axes: integers, or tensors if they are unknown."""
-    known = tensor.shape.as_list()
+def shape(tensor, start=0, stop=None):
+    """The lengths of the axes from `start` to `stop`: integers, or tensors if they are unknown."""
+    known = tensor.shape[start:stop].as_list()
     if None not in known:
         return tuple(known)
-    found = tf.unstack(tf.shape(tensor))
+    found = tf.unstack(tf.shape(tensor))[start:stop]
     return tuple(found[k] if length is None else length for k, length in enumerate(known))
 
 
 def gather_sum(rows, indices, weights, finite=False):
-    return total(scaled if finite else weighted, gather(rows, indices), weights)
+    pixels = gather(rows, indices)
+    if rows.dtype.is_integer:  # one tap, of weight 0 or 1
+        return tf.where(weights[0] != 0, pixels[0], tf.zeros((), rows.dtype))
+    constants = [tf.constant(number, weights[0].dtype) for number in (0, math.nan)]
+    times = scaled if finite else functools.partial(weighted, constants=constants)
+    return total(times, pixels, weights)
 
 
 def gather_dots(upstream, rows, indices, sets):
@@ -134,7 +121,8 @@ def gather_dots(upstream, rows, indices, sets):
     @compile
     def summed(upstream, rows):
         # Masked once for all: XLA makes one loop of the sums, and LLVM vectorizes only short ones.
-        pixels = list(map(masked, gather(rows, indices), *sets))
+        one = tf.ones((), sets[0][0].dtype)
+        pixels = [masked(pixels, one, *of) for pixels, *of in zip(gather(rows, indices), *sets)]
         products = [upstream * total(scaled, pixels, weights) for weights in sets]
         pairs = list(zip(products[::2], products[1::2]))
         paired = [tf.reduce_sum(tf.complex(*pair), axis=-1, keepdims=True) for pair in pairs]
@@ -142,7 +130,8 @@ def gather_dots(upstream, rows, indices, sets):
         return paired, [tf.reduce_sum(last, axis=-1, keepdims=True) for last in rest]
 
     paired, last = summed(upstream, rows)
-    with marked(False):  # inside a compiled part, XLA would make a pass for each
+    # Inside a compiled part, XLA would make a pass for each.
+    with marked([upstream, rows], compiled=False):
         parts = [part(pair) for pair in paired for part in (tf.math.real, tf.math.imag)]
     return parts + last
 
@@ -158,7 +147,7 @@ def total(times, pixels, weights):
 def gather(rows, indices):
     """The rows of `(batch, n, channels)` at each of several `(batch, ..., 1)` indices."""
     flat = tf.reshape(rows, (-1, rows.shape[-1]))
-    indices = in_batch(indices, shape(rows)[1])
+    indices = in_batch(indices, *shape(rows, 1, 2))
     return [tf.gather_nd(flat, index) for index in indices]
 
 
@@ -173,25 +162,23 @@ def scaled(pixels, weight):
     return weight * tf.cast(pixels, weight.dtype)
 
 
-def weighted(pixels, weight):
+def weighted(pixels, weight, constants):
     """The pixels times their weight, and 0 where the weight is 0, even if the pixel is NaN."""
-    read = weight != 0
-    if pixels.dtype.is_integer:
-        return tf.where(read, pixels, tf.zeros((), pixels.dtype))
-    product = scaled(pixels, weight)
+    zero, nan = constants  # made once for all taps, because users wait while operations are traced
+    product = weight * tf.cast(pixels, weight.dtype)
     # The condition is on the product. One on the weight alone would become a branch, which LLVM
     # does not vectorize, and be half as fast.
-    instead = tf.where(read, tf.constant(math.nan, weight.dtype), 0)
+    instead = tf.where(weight != zero, nan, zero)
     return tf.where(tf.math.is_nan(product), instead, product)
 
 
-def masked(pixels, *weights):
+def masked(pixels, one, *weights):
     """The pixels, but 0 where all of their weights are 0, even if the pixel is NaN."""
     pixels = tf.cast(pixels, weights[0].dtype)
     # By masks of bits: LLVM would turn `where` or booleans into branches, which it does not
     # vectorize.
     integer = {4: tf.int32, 8: tf.int64}[pixels.dtype.size]
-    read = tf.minimum(tf.math.ceil(functools.reduce(tf.maximum, map(tf.abs, weights))), 1)
+    read = tf.minimum(tf.math.ceil(functools.reduce(tf.maximum, map(tf.abs, weights))), one)
     mask = -tf.cast(read, integer)
     return tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(pixels, integer), mask), pixels.dtype)
 
@@ -200,7 +187,8 @@ def scatter_sum(upstream, indices, weights, count):
     channels = upstream.shape[-1]
     samples = tf.reshape(upstream, (-1, channels))
     total = tf.zeros((shape(upstream)[0] * count, channels), upstream.dtype)
+    column = tf.constant((-1, 1))
     for index, weight in zip(in_batch(indices, count), weights):
-        share = tf.math.multiply_no_nan(samples, tf.reshape(weight, (-1, 1)))
-        total = tf.tensor_scatter_nd_add(total, tf.reshape(index, (-1, 1)), share)
+        share = tf.math.multiply_no_nan(samples, tf.reshape(weight, column))
+        total = tf.tensor_scatter_nd_add(total, tf.reshape(index, column), share)
     return tf.reshape(total, (-1, count, channels))

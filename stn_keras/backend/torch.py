@@ -33,13 +33,13 @@ def value_and_gradient(function):
     return call
 
 
-def with_gradient(forward, backward):
+def with_gradient(forward, backward, *tensors):
     """`forward(*tensors)`, differentiated by PyTorch."""
-    return forward
+    return forward(*tensors)
 
 
-def shape(tensor):
-    return tuple(tensor.shape)
+def shape(tensor, start=0, stop=None):
+    return tuple(tensor.shape[start:stop])
 
 
 def in_full(function):

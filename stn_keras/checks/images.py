@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.checks.arguments import as_array, as_flag, as_type, wide_dtype
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -139,7 +140,7 @@ def same_batch(images, tensor, name):
             f"`images` and `{name}` must have the same batch size, or one of them 1. "
             f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(tensor.shape)}"
         )
-    first, second = ops.shape(images), ops.shape(tensor)
+    first, second = backend.shape(images), backend.shape(tensor)
     batch = second[0] if sizes[0] == 1 else first[0]
     if None in sizes and 1 not in sizes:
         batch = ops.where(first[0] == 1, second[0], first[0])
@@ -149,11 +150,11 @@ def same_batch(images, tensor, name):
     )
 
 
-def dtype_of_output(images, interpolation, compute_dtype):
-    """The dtype of a layer's output. Integers, such as labels, keep their dtype with nearest
-    interpolation, which only copies pixels."""
+def dtype_of_output(images, copied, compute_dtype):
+    """The dtype of a layer's output. Integers, such as labels, keep their dtype if pixels are only
+    copied."""
     dtype = keras.backend.standardize_dtype(images.dtype)
-    return dtype if interpolation == "nearest" and "int" in dtype else compute_dtype
+    return dtype if copied and "int" in dtype else compute_dtype
 
 
 def as_floats(images):

@@ -15,6 +15,7 @@ from keras import ops
 from stn_keras.checks.arguments import Size, as_coordinates, as_flag, as_size
 from stn_keras.sampler.axes import middle, positive_extent
 from stn_keras.sampler.linear import product
+from stn_keras.sampler.matrix_warps import Homography
 
 
 def from_pixel_matrix(
@@ -112,9 +113,9 @@ def to_pixel_matrix(
     """
     square, rows = as_square(theta, "theta")
     of_input, of_output = sizes(input_size, output_size)
-    if as_flag(inverse, "inverse"):
-        return to_pixels(square, of_output, of_input, align_corners)[:, :rows]
-    return to_pixels(ops.inv(square), of_input, of_output, align_corners)[:, :rows]
+    if not as_flag(inverse, "inverse"):
+        square, of_input, of_output = ops.inv(square), of_output, of_input
+    return Homography(square, of_input, of_output, align_corners).matrix[:, :rows]
 
 
 def as_square(matrix, name):
@@ -148,34 +149,16 @@ def sizes(input_size, output_size):
 
 def to_normalised(matrix, source, target, align_corners):
     """A matrix between pixels of images of two sizes → between their normalised coordinates."""
-    (scales, middles), (target_scales, target_middles) = (
-        pixel_units(size, align_corners, matrix.dtype) for size in (source, target)
+    (to_source, _), (_, from_target) = (
+        pixel_matrices(size, align_corners, matrix.dtype) for size in (source, target)
     )
-    matrix = product(matrix, scale_and_shift(scales, middles))
-    shifts = [-middle / scale for middle, scale in zip(target_middles, target_scales)]
-    return product(scale_and_shift([1 / scale for scale in target_scales], shifts), matrix)
+    return product(from_target, product(matrix, to_source))
 
 
-def to_pixels(matrix, source, target, align_corners):
-    """The inverse of `to_normalised`."""
-    (scales, middles), target_units = (
-        pixel_units(size, align_corners, matrix.dtype) for size in (source, target)
-    )
-    shifts = [-middle / scale for middle, scale in zip(middles, scales)]
-    matrix = product(matrix, scale_and_shift([1 / scale for scale in scales], shifts))
-    return product(scale_and_shift(*target_units), matrix)
-
-
-def pixel_units(size, align_corners, dtype):
-    """Along x and along y: pixels in one normalised unit, and the pixel coordinate of 0."""
-    lengths = size[::-1]
-    # Keras's `maximum` narrows float64 on PyTorch.
-    scales = [ops.cast(positive_extent(n, align_corners, dtype), dtype) / 2 for n in lengths]
-    return scales, [middle(length, dtype) for length in lengths]
-
-
-def scale_and_shift(scales, shifts):
-    """`(1, 3, 3)` from scalars along x and along y."""
-    (a, d), (x, y) = scales, shifts
-    zero, one = ops.zeros_like(a), ops.ones_like(a)
-    return ops.reshape(ops.stack([a, zero, x, zero, d, y, zero, zero, one]), (1, 3, 3))
+def pixel_matrices(size, align_corners, dtype):
+    """The matrices `(1, 3, 3)` from normalised coordinates to pixels, and back."""
+    scales = [positive_extent(length, align_corners, dtype) / 2 for length in size[::-1]]
+    (a, d), (x, y) = scales, [middle(length, dtype) for length in size[::-1]]
+    there = [[a, 0, x], [0, d, y], [0, 0, 1]]
+    back = [[1 / a, 0, -x / a], [0, 1 / d, -y / d], [0, 0, 1]]
+    return [ops.convert_to_tensor([rows], dtype) for rows in (there, back)]

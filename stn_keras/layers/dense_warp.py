@@ -24,6 +24,7 @@ from stn_keras.geometry.displacements import compose_displacements
 from stn_keras.layers import networks
 from stn_keras.layers.base import OneArgument
 from stn_keras.sampler.axes import extent
+from stn_keras.sampler.linear import vector
 from stn_keras.sampler.symbolic import Made
 from stn_keras.sampler.warps import Warp
 from stn_keras.sampling import sampled
@@ -141,9 +142,10 @@ class DenseWarp(OneArgument):
         displacement = as_field(displacement, "displacement", self.options["data_format"])
         if self.units == "pixels":
             return displacement
-        size, dtype = size_of(ops.shape(images), self.options["data_format"]), displacement.dtype
-        extents = [extent(length, self.options["align_corners"]) for length in reversed(size)]
-        return displacement * (ops.cast(ops.stack(extents), dtype) / 2)
+        size = size_of(backend.shape(images), self.options["data_format"])
+        align_corners, dtype = self.options["align_corners"], displacement.dtype
+        halves = [extent(length, align_corners, dtype) / 2 for length in reversed(size)]
+        return displacement * vector(halves, dtype)
 
     def _check(self, input_shape):
         """Checks the shapes of the images and of the field, and returns them."""
@@ -161,7 +163,8 @@ class DenseWarp(OneArgument):
         return images, displacement
 
     def _dtype_of(self, images):
-        return dtype_of_output(images, self.options["interpolation"], self.compute_dtype)
+        copied = self.options["interpolation"] == "nearest"
+        return dtype_of_output(images, copied, self.compute_dtype)
 
     def compute_output_spec(self, inputs):
         shape = self.compute_output_shape([x.shape for x in inputs])

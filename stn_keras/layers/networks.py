@@ -91,8 +91,6 @@ def check_start(network, transform):
 
 def scale_gradient(tensor, scale):
     """The same values bit for bit, their gradient multiplied by `scale`."""
-    if scale == 1:
-        return tensor
     constant = ops.stop_gradient(tensor)
     return constant + scale * (tensor - constant) if scale else constant
 

@@ -41,6 +41,9 @@ from stn_keras.sampler.glimpses import Glimpses
 
 __all__ = ["SpatialTransformer"]
 
+OPTIONS = ("interpolation", "fill_mode", "fill_value", "align_corners", "data_format")
+SETTINGS = ("output_size", *OPTIONS, "antialias", "iterations", "gradient_scale")
+
 
 @keras.saving.register_keras_serializable("stn_keras")
 class SpatialTransformer(OneArgument):
@@ -155,6 +158,9 @@ class SpatialTransformer(OneArgument):
                 f"Received: iterations={iterations}, localization={localization}, "
                 f"transform={self.transform}"
             )
+        # The transform whose parameters `theta(images)` gives.
+        several = self.iterations > 1
+        self.warped_by = transforms.closure_of(self.transform) if several else self.transform
         self.gradient_scale = as_number(gradient_scale, "gradient_scale")
         ownership.claim(localization, self)
 
@@ -166,7 +172,7 @@ class SpatialTransformer(OneArgument):
 
     def build(self, input_shape):
         images_shape = networks.images_shape(input_shape, self.localization)
-        self._check_images(images_shape)
+        check_images(images_shape, self.fill_value, self.data_format, (self.transform.axes + 2,))
         theta_shape = networks.theta_shape(input_shape, self.localization)
         check_theta(theta_shape, self.transform)
         if self.iterations > 1 and self.transform.glimpses(theta_shape):
@@ -195,7 +201,7 @@ class SpatialTransformer(OneArgument):
             return symbolic_warp(self, inputs)
         images, theta = self._images_and_theta(inputs)
         size = size_of(backend.shape(images), self.data_format)
-        return self._warp_by(theta, size, self.output_size)
+        return self.warped_by.warp(theta, size, self.output_size, self.align_corners)
 
     def warp_spec(self, inputs):
         """The arguments of the `SymbolicWarp` for symbolic images and `theta`."""
@@ -212,17 +218,19 @@ class SpatialTransformer(OneArgument):
         return shape[0], *sizes, has_matrix, wide_dtype(theta)
 
     def _images_and_theta(self, inputs):
-        images, theta = inputs if self.localization is None else (inputs, self.theta(inputs))
-        images = ops.convert_to_tensor(images_of(images))
+        if self.localization is None:
+            images, theta = inputs
+        else:
+            images, theta = images_of(inputs), self.theta(inputs)
+        images, theta = ops.convert_to_tensor(images), as_coordinates(theta)
         check_rank(images, "images")
-        self._check_images(tuple(images.shape))
-        theta = scale_gradient(as_coordinates(theta), self.gradient_scale)
+        ranks = (self.transform.axes + 2,)
+        check_images(tuple(images.shape), self.fill_value, self.data_format, ranks)
+        if self.gradient_scale != 1:
+            theta = scale_gradient(theta, self.gradient_scale)
         if self.localization is None:
             images, theta = same_batch(images, theta, "theta")
         return images, theta
-
-    def _warp_by(self, theta, input_size, output_size):
-        return self.warped_by.warp(theta, input_size, output_size, self.align_corners)
 
     def theta(self, inputs):
         """The parameters of each image's warp, `(batch, num_parameters)` or `(batch, glimpses,
@@ -255,11 +263,6 @@ class SpatialTransformer(OneArgument):
             matrix = compose(matrix, step)
         return self.warped_by.from_matrix(matrix)
 
-    @property
-    def warped_by(self):
-        """The transform whose parameters `theta(images)` gives."""
-        return self.transform if self.iterations == 1 else transforms.closure_of(self.transform)
-
     def grid(self, theta, size):
         """The normalised sampling grid of `theta`, for an output of a size.
 
@@ -270,9 +273,9 @@ class SpatialTransformer(OneArgument):
     def _warp(self, images, theta, output_size, antialias=1):
         images = ops.cast(images, self._dtype_of(images))
         images = to_channels_last(images, self.data_format)
-        input_size = backend.shape(images)[1:-1]
+        input_size = backend.shape(images, 1, -1)
         fine_size = [length * antialias for length in output_size or input_size]
-        warp = self._warp_by(theta, input_size, fine_size)
+        warp = self.warped_by.warp(theta, input_size, fine_size, self.align_corners)
         glimpses = warp if isinstance(warp, Glimpses) else None
         samples = sample(
             images,
@@ -283,16 +286,16 @@ class SpatialTransformer(OneArgument):
             filled=any(self.fill_value),
         )
         dtype = keras.backend.standardize_dtype(images.dtype)
-        warped = as_type(mean_of_blocks(samples, antialias), dtype)
-        warped = from_channels_last(warped, self.data_format)
+        if antialias > 1:
+            samples = mean_of_blocks(samples, antialias)
+        warped = from_channels_last(as_type(samples, dtype), self.data_format)
         if glimpses:
             return glimpses.from_rows(warped, fine_size[0] // antialias, self.data_format)
         return warped
 
     def _dtype_of(self, images):
-        if self.antialias > 1:  # averages are floats
-            return self.compute_dtype
-        return dtype_of_output(images, self.interpolation, self.compute_dtype)
+        copied = self.interpolation == "nearest" and self.antialias == 1  # averages are floats
+        return dtype_of_output(images, copied, self.compute_dtype)
 
     def compute_output_spec(self, inputs):
         shapes = keras.tree.map_structure(lambda x: x.shape, inputs)
@@ -313,15 +316,7 @@ class SpatialTransformer(OneArgument):
             **super().get_config(),
             "localization": ownership.serialize(self.localization),
             "transform": keras.saving.serialize_keras_object(self.transform),
-            "output_size": self.output_size,
-            "interpolation": self.interpolation,
-            "fill_mode": self.fill_mode,
-            "fill_value": self.fill_value,
-            "align_corners": self.align_corners,
-            "data_format": self.data_format,
-            "antialias": self.antialias,
-            "iterations": self.iterations,
-            "gradient_scale": self.gradient_scale,
+            **{name: getattr(self, name) for name in SETTINGS},
         }
 
     @classmethod
@@ -329,7 +324,3 @@ class SpatialTransformer(OneArgument):
         layer = cls(**{**config, "localization": ownership.deserialize(config["localization"])})
         layer.from_file = True
         return layer
-
-    def _check_images(self, shape):
-        ranks = (self.transform.axes + 2,)
-        check_images(shape, self.fill_value, self.data_format, ranks)

@@ -100,8 +100,9 @@ def squared_correlation(first, second, window):
         )
         return [of_x + 2 * of_xx * x + of_xy * y, of_y + 2 * of_yy * y + of_xy * x]
 
-    moments = backend.with_gradient(lambda x, y: moments_of(x, y, window), backward)
-    x, y, xx, yy, xy = moments(scaled(first), scaled(second))
+    x, y, xx, yy, xy = backend.with_gradient(
+        lambda x, y: moments_of(x, y, window), backward, scaled(first), scaled(second)
+    )
     return xy**2 / ((xx + ROUNDING * x**2) * (yy + ROUNDING * y**2) + FLAT)
 
 

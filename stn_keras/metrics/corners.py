@@ -10,7 +10,7 @@ from keras import ops
 from stn_keras import transforms
 from stn_keras.checks.arguments import size_for
 from stn_keras.geometry import transform_points
-from stn_keras.sampler.axes import extent
+from stn_keras.sampler.axes import extent, positive_extent
 
 MANY = 2**14  # pixels; for larger images, one grid is computed at a time
 
@@ -54,8 +54,7 @@ def theta_shifts(theta, transform, size, align_corners=False):
     transform = transforms.get(transform)
     size = size_for(transform, size)
     if isinstance(transform, transforms.MatrixTransform):
-        lengths = [max(extent(n, align_corners), 1) for n in size]
-        matrix = transform.matrix(theta, lengths)
+        matrix = transform.matrix_in(theta, size, align_corners)
         corners = ops.cast(identity_corners(size, align_corners)[None], matrix.dtype)
         return to_pixels(transform_points(matrix, corners) - corners, size, align_corners)
 
@@ -91,7 +90,7 @@ def to_pixels(vectors, size, align_corners):
 
 def identity_corners(size, align_corners):
     """The corner samples of the identity's grid of a size, normalised `(corners, axes)`."""
-    firsts = [(1 - n) / max(extent(n, align_corners), 1) for n in size]
+    firsts = [(1 - n) / positive_extent(n, align_corners) for n in size]
     ends = [(first, -first) for first in firsts]
     return np.array(list(itertools.product(*ends)))[:, ::-1]
 

@@ -44,10 +44,10 @@ def gathered(upstream, scatter, *, matrix, size):
 
 def window_sum(upstream, matrix, *, size):
     """`gathered`, from the samples that may have read each pixel: `(batch, *size, channels)`."""
-    _, height, width, channels = backend.shape(upstream)
+    height, width, channels = backend.shape(upstream, 1)
     (a, b, x), (c, d, y) = elements(matrix)
-    x = ops.reshape(from_middle(size[1], matrix.dtype), (1, 1, -1, 1)) - x
-    y = ops.reshape(from_middle(size[0], matrix.dtype), (1, -1, 1, 1)) - y
+    x = from_middle(size[1], matrix.dtype, (1, 1, -1, 1)) - x
+    y = from_middle(size[0], matrix.dtype, (1, -1, 1, 1)) - y
     # A division instead of a product by the inverse: compilers repeat cheap steps where they are
     # used, and may round them differently, but the indices and weights of a window must begin at
     # the same sample. A division is computed once.
@@ -58,15 +58,14 @@ def window_sum(upstream, matrix, *, size):
     one, far = (ops.convert_to_tensor(number, matrix.dtype) for number in (1.0, math.inf))
     asides = far_off_axis(by_steps(x - a * u - b * v, a), columns, far)
     belows = far_off_axis(by_steps(y - c * u - d * v, d), rows, far)
-    to_columns = by_steps(ops.zeros_like(c), c)
-    indices, weights = [], []
-    for (row, _), below in zip(rows, belows):
-        row = row * width
-        for (column, _), aside, to_column in zip(columns, asides, to_columns):
-            weight = ops.relu(one - ops.abs(aside)) * ops.relu(one - ops.abs(below + to_column))
+    indices, weights, stride = [], [], ops.convert_to_tensor(width, "int32")
+    by_row = zip(*(by_steps(aside, b) for aside in asides)), (by_steps(x, c) for x in belows)
+    for (row, _), asides, belows in zip(rows, *by_row):
+        row = row * stride
+        for (column, _), aside, below in zip(columns, asides, belows):
+            weight = ops.relu(one - ops.abs(aside)) * ops.relu(one - ops.abs(below))
             indices.append(row + column)
             weights.append(ops.cast(weight, upstream.dtype))
-        asides = [aside - b for aside in asides]
     samples = ops.reshape(upstream, (-1, height * width, channels))
     return backend.gather_sum(samples, indices, weights, finite=True)
 
@@ -77,8 +76,8 @@ def window(centre, length):
     half = middle(length, centre.dtype)
     first = backend.floor(bounded(centre + half, length) + (1 - SIDE / 2))
     start = ops.cast(first, "int32")
-    positions = [start + step for step in range(SIDE)]
-    indices = [clamp(position, length) for position in positions]
+    positions = [start, *(start + step for step in range(1, SIDE))]
+    indices = clamp(positions, length)
     return first - half, [(index, index == at) for index, at in zip(indices, positions)]
 
 

@@ -8,40 +8,27 @@ from keras import ops
 from stn_keras.checks.arguments import as_flag
 
 
-def extent(length, align_corners):
+def extent(length, align_corners, dtype="float32"):
     """Pixel steps from −1 to 1: edge to edge, or centre to centre of the corner pixels."""
-    return length - 1 if as_flag(align_corners, "align_corners") else length
+    return as_float(length - 1 if as_flag(align_corners, "align_corners") else length, dtype)
 
 
-def positive_extent(length, align_corners, dtype):
-    """`extent` as a float to divide by: 1 instead of 0, for one pixel with `align_corners`."""
-    found = extent(length, align_corners)
-    return as_float(max(found, 1) if isinstance(found, int) else ops.maximum(found, 1), dtype)
+def positive_extent(length, align_corners, dtype="float32"):
+    """`extent` to divide by: 1 instead of 0, for one pixel with `align_corners`."""
+    found = extent(length, align_corners, dtype)
+    return max(found, 1.0) if isinstance(found, float) else ops.maximum(found, 1)
 
 
 def pixel_step(length, count, align_corners, dtype):
     """Input pixels per output pixel of the identity, along an axis of `length` and `count`."""
-    unit = as_float(extent(length, align_corners), dtype)
-    return unit / positive_extent(count, align_corners, dtype)
+    return extent(length, align_corners, dtype) / positive_extent(count, align_corners, dtype)
 
 
-def from_middle(length, dtype):
-    """Pixel positions counted from the middle of their axis, `(length,)`."""
+def from_middle(length, dtype, shape=(-1,)):
+    """Pixel positions counted from the middle of their axis, in a shape with -1 for this axis."""
     if isinstance(length, int):
-        return ops.convert_to_tensor(np.arange(length) - (length - 1) / 2, dtype)
-    return ops.arange(length, dtype=dtype) - middle(length, dtype)
-
-
-def to_middle(length, dtype, shape):
-    """The distance from each pixel to the middle of its axis, in a shape with -1 for this axis."""
-    if isinstance(length, int):
-        return ops.convert_to_tensor(np.reshape((length - 1) / 2 - np.arange(length), shape), dtype)
-    return ops.reshape(-from_middle(length, dtype), shape)
-
-
-def first(length, dtype):
-    """The position of the first pixel, counted from the middle of its axis."""
-    return (1 - as_float(length, dtype)) / 2
+        return ops.convert_to_tensor(np.reshape(np.arange(length) - (length - 1) / 2, shape), dtype)
+    return ops.reshape(ops.arange(length, dtype=dtype) - middle(length, dtype), shape)
 
 
 def middle(length, dtype):

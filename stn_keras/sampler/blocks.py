@@ -7,9 +7,7 @@ from stn_keras import backend
 
 def mean_of_blocks(images, side):
     """Averages each block of `side` pixels along every axis of `(batch, *size, channels)`."""
-    if side == 1:
-        return images
-    _, *depth, height, width, channels = backend.shape(images)
+    *depth, height, width, channels = backend.shape(images, 1)
     if depth:  # separately, because TensorFlow cannot broadcast so many axes in the gradient
         slices = ops.reshape(images, (-1, side, height * width * channels))
         images = ops.reshape(ops.sum(slices, axis=1) / side, (-1, height, width, channels))

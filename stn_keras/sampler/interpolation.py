@@ -5,10 +5,12 @@ sum with the slopes of the weights. The gradient of the coordinate is the dot pr
 derivative with the upstream gradient.
 """
 
+import contextlib
 import functools
 import itertools
 import math
 import operator
+import threading
 
 from keras import ops
 
@@ -17,8 +19,27 @@ from stn_keras.checks.arguments import wide_dtype
 from stn_keras.sampler import affine_gradient, sums
 from stn_keras.sampler.taps import inside_weight, taps
 
-# `math.prod` would begin with a needless product by 1.
-product = functools.partial(functools.reduce, operator.mul)
+_thread = threading.local()  # PyTorch's compiler does not know context variables
+
+
+def sample(images, warp, fill, **options):
+    """Samples images at the positions of a warp. All pixels are read through this function.
+
+    Arguments and result are those of `interpolate`.
+    """
+    door = getattr(_thread, "door", backend.sample)
+    return door(interpolate, images, warp, fill, **options)
+
+
+@contextlib.contextmanager
+def sampling_by(function):
+    """Inside this context, and only in this thread, `function` replaces `backend.sample`."""
+    outer = getattr(_thread, "door", backend.sample)
+    _thread.door = function
+    try:
+        yield
+    finally:
+        _thread.door = outer
 
 
 def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
@@ -36,10 +57,10 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
         `(batch, *output_size, channels)`, in the wider dtype of pixels and coordinates; for images
         of integers, in the dtype of the images.
     """
-    coordinates = warp.pixels()
+    coordinates, matrix = warp.pixels_and_matrix()
     if images.shape[-1] == 0:
         return empty(images, coordinates)
-    size = backend.shape(images)[1:-1]
+    size = backend.shape(images, 1, -1)
     options = {
         "size": size,
         "interpolation": interpolation,
@@ -47,8 +68,8 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
         "align_corners": warp.align_corners,
         "dtype": wide_dtype(images, coordinates[0]),
     }
-    affine = (interpolation, fill_mode, len(size)) == ("bilinear", "constant", 2)
-    samples = mix(images, coordinates, options, warp.centred_matrix if affine else None)
+    gathered = (interpolation, fill_mode, len(size)) == ("bilinear", "constant", 2)
+    samples = mix(images, coordinates, options, matrix if gathered else None)
     if filled and fill_mode == "constant":
         samples = samples + missing(coordinates, fill, samples.dtype, size, interpolation)
     return samples
@@ -65,11 +86,11 @@ def mix(images, coordinates, options, matrix=None):
 
     `matrix` is that of an affine warp, for which the gradient of the images is cheaper, or None.
     """
-    axes = len(coordinates)
+    axes, size = len(coordinates), options["size"]
 
     def forward(images, *inputs):
-        corners = Corners(inputs[:axes], **options)
-        return sums.gather_sum(as_rows(images), corners.indices(), corners.weights())
+        rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
+        return backend.gather_sum(rows, *corners(inputs[:axes], **options))
 
     def backward(upstream, images, *inputs):
         coordinates, rest = inputs[:axes], inputs[axes:]
@@ -78,11 +99,7 @@ def mix(images, coordinates, options, matrix=None):
         return to_images, *to_coordinates, *(None for _ in rest)
 
     inputs = [images, *coordinates] + ([] if matrix is None else [matrix])
-    return backend.with_gradient(forward, backward)(*inputs)
-
-
-def as_rows(images):
-    return ops.reshape(images, (-1, math.prod(backend.shape(images)[1:-1]), images.shape[-1]))
+    return backend.with_gradient(forward, backward, *inputs)
 
 
 def by_images(upstream, coordinates, options, matrix=None):
@@ -91,8 +108,8 @@ def by_images(upstream, coordinates, options, matrix=None):
 
     @backend.compile
     def scattered(upstream, *coordinates):
-        corners = Corners(coordinates, **options)
-        rows = sums.scatter_sum(upstream, corners.indices(), corners.weights(), math.prod(size))
+        indices, weights = corners(coordinates, **options)
+        rows = sums.scatter_sum(upstream, indices, weights, math.prod(size))
         return ops.reshape(rows, (-1, *size, upstream.shape[-1]))
 
     def scatter():
@@ -110,59 +127,48 @@ def by_coordinates(upstream, images, coordinates, options):
 
     @backend.compile
     def derivatives(upstream, images, *coordinates):
-        corners = Corners(coordinates, **options)
-        return sums.gather_dots(upstream, as_rows(images), corners.indices(), corners.slopes())
+        indices, slopes = corners(coordinates, **options, of_slopes=True)
+        rows = ops.reshape(images, (-1, math.prod(options["size"]), images.shape[-1]))
+        return sums.gather_dots(upstream, rows, indices, slopes)
 
     return [ops.squeeze(dot, -1) for dot in derivatives(upstream, images, *coordinates)]
 
 
-class Corners:
+def corners(coordinates, *, size, dtype, of_slopes=False, **options):
     """The pixels around each sample: all combinations of the taps of its axes.
 
-    Indices, weights and slopes are lists of `(batch, *output_size, 1)`, an item per pixel.
+    Returns:
+        `(indices, weights)`, lists of `(batch, *output_size, 1)`, an item per pixel. Indices count
+        the pixels of an image row by row. With `of_slopes`, the second is a list of lists: the
+        derivatives of the weights with respect to each of the coordinates.
     """
+    by_axis = [
+        taps(ops.expand_dims(coordinate, -1), length, of_slopes=of_slopes, **options)
+        for coordinate, length in zip(reversed(coordinates), size)
+    ]
+    (indices, *columns), weights, slopes = zip(*by_axis)
+    for column, length in zip(columns, size[1:]):
+        rows = [index * length for index in indices]
+        indices = [row + position for row in rows for position in column]
+    if not of_slopes:
+        return indices, products(weights, dtype)
+    sets = [
+        products((*weights[:axis], slopes[axis], *weights[axis + 1 :]), dtype)
+        for axis in reversed(range(len(size)))
+    ]
+    return indices, sets
 
-    def __init__(self, coordinates, *, size, dtype, **options):
-        self.size, self.dtype = size, dtype
-        self.by_axis = [
-            taps(ops.expand_dims(coordinate, -1), length, **options)
-            for coordinate, length in zip(reversed(coordinates), size)
-        ]
 
-    def indices(self):
-        """Indices of the pixels in their image, row by row."""
-        indices = []
-        for first, *others in itertools.product(*self.by_axis):
-            index, _, _ = first
-            for (position, _, _), length in zip(others, self.size[1:]):
-                index = index * length + position
-            indices.append(index)
-        return indices
-
-    def weights(self):
-        return self.products()
-
-    def slopes(self):
-        """The derivatives of the weights along each of the coordinates."""
-        return [self.products(axis) for axis in reversed(range(len(self.by_axis)))]
-
-    def products(self, of_slope=None):
-        """The product of each pixel's weights along all axes, with its slope along `of_slope`."""
-        return [
-            ops.cast(
-                product(tap[2 if axis == of_slope else 1] for axis, tap in enumerate(corner)),
-                self.dtype,
-            )
-            for corner in itertools.product(*self.by_axis)
-        ]
+def products(factors, dtype):
+    """The products of all combinations of one factor per axis."""
+    found = [functools.reduce(operator.mul, one_each) for one_each in itertools.product(*factors)]
+    return [ops.cast(product, dtype) for product in found]
 
 
 def missing(coordinates, fill, dtype, size, interpolation):
     """The fill value, times the weight of the taps outside the image."""
     fill = ops.reshape(ops.cast(fill, dtype), (1,) * (len(size) + 1) + (-1,))
-    inside = product(
-        inside_weight(coordinate, length, interpolation)
-        for coordinate, length in zip(reversed(coordinates), size)
-    )
-    weight = ops.cast(ops.expand_dims(1 - inside, -1), dtype)
+    by_axis = zip(reversed(coordinates), size)
+    inside = [inside_weight(coordinate, length, interpolation) for coordinate, length in by_axis]
+    weight = ops.cast(ops.expand_dims(1 - functools.reduce(operator.mul, inside), -1), dtype)
     return ops.where(weight != 0, weight * fill, 0)

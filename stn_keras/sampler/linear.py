@@ -70,7 +70,7 @@ def with_last_row(matrix):
 
 def vector(numbers, dtype):
     """A tensor `(n,)` from Python numbers, or from scalar tensors where sizes are unknown."""
-    return ops.stack([ops.convert_to_tensor(number, dtype) for number in numbers])
+    return ops.convert_to_tensor(numbers, dtype)
 
 
 def diagonal(elements):

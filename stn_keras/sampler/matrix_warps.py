@@ -1,13 +1,15 @@
 """Warps by matrices, which map any point exactly and have exact inverses and compositions."""
 
 import dataclasses
+import math
 
 import numpy as np
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.checks.arguments import as_type, wide_dtype
-from stn_keras.sampler.axes import as_float, extent, first, middle, positive_extent
-from stn_keras.sampler.coordinates import affine_map, affine_rows, divided
+from stn_keras.sampler.axes import as_float, extent, from_middle, middle, positive_extent
+from stn_keras.sampler.coordinates import divided
 from stn_keras.sampler.linear import inverse, product, vector, with_last_row
 from stn_keras.sampler.warps import Warp
 
@@ -67,17 +69,22 @@ class MatrixWarp(Warp):
 
     def _centred(self, dtype):
         """The matrices from output to input pixels, both counted from the centres of the images."""
-        inside, outside = self.input_size[::-1], self.output_size[::-1]
-        rows = [as_float(extent(n, self.align_corners), dtype) / 2 for n in inside]
-        columns = [positive_extent(n, self.align_corners, dtype) / 2 for n in outside]
-        # Computing the quotients first keeps exactly 1 on the diagonal of an identity.
-        factors = [vector([row / column for column in [*columns, 1]], dtype) for row in [*rows, 1]]
-        return as_type(self.square(), dtype) * ops.stack(factors)
+        factors = ops.convert_to_tensor(self._factors(dtype), dtype)
+        return as_type(self.square(), dtype) * factors
 
     def _middles(self, dtype):
         """The centres of the output and of the input, in pixels, `(axes,)` each."""
         sizes = self.output_size[::-1], self.input_size[::-1]
         return [vector([middle(length, dtype) for length in size], dtype) for size in sizes]
+
+    def _factors(self, dtype, normalised=False):
+        """What converts the elements of normalised matrices to pixels, unless `normalised` only of
+        the output. On the diagonal of an identity it is exactly 1."""
+        lengths, flag = self.output_size[::-1], self.align_corners
+        steps = [positive_extent(length, flag, dtype) for length in lengths]
+        # How many pixels of the input there are from −1 to 1, or how many normalised units.
+        units = [2 if normalised else extent(n, flag, dtype) for n in self.input_size[::-1]]
+        return [[unit / step for step in [*steps, 2]] for unit in [*units, 2]]
 
 
 class Affine(MatrixWarp):
@@ -88,28 +95,24 @@ class Affine(MatrixWarp):
     """
 
     @property
-    def centred_matrix(self):
-        rows = affine_rows(self.tensor, self.units(), self.output_size, self.align_corners)
-        return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=1)
-
-    @property
     def normalised_matrix(self):
         return self.tensor
-
-    def units(self):
-        return [extent(length, self.align_corners) for length in self.input_size]
 
     def square(self):
         return with_last_row(self.tensor)
 
+    def pixels_and_matrix(self):
+        factors = self._factors(self.tensor.dtype)[:-1]
+        coordinates = planes(self.tensor, factors, self.output_size)
+        matrix = self.tensor * ops.convert_to_tensor(factors, self.tensor.dtype)
+        return from_first(coordinates, self.input_size), matrix
+
     def pixels(self):
-        found = affine_map(self.tensor, self.units(), self.output_size, self.align_corners)
-        return from_first(found, self.input_size)
+        return self.pixels_and_matrix()[0]
 
     def grid(self):
-        normalised = [2] * len(self.output_size)  # units from −1 to 1
-        found = affine_map(self.tensor, normalised, self.output_size, self.align_corners)
-        return ops.stack(found, axis=-1)
+        factors = self._factors(self.tensor.dtype, normalised=True)[:-1]
+        return ops.stack(planes(self.tensor, factors, self.output_size), axis=-1)
 
     def is_identity(self):
         return same_matrix(self, np.eye(*self.tensor.shape[1:]))
@@ -122,17 +125,13 @@ class Homography(MatrixWarp):
     """
 
     def pixels(self):
-        units = [extent(length, self.align_corners) for length in self.input_size]
-        return from_first(self._divided(units), self.input_size)
+        return from_first(self._divided(self._factors(self.tensor.dtype)), self.input_size)
 
     def grid(self):
-        return ops.stack(self._divided((2, 2)), axis=-1)  # units from −1 to 1
+        return ops.stack(self._divided(self._factors(self.tensor.dtype, normalised=True)), axis=-1)
 
-    def _divided(self, units):
-        matrix = self.tensor
-        points = affine_map(matrix[:, :2], units, self.output_size, self.align_corners)
-        # The last row gives the depth and no axis of the image, so it keeps normalised units.
-        (depth,) = affine_map(matrix[:, 2:], (2,), self.output_size, self.align_corners)
+    def _divided(self, factors):
+        *points, depth = planes(self.tensor, factors, self.output_size)
         return [divided(point, depth) for point in points]
 
     def is_identity(self):
@@ -143,6 +142,52 @@ def of_square(kind, square, input_size, output_size, align_corners):
     """A warp of class `kind`, `Affine` or `Homography`, from square matrices."""
     tensor = square[:, :-1] if kind is Affine else square
     return kind(tensor, input_size, output_size, align_corners)
+
+
+def planes(matrix, factors, output_size):
+    """For each row `[a, b, c]` of `matrix`, times its factors, `a·u + b·v + c` at every output
+    pixel, where `u` and `v` are counted from the middle.
+
+    With three axes it is `a·u + b·v + c·w + d`. The matrix is `(batch, rows, axes + 1)`.
+
+    The gradient is a small matrix product for each axis. Compilers alone would sum over all pixels
+    once for each coefficient, and compute the summands again each time.
+    """
+    axes, lengths = len(output_size), output_size[::-1]
+
+    def forward(matrix):
+        along = [(1,) * (axes - k) + (-1,) + (1,) * k for k in range(axes)]
+        to_middle = [-from_middle(n, matrix.dtype, shape) for n, shape in zip(lengths, along)]
+        found = []
+        for row, of_row in zip(ops.unstack(matrix, axis=1), factors):
+            row = ops.unstack(ops.reshape(row, (-1, axes + 1) + (1,) * axes), axis=1)
+            # One by one: in an int8 model, LiteRT would give all products one scale.
+            *slopes, value = (element * factor for element, factor in zip(row, of_row))
+            for slope, distance in zip(slopes, to_middle):
+                value = value - slope * distance
+            found.append(value)
+        return found
+
+    def backward(upstream, matrix):
+        positions = [from_middle(length, matrix.dtype) for length in lengths]
+        bases = [ops.stack([position, ops.ones_like(position)], axis=-1) for position in positions]
+        rows = [ops.stack(moments(values, output_size, bases), axis=-1) for values in upstream]
+        return [ops.stack(rows, axis=1) * ops.convert_to_tensor(factors, matrix.dtype)]
+
+    return backend.with_gradient(forward, backward, matrix)
+
+
+def moments(values, output_size, bases):
+    """The sums over all pixels of values times `u`, `v` and 1, `(batch,)` each."""
+    found = []
+    for k, (length, basis) in enumerate(zip(reversed(output_size), bases), 1):
+        # Both factors have two axes: with more, TensorFlow with oneDNN gives wrong products.
+        sums = backend.matmul(ops.reshape(values, (-1, length)), basis)
+        by_position, values = ops.unstack(sums, axis=-1)
+        if k < len(output_size):
+            by_position = ops.sum(ops.reshape(by_position, (-1, math.prod(output_size[:-k]))), 1)
+        found.append(by_position)
+    return [*found, values]
 
 
 def counted_from_first(matrix, here, there):
@@ -164,6 +209,6 @@ def same_matrix(warp, identity):
 def from_first(coordinates, size):
     """Converts pixels counted from the centre of an image to pixels counted from the first one."""
     return [
-        coordinate - first(length, coordinate.dtype)
+        coordinate - (1 - as_float(length, coordinate.dtype)) / 2  # see `compile` on sums of sums
         for coordinate, length in zip(coordinates, reversed(size))
     ]

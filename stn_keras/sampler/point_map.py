@@ -145,13 +145,12 @@ class PointMap:
         """The normalised matrix of an affine warp, `(batch, axes, axes + 1)`; else None."""
         return None
 
-    @property
-    def centred_matrix(self):
-        """The matrix of an affine warp, for pixels counted from the centres of the images.
+    def pixels_and_matrix(self):
+        """`pixels()` and, of an affine warp, the elements of its matrix, row by row, else None.
 
-        It has no last row: `(batch, axes, axes + 1)`. None for other warps.
+        The matrix is for pixels counted from the centres of the images and has no last row.
         """
-        return None
+        return self.pixels(), None
 
     def _matrix(self):
         return self.matrix

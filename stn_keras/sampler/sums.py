@@ -26,7 +26,7 @@ def gather_sum(rows, indices, weights):
         to_rows = scatter_sum(upstream, indices, weights, backend.shape(rows)[1])
         return to_rows, *[None] * taps, *by_weights(upstream, rows, indices, weights)
 
-    return backend.with_gradient(forward, backward)(rows, *indices, *weights)
+    return backend.with_gradient(forward, backward, rows, *indices, *weights)
 
 
 def scatter_sum(upstream, indices, weights, count):
@@ -42,7 +42,7 @@ def scatter_sum(upstream, indices, weights, count):
         to_upstream = gather_sum(rows, indices, weights)
         return to_upstream, *[None] * taps, *by_weights(upstream, rows, indices, weights)
 
-    return backend.with_gradient(forward, backward)(upstream, *indices, *weights)
+    return backend.with_gradient(forward, backward, upstream, *indices, *weights)
 
 
 def gather_dots(upstream, rows, indices, sets):
@@ -68,7 +68,7 @@ def gather_dots(upstream, rows, indices, sets):
         return to_upstream, to_rows, *[None] * taps, *to_sets
 
     tensors = [tensor for tensors in (indices, *sets) for tensor in tensors]
-    return backend.with_gradient(forward, backward)(upstream, rows, *tensors)
+    return backend.with_gradient(forward, backward, upstream, rows, *tensors)
 
 
 def by_weights(upstream, rows, indices, weights):
@@ -77,10 +77,6 @@ def by_weights(upstream, rows, indices, weights):
     for index, weight in zip(indices, weights):
         one = ops.ones_like(weight)
         (dot,) = gather_dots(upstream, rows, [index], [[one]])
-        dots.append(readable(dot, weight))
+        # Not that of a pixel that has a weight of 0 and is infinite or NaN.
+        dots.append(ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0))
     return dots
-
-
-def readable(dot, weight):
-    """The dot product with a pixel, or 0 if the pixel has a weight of 0 and is infinite or NaN."""
-    return ops.where(ops.logical_or(weight != 0, ops.isfinite(dot)), dot, 0)

@@ -1,92 +1,101 @@
 """The pixels that contribute to a sample along one axis, and their weights.
 
-Interpolation and fill mode turn a pixel coordinate into taps: `(index, weight, slope)`, where
-`slope` is the derivative of the weight with respect to the coordinate. Indices are always on the
-axis; a tap outside it has a weight and a slope of 0. Coordinates that are not finite count as left
-of the axis.
+Interpolation and fill mode turn a pixel coordinate into taps. Each has an index, a weight and a
+slope, the derivative of the weight with respect to the coordinate. Indices are always on the axis;
+a tap outside it has a weight and a slope of 0. Coordinates that are not finite count as left of the
+axis.
 
 Interpolation is not differentiable everywhere. As in PyTorch, the slope at an integer coordinate is
 the one to its right, and on the edge pixels of `"nearest"` and `"reflect"` it is 0.
 """
+
+import operator
 
 from keras import ops
 
 from stn_keras import backend
 
 
-def taps(coordinate, length, interpolation, fill_mode, align_corners):
-    """The taps of a sample along an axis of `length`: a list of (index, weight, slope).
+def taps(coordinate, length, interpolation, fill_mode, align_corners, of_slopes=False):
+    """The taps of a sample along an axis of `length`.
 
-    `coordinate` is a float tensor in pixels; index, weight and slope have its shape.
+    `coordinate` is a float tensor in pixels.
+
+    Returns:
+        `(indices, weights, slopes)`: lists with an item per tap, of the shape of `coordinate`.
+        Without `of_slopes` there are no slopes.
     """
     if interpolation == "bicubic":
-        found = cubic(reduced(coordinate, length, fill_mode, align_corners))
+        coordinate, direction = reduced(coordinate, length, fill_mode, align_corners), None
         fold = FOLDS.get(fill_mode, clamp)
     else:
         coordinate, direction = extended(coordinate, length, fill_mode, align_corners)
-        found = linear(coordinate) if interpolation == "bilinear" else closest(coordinate)
-        if direction is not None:
-            found = [(position, weight, slope * direction) for position, weight, slope in found]
         fold = wrap if fill_mode == "wrap" else clamp
-    constant = fill_mode == "constant"
-    return [
-        on_axis(position, weight, slope, fold(position, length, align_corners), constant)
-        for position, weight, slope in found
-    ]
-
-
-def on_axis(position, weight, slope, index, constant):
-    """The tap at `index`; with a constant outside, its weight is 0 if it is not at `position`."""
-    if not constant:
-        return index, weight, slope
-    inside = ops.cast(index == position, weight.dtype)
-    return index, weight * inside, slope * inside
+    positions, weights, slopes = KERNELS[interpolation](coordinate, of_slopes)
+    indices = fold(positions, length, align_corners)
+    if direction is not None:
+        slopes = [slope * direction for slope in slopes]
+    if fill_mode == "constant":
+        inside = [
+            ops.cast(index == position, coordinate.dtype)
+            for index, position in zip(indices, positions)
+        ]
+        weights, slopes = (list(map(operator.mul, these, inside)) for these in (weights, slopes))
+    return indices, weights, slopes
 
 
 def inside_weight(coordinate, length, interpolation):
     """The total weight of the taps on the axis; exactly 1 if all taps are on it."""
     coordinate = bounded(coordinate, length)
-    found = {"nearest": closest, "bilinear": linear, "bicubic": cubic}[interpolation](coordinate)
+    positions, weights, _ = KERNELS[interpolation](coordinate)
     inside = ops.ones_like(coordinate)
-    for position, weight, _ in found:
-        inside = inside - ops.where(clamp(position, length) == position, 0, weight)
+    for index, position, weight in zip(clamp(positions, length), positions, weights):
+        inside = inside - ops.where(index == position, 0, weight)
     return inside
 
 
-def closest(coordinate):
+# The positions, weights and, on demand, slopes of the taps of an interpolation.
+
+
+def closest(coordinate, of_slopes=False):
     one = 1 + 0 * coordinate  # depends on the coordinate, so that it has a gradient: zeros
-    return [(ops.cast(ops.round(coordinate), "int32"), one, ops.zeros_like(one))]
+    return [ops.cast(ops.round(coordinate), "int32")], [one], [0.0] if of_slopes else []
 
 
-def linear(coordinate):
+def linear(coordinate, of_slopes=False):
     floor = backend.floor(coordinate)
     after = coordinate - floor
     position = ops.cast(floor, "int32")
-    down, up = (ops.convert_to_tensor(slope, after.dtype) for slope in (-1.0, 1.0))
-    return [(position, 1 - after, down), (position + 1, after, up)]
+    return [position, position + 1], [1 - after, after], [-1.0, 1.0] if of_slopes else []
 
 
-def cubic(coordinate, a=-0.75):
+def cubic(coordinate, of_slopes=False, a=-0.75):
     """Keys's kernel at the four pixels around a coordinate, and its derivative.
 
-    [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), equation 15.
+    [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), equation 15. At a distance of 1 + t it
+    is `a t (1 - t)²`.
     """
 
     def near(d):  # at a distance of 0 … 1
-        return ((a + 2) * d - (a + 3)) * d * d + 1, (3 * (a + 2) * d - 2 * (a + 3)) * d
+        return ((a + 2) * d - (a + 3)) * d * d + 1
 
-    def far(d):  # 1 … 2
-        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a, (3 * a * d - 10 * a) * d + 8 * a
+    def near_slope(d):
+        return (3 * (a + 2) * d - 2 * (a + 3)) * d
 
     floor = backend.floor(coordinate)
     after = coordinate - floor
     before, position = 1 - after, ops.cast(floor, "int32")
-    kernels = (far, 1 + after, 1), (near, after, 1), (near, before, -1), (far, 1 + before, -1)
-    found = []
-    for step, (kernel, distance, sign) in enumerate(kernels, -1):
-        weight, slope = kernel(distance)
-        found.append((position + step, weight, sign * slope))
-    return found
+    positions = [position - 1, position, position + 1, position + 2]
+    far = a * after * before
+    weights = [far * before, near(after), near(before), far * after]
+    slopes = []
+    if of_slopes:
+        first, last = a * before * (1 - 3 * after), a * after * (3 * before - 1)
+        slopes = [first, near_slope(after), -near_slope(before), last]
+    return positions, weights, slopes
+
+
+KERNELS = {"nearest": closest, "bilinear": linear, "bicubic": cubic}
 
 
 def extended(coordinate, length, fill_mode, align_corners):
@@ -135,30 +144,32 @@ def periods(coordinate, length):
 
 def bounded(coordinate, length, reach=3):
     """Coordinates clipped to a finite range, outside which no tap is on the axis."""
-    return between(coordinate, -reach, ops.cast(length + (reach - 1), coordinate.dtype))
+    return between(coordinate, -reach, length + (reach - 1))
 
 
 def between(coordinate, low, high):
     """A coordinate clipped to `low` … `high`; NaN becomes `low`."""
+    low, high = (ops.convert_to_tensor(bound, coordinate.dtype) for bound in (low, high))
     return ops.where(coordinate > low, ops.where(coordinate < high, coordinate, high), low)
 
 
-def clamp(position, length, align_corners=False):
-    """The index on an axis that is closest to a pixel position."""
+def clamp(positions, length, align_corners=False):
+    """The indices on an axis that are closest to pixel positions."""
     # Not ops.clip: LiteRT's converter turns a clip to 0 … 6 into Relu6, which has no integers.
-    return ops.minimum(ops.maximum(position, 0), length - 1)
+    first, last = (ops.convert_to_tensor(bound, "int32") for bound in (0, length - 1))
+    return [ops.minimum(ops.maximum(position, first), last) for position in positions]
 
 
-def wrap(position, length, align_corners):
-    return ops.mod(position, length)
+def wrap(positions, length, align_corners):
+    return [ops.mod(position, length) for position in positions]
 
 
-def reflect(position, length, align_corners):
+def reflect(positions, length, align_corners):
     """Mirrors positions about the centres of the edge pixels, or about their outer edges."""
     repeated = 1 if align_corners else 0  # whether the edge pixel is skipped on the way back
     period = ops.maximum(2 * (length - repeated), 1)
-    phase = ops.mod(position, period)
-    return ops.minimum(phase, 2 * length - 1 - repeated - phase)
+    phases = [ops.mod(position, period) for position in positions]
+    return [ops.minimum(phase, 2 * length - 1 - repeated - phase) for phase in phases]
 
 
 FOLDS = {"wrap": wrap, "reflect": reflect}

@@ -203,7 +203,7 @@ class Displacement(Warp):
 
 def composed(first, second):
     """The displacement `second(p) + first(p + second(p))`; both have the same size."""
-    size, dtype = backend.shape(first)[1:-1], wide_dtype(first, second)
+    size, dtype = backend.shape(first, 1, -1), wide_dtype(first, second)
     moved = warped(first, Displacement(second, size, size, False), "second", **EDGES)
     return as_type(second, dtype) + as_type(moved, dtype)
 
@@ -213,7 +213,7 @@ def of_points(kind, points, input_size, align_corners):
 
     An `input_size` of None is the output size.
     """
-    output_size = backend.shape(points)[1:-1]
+    output_size = backend.shape(points, 1, -1)
     if input_size is not None:
         input_size = as_size(input_size, "input_size", axes=(len(output_size),))
     align_corners = as_flag(align_corners, "align_corners")

@@ -105,7 +105,7 @@ class Transform:
         if is_symbolic(theta):
             return Made(self)(theta, input_size, output_size, align_corners)
         theta = as_coordinates(theta)
-        if self.glimpses(theta.shape):
+        if len(theta.shape) > 2 and self.glimpses(theta.shape):
             leading = backend.shape(theta)[:2]
             flat = ops.reshape(theta, (leading[0] * leading[1], self.num_parameters))
             return Glimpses(self.warp(flat, input_size, output_size, align_corners), leading)

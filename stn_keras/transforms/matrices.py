@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras.checks.arguments import as_affine
+from stn_keras.sampler import matrix_warps
 from stn_keras.sampler.linear import with_last_row
 from stn_keras.transforms.base import register
 from stn_keras.transforms.image_or_volume import ImageOrVolume
@@ -219,6 +220,11 @@ class Affine(ImageOrVolume):
 
     def matrix(self, theta, size=None):
         return with_last_row(as_affine(theta, self.axes))
+
+    def _warp(self, theta, *where):
+        if type(self).matrix is not Affine.matrix:  # a subclass has its own
+            return super()._warp(theta, *where)
+        return matrix_warps.Affine(as_affine(theta, self.axes), *where)
 
     def from_matrix(self, matrix):
         """The `theta` of `(batch, 3, 3)` matrices, for volumes `(batch, 4, 4)`."""

@@ -10,7 +10,7 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.checks.arguments import as_size
-from stn_keras.sampler.axes import as_float, extent, from_middle, positive_extent
+from stn_keras.sampler.axes import extent, from_middle, positive_extent
 from stn_keras.sampler.coordinates import by_axis
 from stn_keras.sampler.matrix_warps import Affine
 from stn_keras.sampler.warps import Warp
@@ -73,7 +73,7 @@ class Spline(Warp):
 
     def pixels(self):
         lengths = reversed(self.input_size)
-        halves = [as_float(extent(n, self.align_corners), self.tensor.dtype) / 2 for n in lengths]
+        halves = [extent(n, self.align_corners, self.tensor.dtype) / 2 for n in lengths]
         moves = zip(self._identity().pixels(), by_axis(self._moved()), halves)
         return [still + moved * half for still, moved, half in moves]
 
@@ -105,7 +105,7 @@ def influence_of(control_points, output_size, align_corners):
     if all(isinstance(length, int) for length in output_size):
         return constant_influence(control_points, output_size, align_corners)
     y, x = (
-        from_middle(length, "float32") * (2 / positive_extent(length, align_corners, "float32"))
+        from_middle(length, "float32") * (2 / positive_extent(length, align_corners))
         for length in output_size
     )
     return influence(control_points, y, x, ops)
@@ -114,7 +114,7 @@ def influence_of(control_points, output_size, align_corners):
 @functools.lru_cache(maxsize=16)
 def constant_influence(control_points, output_size, align_corners):
     y, x = (
-        (2 * np.arange(length) + 1 - length) / positive_extent(length, align_corners, "float64")
+        (2 * np.arange(length) + 1 - length) / positive_extent(length, align_corners)
         for length in output_size
     )
     return influence(control_points, y, x, np)
