@@ -192,6 +192,28 @@ def test_two_warps_are_one(rng, kind, other):
     assert (both.matrix is None) == (first.matrix is None or second.matrix is None)
 
 
+@pytest.mark.parametrize("middle", [OUTPUT, (1, 7)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_matrices_of_two_conventions_are_one_matrix(rng, align_corners, middle):
+    noise = rng.uniform(-0.1, 0.1, (2, 2, 6))
+    thetas = (transforms.Affine().identity + noise).astype("float32")
+    sizes = (SIZE, middle), (middle, (30, 20))
+    first, second = (
+        transforms.Affine().warp(theta, *pair, aligned)
+        for theta, pair, aligned in zip(thetas, sizes, (align_corners, not align_corners))
+    )
+    both = first @ second
+    assert_allclose(float64(both.matrix), float64(first.matrix) @ float64(second.matrix), atol=1e-4)
+    points = inside(rng, second.output_size, 10)
+    wanted = first.to_input(second.to_input(points))
+    assert_allclose(float64(both.to_input(points)), float64(wanted), atol=1e-4)
+    symbolic = [
+        transforms.Affine().warp(keras.Input((2, 3)), *pair, aligned)
+        for pair, aligned in zip(sizes, (True, False))
+    ]
+    assert (symbolic[0] @ symbolic[1]).matrix.shape == (None, 3, 3)
+
+
 def test_two_fields_are_composed_as_displacements(rng):
     first, second = (smooth_field(rng, SIZE) for _ in range(2))
     both = Warp.from_displacement(first) @ Warp.from_displacement(second)
