@@ -8,6 +8,8 @@ The file of a backend has these functions for the sampler:
   row is infinite or NaN;
 - `with_gradient(forward, backward)` returns a function whose gradient is written by hand;
 - `compile(function)` returns the function, compiled if the backend compiles parts of a program;
+- `per_warp(function)` returns `function(warp, *tensors, **options)`, compiled for each kind of warp
+  on JAX;
 - `matmul(left, right)` is a matrix product that keeps the precision of its factors;
 - `shape(tensor)` is a tuple of integers; lengths that TensorFlow does not know yet are tensors;
 - `floor` keeps float64, which Keras's own rounds to float32 on JAX and PyTorch.
@@ -39,6 +41,7 @@ gather_dots = _active.gather_dots
 gather_sum = _active.gather_sum
 jit = _active.jit
 matmul = _active.matmul
+per_warp = _active.per_warp
 sample = _active.sample
 scatter_sum = _active.scatter_sum
 shape = _active.shape
