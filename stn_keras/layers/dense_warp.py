@@ -117,6 +117,7 @@ class DenseWarp(OneArgument):
         Args:
             inputs: `[images, displacement]`.
         """
+        self._check_pair(inputs)
         if is_symbolic(*inputs):
             return Made(self)(inputs)
         images, displacement = inputs = [ops.convert_to_tensor(tensor) for tensor in inputs]

@@ -190,6 +190,8 @@ class SpatialTransformer(OneArgument):
         Args:
             inputs: The inputs of a call of the layer.
         """
+        if self.localization is None:
+            self._check_pair(inputs)
         if is_symbolic(*keras.tree.flatten(inputs)):
             return symbolic_warp(self, inputs)
         images, theta = self._images_and_theta(inputs)

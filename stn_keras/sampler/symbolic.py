@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import keras
 
-from stn_keras.checks.arguments import wide_dtype
+from stn_keras.checks.arguments import as_flag, wide_dtype
 from stn_keras.checks.images import as_data_format, resized
 from stn_keras.sampler.boxes import check_boxes
 from stn_keras.sampler.glimpses import check_leading
-from stn_keras.sampler.points import check_points, check_sizes
+from stn_keras.sampler.pictures import picture_options
+from stn_keras.sampler.points import check_composition, check_points
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
@@ -154,17 +155,20 @@ class Attribute(Method):
         return getattr(warp, self.method)
 
 
-def of_pictures(warp, pictures, data_format, **options):
+def of_pictures(warp, pictures, **options):
+    data_format = picture_options(tuple(pictures.shape), warp.shape[-1], **options)["data_format"]
     shape = (joint_batch(warp, pictures), *pictures.shape[1:])
     batch, *rest = resized(shape, warp.output_size, data_format)
     return keras.KerasTensor((batch, *warp.leading[1:], *rest), pictures.dtype)
 
 
 def of_points(warp, points, normalized):
+    as_flag(normalized, "normalized")
     return of_each(warp, points, "points", check_points)
 
 
 def of_boxes(warp, boxes, format, clip):
+    as_flag(clip, "clip")
     return of_each(warp, boxes, "boxes", functools.partial(check_boxes, format=format))
 
 
@@ -180,7 +184,7 @@ def of_each(warp, values, name, check):
 
 
 def of_composition(first, second):
-    check_sizes(first.output_size, second.input_size)
+    check_composition(first, second)
     sizes = first.input_size, second.output_size
     has_matrix = first.has_matrix and second.has_matrix
     dtype = wide_dtype(first, second)
