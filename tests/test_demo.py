@@ -86,7 +86,7 @@ def test_the_first_image_is_one_that_only_the_transformer_makes_readable(handler
     def classify(image):
         label = next(labels)
         plain = wrong if label == 2 else right
-        return demo_model.Result(image, {}, right[label], plain[label])
+        return demo_model.Result(image, None, {}, right[label], plain[label])
 
     monkeypatch.setattr(grey, "classify", classify)
     monkeypatch.setattr(grey, "plain", grey.classifier)

@@ -102,6 +102,16 @@ def test_the_result_is_what_the_models_say(model):
     assert seen.warped.shape == (1, 6, 6, 1) and seen.matrix.shape == (1, 2, 3)
 
 
+def test_points_of_the_picture_are_distorted_with_it(model):
+    """The corners of the middle of 8×8 pixels, on a canvas of 12×12."""
+    picture = model.images[0]
+    low, high = np.array([1, 6]) / 7 * 8 + 1.5
+    wanted = [[low, low], [high, low], [high, high], [low, high]]
+    assert_allclose(model.classify(picture).points, [wanted], atol=1e-4)
+    turned = model.points(picture, Distortion(rotation=90, shift_x=25))[0]
+    assert_allclose(turned, np.roll(wanted, -1, axis=0) + [3, 0], atol=1e-4)
+
+
 def test_a_picture_is_read_at_the_size_of_the_test_images(model, folder, rng):
     Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(folder / "a.png")
     assert model.read(folder / "a.png").shape == (8, 8, 1)
@@ -164,6 +174,19 @@ def test_the_figure_and_its_readings(model):
     assert np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).std() > 0
     for words in ("+0.0°", "0.50, 0.50", "+1.5, +0.0 px", "0 % of samples"):
         assert words in page
+
+
+def test_points_and_a_box_follow_the_warp_of_the_picture(model, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(demo_result, "mark", lambda _, points, boxes: drawn.append((points, boxes)))
+    result = model.classify(model.images[0])
+    demo_result.draw(result, model.classifier.classes)
+    (points, boxes), (moved, their_boxes) = drawn
+    low, high = points[0, 0] + 0.5, points[2, 0] + 0.5
+    assert_allclose(boxes, [[low, low, high, high]], atol=1e-4)
+    shift = np.array([1.5, 0])  # pixels to the right, of 12×12; half of them become 6×6
+    assert_allclose(moved, points - 3 - shift, atol=1e-4)
+    assert_allclose(their_boxes, boxes - 3 - np.tile(shift, 2), atol=1e-4)
 
 
 def test_classes_are_bars_and_the_text_is_escaped(model):

@@ -369,9 +369,63 @@ def test_points_of_other_glimpses_are_refused(rng):
             warp.to_input(np.zeros(shape))
 
 
-def test_a_symbolic_warp_of_glimpses_is_refused():
+@pytest.mark.parametrize("count", [3, None])
+def test_a_model_holds_the_warp_of_its_glimpses(rng, tmp_path, count):
+    box = transforms.Box()
+    layer = SpatialTransformer(transform=box, output_size=(4, 5))
+
+    def followed(images, theta, points, boxes):
+        warp = layer.warp([images, theta])
+        return [
+            warp(images, interpolation="nearest"),
+            warp.to_output(points),
+            box.warp(theta, (6, 9)).to_input(points),
+            warp.boxes(boxes, clip=True),
+            warp.matrix,
+            warp.displacement(),
+            warp.jacobian(),
+            warp.grid(),
+            warp.warp.inverse().grid(),
+        ]
+
+    shapes = (6, 9, 3), (count, 4), (count, None, 2), (1, None, 4)
+    inputs = [keras.Input(shape) for shape in shapes]
+    model = keras.Model(inputs, followed(*inputs))
+    model.save(tmp_path / "model.keras")
+    given = [
+        random_images(rng),
+        random_theta(rng, box),
+        rng.uniform(0, 5, (2, 3, 7, 2)),
+        np.array(BOXES)[:, None],
+    ]
+    given = [ops.convert_to_tensor(x, "float32") for x in given]
+    for one in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        for spec, found, wanted in zip(model.outputs, one(given), followed(*given), strict=True):
+            assert [n or m for n, m in zip(spec.shape, found.shape, strict=True)] == [*found.shape]
+            assert_allclose(float64(found), float64(wanted), atol=1e-5)
+
+
+def test_a_model_holds_the_warp_of_glimpses_that_a_network_chooses(rng):
+    layer = SpatialTransformer(glimpsing(), transform="attention", output_size=(3, 4))
+    images = keras.Input((6, 9, 3))
+    model = keras.Model(images, [layer(images), layer.warp(images)(images)])
+    called, warped = model(random_images(rng).astype("float32"))
+    assert warped.shape == (2, 2, 3, 4, 3)
+    assert_allclose(float64(warped), float64(called), atol=1e-6)
+
+
+def test_symbolic_glimpses_that_do_not_fit_are_refused():
     images, theta = keras.Input((6, 9, 3)), keras.Input((2, 4))
-    with pytest.raises(ValueError, match="several glimpses"):
-        SpatialTransformer(transform="box").warp([images, theta])
-    with pytest.raises(ValueError, match="`theta` must have shape"):
-        transforms.Box().warp(theta, (6, 9))
+    warp = SpatialTransformer(transform="box").warp([images, theta])
+    several = SpatialTransformer(glimpsing(), transform="attention", iterations=2)
+    for call, words in {
+        lambda: transforms.Box().warp(keras.Input((2, 5)), (6, 9)): "`theta` must have shape",
+        lambda: warp.to_input(keras.Input((7, 2))): "`points` must have shape",
+        lambda: warp.to_input(keras.Input((3, 7, 2))): r"`points` must have.*\(None, 2\)",
+        lambda: warp.boxes(keras.Input((1, 7, 5))): "`boxes` must have shape",
+        lambda: several.warp(images): "`theta` must have shape",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            call()
+    with pytest.raises(TypeError, match="unsupported operand"):
+        warp @ warp

@@ -51,9 +51,9 @@ def smooth_field(rng, size, amplitude=2.0, batch=2, dtype="float32"):
     return (amplitude * np.moveaxis(waves, 1, -1)).astype(dtype)
 
 
-def of_field(rng, axes=2):
-    size = SIZE if axes == 2 else VOLUME
-    return Warp.from_displacement(smooth_field(rng, size, 2.0 if axes == 2 else 0.5))
+def of_field(rng, axes=2, batch=2):
+    size, amplitude = (SIZE, 2.0) if axes == 2 else (VOLUME, 0.5)
+    return Warp.from_displacement(smooth_field(rng, size, amplitude, batch))
 
 
 def inside(rng, size, count=1000, batch=2):
@@ -190,6 +190,28 @@ def test_two_warps_are_one(rng, kind, other):
     wanted = first.to_input(second.to_input(points))
     assert_allclose(float64(both.to_input(points)), float64(wanted), atol=1e-3)
     assert (both.matrix is None) == (first.matrix is None or second.matrix is None)
+
+
+@pytest.mark.parametrize("middle", [OUTPUT, (1, 7)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_matrices_of_two_conventions_are_one_matrix(rng, align_corners, middle):
+    noise = rng.uniform(-0.1, 0.1, (2, 2, 6))
+    thetas = (transforms.Affine().identity + noise).astype("float32")
+    sizes = (SIZE, middle), (middle, (30, 20))
+    first, second = (
+        transforms.Affine().warp(theta, *pair, aligned)
+        for theta, pair, aligned in zip(thetas, sizes, (align_corners, not align_corners))
+    )
+    both = first @ second
+    assert_allclose(float64(both.matrix), float64(first.matrix) @ float64(second.matrix), atol=1e-4)
+    points = inside(rng, second.output_size, 10)
+    wanted = first.to_input(second.to_input(points))
+    assert_allclose(float64(both.to_input(points)), float64(wanted), atol=1e-4)
+    symbolic = [
+        transforms.Affine().warp(keras.Input((2, 3)), *pair, aligned)
+        for pair, aligned in zip(sizes, (True, False))
+    ]
+    assert (symbolic[0] @ symbolic[1]).matrix.shape == (None, 3, 3)
 
 
 def test_two_fields_are_composed_as_displacements(rng):
@@ -397,7 +419,7 @@ def test_a_functional_model_is_saved_with_its_warps(rng, tmp_path, known):
 
 
 def test_bad_input_is_named(rng):
-    warp = of_field(rng)
+    warp, affine = of_field(rng), transforms.Affine().warp(np.zeros((2, 6)), OUTPUT, SIZE)
     for call, words in {
         lambda: warp.to_input(np.zeros((3, 2))): "`points` must have shape",
         lambda: warp.to_output(np.zeros((2, 3, 3))): "`points` must have shape",
@@ -411,10 +433,36 @@ def test_bad_input_is_named(rng):
         lambda: warp(np.zeros((3, 4, 4, 1))): "`warp` must have the same batch size",
         lambda: warp @ of_field(rng, axes=3): "input size of `second`",
         lambda: warp @ warp.from_displacement(np.zeros((1, 3, 3, 2))): "input size of `second`",
+        lambda: warp @ of_field(rng, batch=3): "same batch size.*2 and 3 images",
+        lambda: affine @ of_transform(rng, transforms.Rigid(), batch=3): "same batch size",
+        lambda: affine @ np.eye(3): "takes two warps.*ndarray",
+        lambda: warp @ transforms.Box().warp(np.zeros((2, 3, 4)), SIZE): "two warps.*Glimpses",
         lambda: Warp.from_grid(np.zeros((1, 3, 3)), (3, 3)): "`grid` must have shape",
         lambda: Warp.from_grid(np.zeros((1, 3, 3, 2)), (3, 3, 3)): "`input_size` must be",
         lambda: Warp.from_displacement(np.zeros((1, 3, 3, 3))): "`displacement` must have shape",
         lambda: transforms.Affine().warp(np.zeros((1, 6)), (3,)): "`input_size` must be",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_warps_of_other_inputs_than_a_call_s_are_refused():
+    images, theta = np.zeros((1, 8, 8, 1)), np.zeros((1, 6))
+    for layer, wanted in (SpatialTransformer(), "theta"), (DenseWarp(), "displacement"):
+        for inputs in images, keras.Input((8, 8, 1)), [images], [images, theta, theta], None:
+            with pytest.raises(ValueError, match=rf"called on \[images, {wanted}\].*Received: "):
+                layer.warp(inputs)
+
+
+def test_a_functional_model_refuses_options_when_it_is_built():
+    images, points = keras.Input((8, 8, 3)), keras.Input((4, 2))
+    warp = SpatialTransformer().warp([images, keras.Input((6,))])
+    for call, words in {
+        lambda: warp(images, interpolation="cubic"): "`interpolation` must be",
+        lambda: warp(images, fill_value=[1, 2]): "`fill_value` must be",
+        lambda: warp(points): "`pictures` must have rank 4",
+        lambda: warp.to_input(points, "pixels"): "`normalized` must be",
+        lambda: warp.boxes(keras.Input((1, 4)), clip="yes"): "`clip` must be",
     }.items():
         with pytest.raises(ValueError, match=words):
             call()

@@ -6,7 +6,7 @@ import pytest
 from autodiff import float64
 from numpy.testing import assert_allclose, assert_array_equal
 
-from stn_keras import Warp, transforms
+from stn_keras import DenseWarp, SpatialTransformer, Warp, transforms
 from stn_keras.sampler.boxes import FORMATS
 
 SIZE = (40, 60)
@@ -71,3 +71,26 @@ def test_a_box_across_the_horizon_has_none():
     tilted = transforms.Projective().warp([[1, 0, 0, 0, 1, 0, 0, 1.5]], SIZE)
     whole = float64(tilted.boxes([[[0, -100, 60, 100]]]))
     assert_array_equal(whole, -1)
+
+
+def test_a_model_predicts_boxes(rng):
+    """In a graph, for batches of unknown size."""
+    layer = SpatialTransformer(transform="box", output_size=(30, 30))
+
+    def followed(images, theta, thetas, field, boxes):
+        glimpses = layer.warp([images, thetas])
+        return [
+            layer.warp([images, theta]).boxes(boxes),
+            DenseWarp().warp([images, field]).boxes(boxes, clip=True),
+            glimpses.boxes(boxes[:, None]),
+            glimpses.to_output(boxes[:, None, :, :2]),
+        ]
+
+    shapes = (*SIZE, 1), (4,), (None, 4), (*SIZE, 2), (None, 4)
+    inputs = [keras.Input(shape) for shape in shapes]
+    given = [np.zeros((2, *SIZE, 1)), [[0.5, 0.6, 0.1, 0]] * 2, rng.uniform(0.4, 0.6, (2, 3, 4))]
+    given += [rng.normal(0, 0.1, (2, *SIZE, 2)), np.tile(BOXES, (2, 1, 1))]
+    given = [np.array(x, "float32") for x in given]
+    found = keras.Model(inputs, followed(*inputs)).predict(given, verbose=0)
+    for one, wanted in zip(found, followed(*given), strict=True):
+        assert_allclose(one, float64(wanted), atol=1e-3)

@@ -15,6 +15,11 @@ The file of a backend has these functions for the sampler:
   TensorFlow does not know yet are tensors;
 - `floor` keeps float64, which Keras's own rounds to float32 on JAX and PyTorch.
 
+For points, which follow a warp outside of a compiled step:
+
+- `per_warp(function)` returns `function(warp, *tensors, **options)`, compiled for each kind of warp
+  on JAX.
+
 And for `register`, which needs a gradient outside of a training step:
 
 - `jit(function)` returns the function, traced and compiled as a whole if the backend does that;
@@ -42,6 +47,7 @@ gather_dots = _active.gather_dots
 gather_sum = _active.gather_sum
 jit = _active.jit
 matmul = _active.matmul
+per_warp = _active.per_warp
 sample = _active.sample
 scatter_sum = _active.scatter_sum
 shape = _active.shape

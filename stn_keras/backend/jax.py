@@ -21,24 +21,39 @@ def compile(function):
     return function
 
 
-def sample(generic, images, warp, fill, **options):
-    """Samples by `generic`, compiled once for each kind of warp, its sizes and its options."""
-    settings = {
-        field.name: getattr(warp, field.name)
-        for field in dataclasses.fields(warp)
-        if field.name != "tensor"
-    }
-    kind: Any = type(warp)
-    function = compiled(generic, kind, tuple(settings.items()), tuple(options.items()))
-    return function(images, warp.tensor, fill)
+def per_warp(function):
+    """`function(warp, *tensors, **options)`, compiled once for each kind of warp, its sizes and its
+    options."""
+
+    @functools.wraps(function)
+    def call(warp, *tensors, **options):
+        settings = {
+            field.name: getattr(warp, field.name)
+            for field in dataclasses.fields(warp)
+            if field.name != "tensor"
+        }
+        kind: Any = type(warp)
+        made = compiled(function, kind, tuple(settings.items()), tuple(options.items()))
+        return made(warp.tensor, *tensors)
+
+    return call
 
 
 @functools.lru_cache(maxsize=512)
-def compiled(generic, kind, settings, options):
-    def call(images, tensor, fill):
-        return generic(images, kind(tensor, **dict(settings)), fill, **dict(options))
+def compiled(function, kind, settings, options):
+    def call(tensor, *tensors):
+        return function(kind(tensor, **dict(settings)), *tensors, **dict(options))
 
     return jax.jit(call)
+
+
+def sample(generic, images, warp, fill, **options):
+    return sampled(warp, images, fill, generic=generic, **options)
+
+
+@per_warp
+def sampled(warp, images, fill, generic, **options):
+    return generic(images, warp, fill, **options)
 
 
 def with_gradient(forward, backward, *tensors):

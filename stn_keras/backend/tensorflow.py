@@ -59,6 +59,10 @@ def value_and_gradient(function):
     return call
 
 
+def per_warp(function):
+    return function
+
+
 def sample(generic, images, warp, fill, **options):
     with marked([images]):
         return generic(images, warp, fill, **options)

@@ -18,6 +18,12 @@ class OneArgument(keras.Layer):
             self._refuse("None" if args[0] is None else "None instead of a tensor")
         return super().__call__(*args, **kwargs)
 
+    def _check_pair(self, inputs):
+        """Refuses inputs of a layer that takes two, unless they are two."""
+        several = isinstance(inputs, (list, tuple))
+        if not several or len(inputs) != 2:
+            self._refuse(f"{len(inputs)} inputs" if several else f"a {type(inputs).__name__}")
+
     def _refuse(self, received):
         name = type(self).__name__
         raise ValueError(f"`{name}` must be called on {self._wanted}. Received: {received}")

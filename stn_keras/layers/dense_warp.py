@@ -118,6 +118,7 @@ class DenseWarp(OneArgument):
         Args:
             inputs: `[images, displacement]`.
         """
+        self._check_pair(inputs)
         if is_symbolic(*inputs):
             return Made(self)(inputs)
         images, displacement = inputs = [ops.convert_to_tensor(tensor) for tensor in inputs]
@@ -135,7 +136,7 @@ class DenseWarp(OneArgument):
         """The arguments of the `SymbolicWarp` for symbolic inputs."""
         images, displacement = self._check([x.shape for x in inputs])
         sizes = [size_of(shape, self.options["data_format"]) for shape in (images, displacement)]
-        return displacement[0], *sizes, False, wide_dtype(inputs[1])
+        return displacement[:1], *sizes, False, wide_dtype(inputs[1])
 
     def _in_pixels(self, displacement, images):
         """The displacement in pixels, its vectors in the last axis."""

@@ -14,6 +14,8 @@ def symbolic_warp(layer, inputs):
         return Made(layer)(inputs)
     images, *others = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     theta, warp = layer.localization(inputs), None
+    if layer.iterations > 1:
+        layer.transform.check(theta)  # one warp per image
     for _ in range(layer.iterations - 1):
         warp = composed(warp, warp_by(layer, None, images, theta))
         seen = warp(

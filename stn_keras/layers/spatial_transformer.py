@@ -15,7 +15,6 @@ from stn_keras.checks.arguments import (
     as_type,
     check_rank,
     is_symbolic,
-    wide_dtype,
 )
 from stn_keras.checks.images import (
     as_options,
@@ -197,6 +196,8 @@ class SpatialTransformer(OneArgument):
         Args:
             inputs: The inputs of a call of the layer.
         """
+        if self.localization is None:
+            self._check_pair(inputs)
         if is_symbolic(*keras.tree.flatten(inputs)):
             return symbolic_warp(self, inputs)
         images, theta = self._images_and_theta(inputs)
@@ -204,18 +205,14 @@ class SpatialTransformer(OneArgument):
         return self.warped_by.warp(theta, size, self.output_size, self.align_corners)
 
     def warp_spec(self, inputs):
-        """The arguments of the `SymbolicWarp` for symbolic images and `theta`."""
+        """What is known of a `warp` of symbolic images and `theta`."""
         images, theta = inputs
         check_theta(theta.shape, self.transform)
-        if self.transform.glimpses(theta.shape):
-            raise ValueError(
-                "`warp` of several glimpses takes no symbolic tensors: call it in a layer of your "
-                f"own. Received: theta={theta}"
-            )
-        shape = self.compute_output_shape([images.shape, theta.shape])
-        sizes = [size_of(of, self.data_format) for of in (images.shape, shape)]
-        has_matrix = isinstance(self.transform, transforms.MatrixTransform)
-        return shape[0], *sizes, has_matrix, wide_dtype(theta)
+        batch, *_ = self.compute_output_shape([images.shape, theta.shape])
+        size = size_of(images.shape, self.data_format)
+        sizes = size, self.output_size or size
+        leading, *known = self.transform.warp_spec(theta, *sizes, self.align_corners)
+        return (batch, *leading[1:]), *known
 
     def _images_and_theta(self, inputs):
         if self.localization is None:

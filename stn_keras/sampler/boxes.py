@@ -34,11 +34,12 @@ def warped_boxes(warp, boxes, format, clip):
     check_boxes(boxes, warp, format)
     corners = converted(boxes, format, "xyxy", warp.input_size)
     batch, count, _ = backend.shape(boxes)
-    unit = ops.cast(outline(warp.points_per_side), boxes.dtype)
+    sides = outline(warp.points_per_side)
+    per_box, unit = len(sides), ops.cast(sides, boxes.dtype)
     low, high = corners[..., None, :2], corners[..., None, 2:]
-    points = ops.reshape(low + unit * (high - low) - HALF, (batch, count * len(unit), 2))
+    points = ops.reshape(low + unit * (high - low) - HALF, (batch, count * per_box, 2))
     moved, depth = warp.anywhere(points)
-    shape = (backend.shape(moved)[0], count, len(unit))
+    shape = (backend.shape(moved)[0], count, per_box)
     found = around(ops.reshape(moved, (*shape, 2)) + HALF)
     if as_flag(clip, "clip"):
         lengths = [as_float(length, found.dtype) for length in warp.output_size[::-1]]

@@ -95,13 +95,18 @@ class Glimpses:
     def _flat(self, values, name):
         """`(batch, glimpses, n, ...)` → `(batch · glimpses, n, ...)`."""
         values = as_coordinates(values, name)
-        shape = backend.shape(values)
-        fits = all(n in (1, m) for n, m in zip(shape, self.leading) if isinstance(n, int))
-        if len(shape) != 4 or not fits:
-            raise ValueError(
-                f"`{name}` must have shape (batch, glimpses, n, ...), {self.leading} first, or "
-                f"(batch, 1, n, ...). Received: {name}.shape={tuple(values.shape)}"
-            )
-        batch, glimpses = self.leading
+        check_leading(values, self.leading, name)
+        (batch, glimpses), shape = self.leading, backend.shape(values)
         values = ops.broadcast_to(values, (batch, glimpses, *shape[2:]))
         return ops.reshape(values, (batch * glimpses, *shape[2:]))
+
+
+def check_leading(values, leading, name):
+    """Raises a ValueError if values do not fit the leading axes `(batch, glimpses)`."""
+    pairs = zip(values.shape, leading)
+    known = [(n, m) for n, m in pairs if isinstance(n, int) and isinstance(m, int)]
+    if len(values.shape) != 4 or any(n not in (1, m) for n, m in known):
+        raise ValueError(
+            f"`{name}` must have shape (batch, glimpses, n, ...), {leading} first, or "
+            f"(batch, 1, n, ...). Received: {name}.shape={tuple(values.shape)}"
+        )

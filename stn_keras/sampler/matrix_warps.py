@@ -56,13 +56,26 @@ class MatrixWarp(Warp):
         return inverse._to_input(points), inverse.project(points)[1]
 
     def _then(self, second):
-        if not isinstance(second, MatrixWarp) or self.align_corners != second.align_corners:
+        if not isinstance(second, MatrixWarp):
             return super()._then(second)
         affine = isinstance(self, Affine) and isinstance(second, Affine)
         dtype = wide_dtype(self.tensor, second.tensor)
-        square = product(as_type(self.square(), dtype), as_type(second.square(), dtype))
+        then = second._square_in_units(self.align_corners)
+        square = product(as_type(self.square(), dtype), as_type(then, dtype))
         sizes = self.input_size, second.output_size
         return of_square(Affine if affine else Homography, square, *sizes, self.align_corners)
+
+    def _square_in_units(self, align_corners):
+        """`square` in the normalised units of another `align_corners`."""
+        if align_corners == self.align_corners:
+            return self.square()
+        dtype = self.tensor.dtype
+        rows, columns = (
+            [*(positive_extent(n, align_corners, dtype) / 2 for n in reversed(size)), 1]
+            for size in (self.input_size, self.output_size)
+        )
+        factors = [vector([column / row for column in columns], dtype) for row in rows]
+        return self._centred(dtype) * ops.stack(factors)
 
     def _of_input(self, size):
         return dataclasses.replace(self, input_size=size)

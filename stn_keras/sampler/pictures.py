@@ -5,6 +5,9 @@ import dataclasses
 from stn_keras.checks.images import (
     as_dtype,
     as_floats,
+    as_options,
+    check_images,
+    check_interpolation,
     fill_tensor,
     from_channels_last,
     same_batch,
@@ -18,6 +21,17 @@ EDGES = {  # options for a displacement field, which repeats its edge values out
     "fill_value": (0.0,),
     "data_format": "channels_last",
 }
+
+
+def picture_options(
+    shape, axes, *, interpolation="bilinear", fill_mode="constant", fill_value=0.0, data_format=None
+):
+    """The checked options of `warped` for pictures of a shape and a warp of a number of axes."""
+    options = as_options(interpolation, fill_mode, fill_value, False, data_format)
+    del options["align_corners"]
+    check_images(shape, options["fill_value"], options["data_format"], (axes + 2,), "pictures")
+    check_interpolation(interpolation, axes, f"pictures.shape={shape}")
+    return options
 
 
 def warped(images, warp, name, *, interpolation, fill_mode, fill_value, data_format):

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops
 
+from stn_keras import backend
 from stn_keras.checks.arguments import as_type, wide_dtype
 from stn_keras.sampler.boxes import warped_boxes
 from stn_keras.sampler.coordinates import by_axis, displaced, to_grid
@@ -152,19 +153,19 @@ class PointMap:
         """
         return self.pixels(), None
 
-    def _matrix(self):
-        return self.matrix
-
+    @backend.per_warp
     def _to_input(self, points):
         field, points = self._field(points)
         return field.at(points)[0]
 
+    @backend.per_warp
     def _to_output(self, points):
         field, points = self._field(points)
         return field.within(points_at(field, points))
 
     points_per_side = 32  # points on each side of a box that `boxes` maps
 
+    @backend.per_warp
     def anywhere(self, points):
         """Points of the input mapped to the output and beyond its edges, and their depth.
 

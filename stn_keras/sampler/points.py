@@ -41,12 +41,16 @@ def check_points(points, warp):
 
 def check_batch(tensor, warp, name):
     """Raises a ValueError if the batch sizes of a tensor and a warp differ and neither is 1."""
-    sizes = tensor.shape[0], warp.batch
-    if None not in sizes and 1 not in sizes and sizes[0] != sizes[1]:
+    if differ(tensor.shape[0], warp.batch):
         raise ValueError(
             f"`{name}` must have the batch size of the warp, or one of the two must be 1. "
-            f"Received: {name}.shape={tuple(tensor.shape)} for a warp of {sizes[1]} images"
+            f"Received: {name}.shape={tuple(tensor.shape)} for a warp of {warp.batch} images"
         )
+
+
+def differ(batch, other):
+    """Whether two batch sizes are known, differ, and neither is 1."""
+    return None not in (batch, other) and 1 not in (batch, other) and batch != other
 
 
 def pixel_centres(size, dtype):
@@ -56,8 +60,9 @@ def pixel_centres(size, dtype):
     return ops.stack([ops.reshape(x, (1, -1)) for x in reversed(grid)], axis=-1)
 
 
-def check_sizes(between, given):
-    """Raises a ValueError if the output size of a warp is not the input size of the next one."""
+def check_composition(first, second):
+    """Raises a ValueError if the sizes or batch sizes of two warps do not fit `first @ second`."""
+    between, given = first.output_size, second.input_size
     different = any(
         isinstance(n, int) and isinstance(m, int) and n != m for n, m in zip(between, given)
     )
@@ -65,4 +70,9 @@ def check_sizes(between, given):
         raise ValueError(
             "In `first @ second` the output size of `first` must be the input size of `second`. "
             f"Received: first.output_size={between}, second.input_size={given}"
+        )
+    if differ(first.batch, second.batch):
+        raise ValueError(
+            "In `first @ second` both warps must have the same batch size, or one of them 1. "
+            f"Received: warps of {first.batch} and {second.batch} images"
         )

@@ -1,32 +1,37 @@
 """Warps in functional models: the methods of `Warp` as operations on symbolic tensors."""
 
+import functools
 from collections.abc import Callable
 
 import keras
 
-from stn_keras.checks.arguments import wide_dtype
+from stn_keras.checks.arguments import as_flag, wide_dtype
 from stn_keras.checks.images import as_data_format, resized
 from stn_keras.sampler.boxes import check_boxes
-from stn_keras.sampler.points import check_points, check_sizes
+from stn_keras.sampler.glimpses import check_leading
+from stn_keras.sampler.pictures import picture_options
+from stn_keras.sampler.points import check_composition, check_points
 
 register = keras.saving.register_keras_serializable("stn_keras")
 
 
-class SymbolicWarp(keras.KerasTensor):
-    """Stands for a `Warp` in a functional model, and has the methods of a `Warp`.
+class Symbolic(keras.KerasTensor):
+    """The base class of `SymbolicWarp` and `SymbolicGlimpses`, with the methods of both.
 
     The methods return symbolic tensors. Keras passes any result of an operation to the next one.
-    So when the model runs, the operation `Made` returns a `Warp`, and each operation `Method` calls
-    a method of this `Warp`.
+    So when the model runs, the operation `Made` returns a `Warp` or `Glimpses`, and each operation
+    `Method` calls a method of it.
 
     Attributes:
+        leading: `(batch,)`; of glimpses `(batch, glimpses)`.
         input_size: Size of the input, with None for unknown lengths.
         output_size: Size of the output, with None for unknown lengths.
         has_matrix: Whether `matrix` is not None.
     """
 
-    def __init__(self, batch, input_size, output_size, has_matrix, dtype):
-        super().__init__((batch, *output_size, len(output_size)), dtype)
+    def __init__(self, leading, input_size, output_size, has_matrix, dtype):
+        super().__init__((*leading, *output_size, len(output_size)), dtype)
+        self.leading = tuple(leading)
         self.input_size, self.output_size = tuple(input_size), tuple(output_size)
         self.has_matrix = has_matrix
 
@@ -48,6 +53,23 @@ class SymbolicWarp(keras.KerasTensor):
     def boxes(self, boxes, format="xyxy", *, clip=False):
         return Method("boxes")(self, boxes, format=format, clip=clip)
 
+    @property
+    def matrix(self):
+        return Attribute("matrix")(self) if self.has_matrix else None
+
+    def displacement(self):
+        return Method("displacement")(self)
+
+    def jacobian(self):
+        return Method("jacobian")(self)
+
+    def grid(self):
+        return Method("grid")(self)
+
+
+class SymbolicWarp(Symbolic):
+    """Stands for a `Warp` in a functional model."""
+
     def inverse(self):
         return Method("inverse")(self)
 
@@ -59,18 +81,23 @@ class SymbolicWarp(keras.KerasTensor):
     def __rmatmul__(self, first):
         raise not_symbolic(first)
 
+
+class SymbolicGlimpses(Symbolic):
+    """Stands for `Glimpses` in a functional model."""
+
+    def __matmul__(self, other):
+        return NotImplemented  # a `KerasTensor` multiplies matrices
+
+    __rmatmul__ = __matmul__
+
     @property
-    def matrix(self):
-        return Method("_matrix")(self) if self.has_matrix else None
+    def warp(self):
+        return Attribute("warp")(self)
 
-    def displacement(self):
-        return Method("displacement")(self)
 
-    def jacobian(self):
-        return Method("jacobian")(self)
-
-    def grid(self):
-        return Method("grid")(self)
+def symbolic(leading, *known):
+    """A `SymbolicWarp`, or `SymbolicGlimpses` if `leading` is `(batch, glimpses)`."""
+    return (SymbolicWarp if len(leading) == 1 else SymbolicGlimpses)(leading, *known)
 
 
 def not_symbolic(warp):
@@ -92,7 +119,7 @@ class Made(keras.Operation):
         return self.maker.warp(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs):
-        return SymbolicWarp(*self.maker.warp_spec(*args, **kwargs))
+        return symbolic(*self.maker.warp_spec(*args, **kwargs))
 
     def get_config(self):
         return {"maker": keras.saving.serialize_keras_object(self.maker), "name": self.name}
@@ -104,7 +131,7 @@ class Made(keras.Operation):
 
 @register
 class Method(keras.Operation):
-    """A method of a `Warp` in a functional model."""
+    """A method of a `Warp` or of `Glimpses` in a functional model."""
 
     def __init__(self, method, name=None):
         super().__init__(name=name)
@@ -120,39 +147,63 @@ class Method(keras.Operation):
         return {"method": self.method, "name": self.name}
 
 
-def of_pictures(warp, pictures, data_format, **options):
+@register
+class Attribute(Method):
+    """An attribute of a `Warp` or of `Glimpses` in a functional model."""
+
+    def call(self, warp):
+        return getattr(warp, self.method)
+
+
+def of_pictures(warp, pictures, **options):
+    data_format = picture_options(tuple(pictures.shape), warp.shape[-1], **options)["data_format"]
     shape = (joint_batch(warp, pictures), *pictures.shape[1:])
-    return keras.KerasTensor(resized(shape, warp.output_size, data_format), pictures.dtype)
+    batch, *rest = resized(shape, warp.output_size, data_format)
+    return keras.KerasTensor((batch, *warp.leading[1:], *rest), pictures.dtype)
 
 
 def of_points(warp, points, normalized):
-    check_points(points, warp)
-    shape = (joint_batch(warp, points), *points.shape[1:])
-    return keras.KerasTensor(shape, wide_dtype(warp, points))
+    as_flag(normalized, "normalized")
+    return of_each(warp, points, "points", check_points)
 
 
 def of_boxes(warp, boxes, format, clip):
-    check_boxes(boxes, warp, format)
-    shape = (joint_batch(warp, boxes), *boxes.shape[1:])
-    return keras.KerasTensor(shape, wide_dtype(warp, boxes))
+    as_flag(clip, "clip")
+    return of_each(warp, boxes, "boxes", functools.partial(check_boxes, format=format))
+
+
+def of_each(warp, values, name, check):
+    """Points or boxes, which `check` checks for a warp of one image each."""
+    flat = values
+    if len(warp.leading) == 2:
+        check_leading(values, warp.leading, name)
+        flat = keras.KerasTensor((None, *values.shape[2:]))
+    check(flat, warp)
+    shape = (joint_batch(warp, values), *warp.leading[1:], *values.shape[-2:])
+    return keras.KerasTensor(shape, wide_dtype(warp, values))
 
 
 def of_composition(first, second):
-    check_sizes(first.output_size, second.input_size)
+    check_composition(first, second)
     sizes = first.input_size, second.output_size
     has_matrix = first.has_matrix and second.has_matrix
     dtype = wide_dtype(first, second)
-    return SymbolicWarp(joint_batch(first, second), *sizes, has_matrix, dtype)
+    return SymbolicWarp((joint_batch(first, second),), *sizes, has_matrix, dtype)
 
 
 def of_inverse(warp):
     sizes = warp.output_size, warp.input_size
-    return SymbolicWarp(warp.batch, *sizes, warp.has_matrix, warp.dtype)
+    return SymbolicWarp(warp.leading, *sizes, warp.has_matrix, warp.dtype)
+
+
+def of_all_glimpses(glimpses):
+    known = glimpses.input_size, glimpses.output_size, glimpses.has_matrix, glimpses.dtype
+    return SymbolicWarp((None,), *known)
 
 
 def of_matrix(warp):
     side = warp.shape[-1] + 1
-    return keras.KerasTensor((warp.batch, side, side), warp.dtype)
+    return keras.KerasTensor((*warp.leading, side, side), warp.dtype)
 
 
 def per_pixel(warp):
@@ -174,7 +225,8 @@ SPECS: dict[str, Callable] = {
     "boxes": of_boxes,
     "inverse": of_inverse,
     "__matmul__": of_composition,
-    "_matrix": of_matrix,
+    "matrix": of_matrix,
+    "warp": of_all_glimpses,
     "displacement": per_pixel,
     "grid": per_pixel,
     "jacobian": of_jacobian,

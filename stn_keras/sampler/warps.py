@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.checks.arguments import Size, as_flag, as_numbers, as_size, as_type, wide_dtype
-from stn_keras.checks.fields import as_field
-from stn_keras.checks.images import (
-    as_data_format,
-    as_options,
-    check_images,
-    check_interpolation,
-    size_of,
+from stn_keras.checks.arguments import (
+    Size,
+    as_flag,
+    as_numbers,
+    as_size,
+    as_type,
+    is_symbolic,
+    wide_dtype,
 )
+from stn_keras.checks.fields import as_field
+from stn_keras.checks.images import as_data_format, size_of
 from stn_keras.sampler.coordinates import by_axis, displaced, to_pixels
-from stn_keras.sampler.pictures import EDGES, warped
+from stn_keras.sampler.pictures import EDGES, picture_options, warped
 from stn_keras.sampler.point_map import PointMap
-from stn_keras.sampler.points import check_sizes, pixel_centres
+from stn_keras.sampler.points import check_composition, pixel_centres
 
 __all__ = ["Warp"]
 
@@ -77,12 +79,15 @@ class Warp(PointMap):
         Returns:
             Pictures of the output's size, in the dtype of `pictures`.
         """
-        options = as_options(interpolation, fill_mode, fill_value, self.align_corners, data_format)
-        del options["align_corners"]
         pictures = as_numbers(pictures, "pictures")
-        shape, ranks = tuple(pictures.shape), (len(self.output_size) + 2,)
-        check_images(shape, options["fill_value"], options["data_format"], ranks, "pictures")
-        check_interpolation(interpolation, len(shape) - 2, f"pictures.shape={shape}")
+        options = picture_options(
+            tuple(pictures.shape),
+            len(self.output_size),
+            interpolation=interpolation,
+            fill_mode=fill_mode,
+            fill_value=fill_value,
+            data_format=data_format,
+        )
         size = size_of(backend.shape(pictures), options["data_format"])
         return warped(pictures, self.of_input(size), "warp", **options)
 
@@ -98,9 +103,13 @@ class Warp(PointMap):
         return Pixels(positions, self.output_size, self.input_size, self.align_corners)
 
     def __matmul__(self, second):
-        if not isinstance(second, Warp):
+        if is_symbolic(second):
             return NotImplemented
-        check_sizes(self.output_size, second.input_size)
+        if not isinstance(second, Warp):
+            raise ValueError(
+                f"`first @ second` takes two warps. Received: a {type(second).__name__}"
+            )
+        check_composition(self, second)
         return self._then(second)
 
     @staticmethod

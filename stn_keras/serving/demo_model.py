@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from stn_keras import observe, predict
 from stn_keras.data import distortions, pictures, placement
+from stn_keras.sampler.boxes import outline
 from stn_keras.serving import inputs
 from stn_keras.system.files import FileError
 
 __all__ = ["DemoModel", "Distortion", "Result"]
 
 MOST_PIXELS = 256  # along the longer side of pictures for a model of open size
+MARGIN = 1 / 7  # between the middle of a picture and its edge: four pixels of 28, as in MNIST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Result:
     """The result of a classifier for a distorted picture."""
 
     image: np.ndarray  # that picture, uint8 (1, height, width, channels)
+    points: np.ndarray  # the corners of its middle, (1, 4, 2), in pixels
     seen: dict  # `observe.Observation`s by the names of the transformers
     probabilities: np.ndarray  # (classes,)
     plain: np.ndarray | None  # the same of the classifier without a transformer, if there is one
@@ -90,15 +93,7 @@ class DemoModel:
 
     def distort(self, picture, distortion=Distortion()):
         """A distorted picture on the model's canvas, uint8 `(height, width, channels)`."""
-        canvas = self.canvas or picture.shape[:2]
-        shift = (distortion.shift_x * canvas[1] / 100, distortion.shift_y * canvas[0] / 100)
-        amounts = {
-            "angle": math.radians(distortion.rotation),
-            "scale": distortion.scale,
-            "shift": shift,
-            "tilt": distortion.perspective,
-        }
-        amounts = {name: tf.constant(amount, "float32") for name, amount in amounts.items()}
+        canvas, amounts = self._placement(picture, distortion)
         posed = self.placed(tf.constant(picture[np.newaxis]), canvas, **amounts)
         if distortion.clutter:
             others = self.images[:16] if len(self.images) else picture[np.newaxis]
@@ -107,6 +102,26 @@ class DemoModel:
             patch = max(1, min(canvas) // 7)
             posed = distortions.clutter(posed, sources, seeds, distortion.clutter, patch)
         return np.clip(np.round(posed[0]), 0, 255).astype("uint8")
+
+    def points(self, picture, distortion):
+        """The places of the corners of a picture's middle in the distorted picture, `(1, 4, 2)`."""
+        size = picture.shape[:2]
+        canvas, amounts = self._placement(picture, distortion)
+        corners = (MARGIN + (1 - 2 * MARGIN) * outline(1)) * size[::-1] - 0.5
+        warp = placement.placing(size, canvas, **amounts)
+        return np.array(warp.to_output(corners[np.newaxis].astype("float32")))
+
+    def _placement(self, picture, distortion):
+        """The size of the canvas, and the amounts of `placement.placing`, as tensors."""
+        canvas = self.canvas or picture.shape[:2]
+        shift = (distortion.shift_x * canvas[1] / 100, distortion.shift_y * canvas[0] / 100)
+        amounts = {
+            "angle": math.radians(distortion.rotation),
+            "scale": distortion.scale,
+            "shift": shift,
+            "tilt": distortion.perspective,
+        }
+        return canvas, {name: tf.constant(x, "float32") for name, x in amounts.items()}
 
     def classify(self, picture, distortion=Distortion()):
         """Distorts a picture, uint8 `(height, width, channels)`; returns a `Result`."""
@@ -117,7 +132,8 @@ class DemoModel:
             (name, layer, tensors) for (name, layer), tensors in zip(self.calls, measured)
         )
         plain = None if self.plain is None else self.plain.shares(self.call_plain(batch))[0]
-        return Result(image, seen, self.classifier.shares(outputs)[0], plain)
+        points = self.points(picture, distortion)
+        return Result(image, points, seen, self.classifier.shares(outputs)[0], plain)
 
     def _observe(self, batch):
         """The model's output, and what `observe.measure` returns for each of its `calls`."""

@@ -22,7 +22,8 @@ MOST_BYTES, MOST_PIXELS = 10_000_000, 20_000_000  # of an uploaded picture
 MOST_TRIED = 200  # test images from which the first to be shown is chosen
 INTRODUCTION = """# What a spatial transformer looks at
 Distort the picture with the sliders. The yellow outline is the region that the transformer samples;
-the dot marks the corner that becomes the upper left one."""
+the dot marks the corner that becomes the upper left one. The other points and the box belong to the
+picture, and follow the warp."""
 SLIDERS = {  # of each field of `Distortion`: minimum, maximum, step, label
     "rotation": (-90, 90, 1, "Rotation (°)"),
     "scale": (0.5, 1.5, 0.01, "Scale"),

@@ -7,6 +7,8 @@ import io
 import numpy as np
 
 from stn_keras import observe
+from stn_keras.sampler.boxes import HALF, around
+from stn_keras.viz.following import mark
 
 __all__ = ["STYLE", "draw"]
 
@@ -48,6 +50,7 @@ def draw(result, classes, label=None):
     """
     caption = "Input" if label is None else f"Input: {classes[label]}"
     figures = observe.figures(result.seen, result.image)
+    _follow(figures, result)
     warps = "".join(
         _warps(name if len(figures) > 1 else caption, observation, figures[name])
         for name, observation in result.seen.items()
@@ -56,6 +59,20 @@ def draw(result, classes, label=None):
     if result.plain is not None:
         bars += _bars("Without transformer", result.plain, classes, label)
     return f'<div class="result"><div>{warps}</div><div>{bars}</div></div>'
+
+
+def _follow(figures, result):
+    """Draws the picture's points and their box before and after each warp of the picture."""
+    first, *_ = result.seen.values()
+    boxes = around(result.points[:, np.newaxis] + HALF)
+    for name, seen in result.seen.items():
+        sizes = seen.images.shape[1:3], seen.warped.shape[1:3]
+        if sizes[0] != result.image.shape[1:3] or not np.array_equal(seen.images, first.images):
+            continue  # the input of this transformer is not the picture
+        warp = seen.layer.warped_by.warp(seen.theta, *sizes, seen.layer.align_corners)
+        rows = (result.points, boxes), (warp.to_output(result.points), warp.boxes(boxes))
+        for axis, row in zip(figures[name].axes, rows):
+            mark(axis, *(np.asarray(values)[0] for values in row))
 
 
 def _warps(caption, observation, figure):
@@ -68,7 +85,8 @@ def _warps(caption, observation, figure):
     address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     return (
         f'<figure><figcaption>{html.escape(caption)}</figcaption><img src="{address}" alt="The '
-        f'input; outlined, the region sampled: {told}. Below it, the warped image"></figure>'
+        f"input; outlined, the region sampled: {told}. Below it, the warped image; points "
+        f'and a box are in both"></figure>'
         f'<dl aria-label="theta">{rows}</dl>'
     )
 

@@ -115,10 +115,9 @@ class Transform:
         return Pixels(ops.stack(coordinates, axis=-1), input_size, output_size, align_corners)
 
     def warp_spec(self, theta, input_size, output_size, align_corners):
-        """The arguments of the `SymbolicWarp` for a symbolic `theta`."""
-        self.check(theta)
-        has_matrix = isinstance(self, MatrixTransform)
-        return theta.shape[0], input_size, output_size, has_matrix, wide_dtype(theta)
+        """The arguments of `symbolic` for a symbolic `theta`."""
+        has_matrix = isinstance(self, MatrixTransform) and type(self).pixels is Transform.pixels
+        return self.leading(theta), input_size, output_size, has_matrix, wide_dtype(theta)
 
     def pixels(self, theta, input_size, output_size, align_corners):
         """Pixel coordinates `(x, y)` or `(x, y, z)` in the input, each `(batch, *output_size)`."""
@@ -129,7 +128,7 @@ class Transform:
         raise NotImplementedError("A transform defines `pixels`, or `matrix`.")
 
     def parameters(self, theta):
-        """`theta` as a `(batch, num_parameters)` tensor in the dtype of coordinates.
+        """`theta`, of one of `shapes`, as a tensor in the dtype of coordinates.
 
         Raises:
             ValueError: if it has another shape.
@@ -138,8 +137,15 @@ class Transform:
         self.check(theta)
         return theta
 
+    def leading(self, theta):
+        """`(batch,)` or `(batch, glimpses)` of a `theta`, whose shape is checked."""
+        glimpses = self.glimpses(theta.shape)
+        if not glimpses:
+            self.check(theta)
+        return (theta.shape[0], *glimpses)
+
     def check(self, theta):
-        if len(theta.shape) != 2 or theta.shape[1] != self.num_parameters:
+        if tuple(theta.shape[1:]) not in self.shapes:
             raise ValueError(
                 f"`theta` must have shape (batch, {self.num_parameters}) for {self}. "
                 f"Received: theta.shape={tuple(theta.shape)}"

@@ -17,10 +17,7 @@ class Grid(keras.Operation):
         return self.transform.grid(theta, output_size, align_corners)
 
     def compute_output_spec(self, theta, output_size, align_corners):
-        glimpses = self.transform.glimpses(theta.shape)
-        if not glimpses:
-            self.transform.check(theta)
-        shape = (theta.shape[0], *glimpses, *output_size, self.transform.axes)
+        shape = (*self.transform.leading(theta), *output_size, self.transform.axes)
         return keras.KerasTensor(shape, wide_dtype(theta))
 
     def get_config(self):

@@ -44,11 +44,16 @@ def follow(images, warp, points=None, boxes=None):
 def _draw(axis, image, points, boxes):
     most = 255 if image.dtype == np.uint8 else 1
     axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, "gray", vmin=0, vmax=most)
+    axis.set(xticks=[], yticks=[])
+    mark(axis, points, boxes)
+
+
+def mark(axis, points, boxes):
+    """Draws points `(n, 2)` and boxes `(n, 4)`, `"xyxy"`, on the axes of an image."""
+    axis.autoscale(False)  # what leaves the image is not drawn
     for number, (left, top, right, bottom) in enumerate(boxes):
         corner = left - 0.5, top - 0.5  # a pixel is drawn about its centre
         edges = corner, right - left, bottom - top
         axis.add_patch(Rectangle(*edges, fill=False, color=f"C{number % 10}", linewidth=1.6))
     for number, point in enumerate(points):
         axis.plot(*point, "o", color=f"C{number % 10}", markersize=4, markeredgecolor="white")
-    height, width = image.shape[:2]
-    axis.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
