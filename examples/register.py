@@ -10,6 +10,7 @@ predicts the displacement itself.
 The program measures the warps of unseen pairs. It writes the results to
 `results/registration/<data>-<field>-<seed>.csv`, and a picture to the same folder. `python -m
 results.registration` makes the table. To continue an interrupted run, repeat the command.
+`examples.register_one_pair` measures `stn_keras.register` on the same brains, without training.
 
 The pairs of MNIST are the same digit in two handwritings. Those of MNI152 are the T1 template and
 smooth random diffeomorphisms of it, at 2 mm.
@@ -17,6 +18,7 @@ smooth random diffeomorphisms of it, at 2 mm.
 
 import argparse
 import dataclasses
+import functools
 import os
 import pathlib
 import sys
@@ -167,7 +169,8 @@ def report(model, args, run, test, settings, path):
         results = register_report.measure_digits(model, test)
         moving, fixed = test(np.random.default_rng(args.seed), 5)
     else:
-        results = register_report.measure_brains(model, test)
+        displacement_of = functools.partial(register_report.whole_displacement, model, test)
+        results = register_report.measure_brains(displacement_of, test)
         moving, fixed = test(np.random.default_rng(args.seed), 1)
     outputs = register_report.predict(model, moving, fixed)
     drawn = register_report.figure(moving, fixed, outputs["warped"], outputs["displacement"])

@@ -33,16 +33,19 @@ def measure_digits(model, digits, batch_size=100):
     }
 
 
-def measure_brains(model, brains):
-    """Mean results on unseen warps, a dict; lengths in voxels of the whole volumes."""
-    rows = [measure_brain(model, brains, number) for number in range(TEST_VOLUMES)]
+def measure_brains(displacement_of, brains):
+    """Mean results on unseen warps, a dict; lengths in voxels of the whole volumes.
+
+    `displacement_of(moving)` aligns a whole volume with that of `brains`.
+    """
+    rows = [measure_brain(displacement_of, brains, number) for number in range(TEST_VOLUMES)]
     return {"pairs": len(rows)} | {name: np.mean([row[name] for row in rows]) for name in rows[0]}
 
 
-def measure_brain(model, brains, number):
+def measure_brain(displacement_of, brains, number):
     moving, true = brains.unseen(np.random.default_rng([TEST_SEED, number]))
     start, cpu = time.perf_counter(), time.process_time()
-    displacement = whole_displacement(model, moving[..., :1], brains)
+    displacement = displacement_of(moving[..., :1])
     warped = to_numpy(brains.warp([moving, displacement]))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     best = to_numpy(brains.warp([moving, true]))
@@ -63,7 +66,7 @@ def measure_brain(model, brains, number):
     }
 
 
-def whole_displacement(model, moving, brains):
+def whole_displacement(model, brains, moving):
     """The predicted displacement in voxels of the whole volumes."""
     coarse = predict(model, brains.coarse(moving), brains.fixed)["displacement"]
     return to_numpy(geometry.resize_displacement(coarse, brains.size))

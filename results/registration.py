@@ -29,6 +29,7 @@ MEASURES = {
         "displacement, voxels": "displacement",
         "error, voxels": "error",
         "folded voxels, %": "folded_percent",
+        "seconds a pair": "seconds_a_pair",
     },
 }
 
@@ -45,7 +46,7 @@ def read():
 
 
 def table(runs, data):
-    """A row for each field that was predicted: means over the seeds, and what training took."""
+    """A row for each method: means over the seeds, and what training took."""
     rows = [
         [
             field,
@@ -59,7 +60,7 @@ def table(runs, data):
         for (kind, field), rows in sorted(runs.items(), reverse=True)
         if kind == data
     ]
-    heads = ["predicted", "seeds", *MEASURES[data], "minutes of training, and of processor time"]
+    heads = ["method", "seeds", *MEASURES[data], "minutes of training, and of processor time"]
     return report.table([head.strip() for head in heads], rows)
 
 
@@ -91,8 +92,10 @@ def sections():
     runs = read()
     text = [
         "## Registration",
-        "`python -m examples.register` trains the networks and measures them on unseen pairs; "
-        "[Registration](../docs/registration.md) explains the columns.",
+        "`python -m examples.register` trains networks that predict a velocity or a displacement, "
+        "and measures them on unseen pairs. `python -m examples.register_one_pair` measures "
+        "`register` on the same brains. [Registration](../docs/registration.md) explains the "
+        "columns.",
     ]
     if any(data == "mnist" for data, _ in runs):
         text += ["Pairs of handwritings of the same test digit:", table(runs, "mnist")]

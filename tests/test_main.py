@@ -75,6 +75,16 @@ def test_align(current, capsys, two_views):
     assert "converged" in output and (current / "aligned-drawing.png").exists()
 
 
+def test_align_ignores_transparent_pixels(tmp_path, capsys, two_views):
+    picture = Image.open(two_views[0]).convert("RGBA")
+    picture.paste((255, 0, 0, 0), (10, 8, 40, 36))
+    picture.save(tmp_path / "holed.png")
+    assert main(["align", str(tmp_path / "holed.png"), two_views[1], "--transform", "rigid"]) == 0
+    output = capsys.readouterr().out
+    matrix = np.array(eval(output[output.index("[[") : output.index("]]") + 2]))
+    assert_allclose(matrix, [[1, 0, -3], [0, 1, -2], [0, 0, 1]], atol=0.1)
+
+
 def test_align_says_what_is_wrong(tmp_path, capsys, two_views):
     Image.new("L", (48, 48), 7).save(tmp_path / "flat.png")
     assert main(["align", str(tmp_path / "flat.png"), two_views[1]]) == 1

@@ -8,7 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from examples import register, register_networks, register_pairs, register_report
+from examples import (
+    register,
+    register_networks,
+    register_one_pair,
+    register_pairs,
+    register_report,
+)
 from results import registration, report
 from stn_keras.geometry import displacements
 
@@ -84,6 +90,15 @@ def test_brains_are_registered_and_measured(tiny):
         assert 0 < float(found[name]) < 1
     assert float(found["white_best"]) > float(found["white_before"])
     assert float(found["error"]) > 0 and float(found["displacement"]) > 0
+
+
+def test_one_pair_at_a_time_is_measured_on_the_same_brains(tiny, monkeypatch):
+    monkeypatch.setattr(register_one_pair, "mni152", volumes)
+    monkeypatch.setattr(register_one_pair, "SPREAD", 6.0)
+    assert register_one_pair.main(["--results-dir", str(tiny)]) == 0
+    found, trained = row(tiny / "mni152-register.csv"), run(tiny, "--data", "mni152")
+    assert found["white_before"] == trained["mni152-velocity-0"]["white_before"]
+    assert float(found["error"]) < float(found["displacement"])
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, monkeypatch):

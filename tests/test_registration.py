@@ -8,6 +8,7 @@ from keras import ops
 import stn_keras
 from stn_keras import transforms
 from stn_keras.geometry import jacobian_determinant
+from stn_keras.registration import adam
 from stn_keras.sampler import warps
 
 SIZE = (48, 56)
@@ -172,6 +173,14 @@ def test_a_known_field(picture, rng, stages):
     assert (ops.convert_to_numpy(determinants) > 0).all()
 
 
+def test_stages_behind_a_field_in_a_batch(picture, rng):
+    grid = identity(ONE_LEVEL) + rng.uniform(-0.1, 0.1, (2, 1, 1, 2))
+    moving, fixed = picture(identity(ONE_LEVEL)), picture(grid)
+    warp = stn_keras.register(moving, fixed, transform=["displacement", "affine"])
+    assert warp.report.converged.shape == (2,)
+    assert distances(warp, grid).mean() < 0.3
+
+
 @pytest.mark.parametrize("loss", ["nmi", "lncc", keras.losses.MeanAbsoluteError()])
 def test_other_losses(picture, loss):
     grid = grid_of("rigid", [THETAS["rigid"]], ONE_LEVEL)
@@ -180,6 +189,23 @@ def test_other_losses(picture, loss):
         fixed = np.exp(-fixed / 3)
     warp = stn_keras.register(moving, fixed, transform="rigid", loss=loss)
     assert error(warp, grid) < 0.3
+
+
+@pytest.mark.parametrize("loss", ["lncc", keras.losses.MeanSquaredError()])
+def test_adam_stops_each_pair_when_it_has_converged(picture, loss, monkeypatch):
+    grid = grid_of("translation", [[0, 0], [0.12, -0.08]], ONE_LEVEL)
+    moving, fixed = picture(identity(ONE_LEVEL)), picture(grid)
+    options = {"transform": "translation", "loss": loss}
+    together = stn_keras.register(moving, fixed, **options)
+    assert together.report.converged.all()
+    assert (together.report.iterations < adam.STEPS).all()
+    alone = stn_keras.register(moving, fixed[1:], **options)
+    assert alone.report.iterations == together.report.iterations[1:]
+    theta, other = (ops.convert_to_numpy(x.tensor) for x in (together, alone))
+    np.testing.assert_allclose(theta[1:], other, atol=1e-4)
+    monkeypatch.setattr(adam, "STEPS", 15)
+    with pytest.warns(UserWarning, match="did not converge"):
+        assert not stn_keras.register(moving, fixed, **options).report.converged.any()
 
 
 class Wave(transforms.Transform):
@@ -238,6 +264,9 @@ FAULTS = {
     "batch": (np.tile(GOOD, (3, 1, 1, 1)), np.tile(GOOD, (2, 1, 1, 1)), {}, "same batch size"),
     "small": (GOOD[:, :4], GOOD, {}, "sides of at least 8 pixels"),
     "loss": (GOOD, GOOD, {"loss": "lcc"}, "`loss` must be one of"),
+    "class of a loss": (GOOD, GOOD, {"loss": keras.losses.Loss}, "`loss` must be one of"),
+    "loss of a batch": (GOOD, GOOD, {"loss": lambda x, y: ops.mean(x - y)}, "for each pixel or"),
+    "alpha": (np.tile(GOOD, 4), np.tile(GOOD, 3), {}, "same number of channels, or 1 and 3"),
     "transform": (GOOD, GOOD, {"transform": "perspective"}, "'displacement'"),
     "nothing": (GOOD, GOOD, {"transform": []}, "at least one transform"),
     "volumes": (GOOD, GOOD, {"transform": transforms.Affine(axes=3)}, "of images"),

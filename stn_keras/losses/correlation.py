@@ -13,6 +13,7 @@ from stn_keras.sampler.axes import as_float, mean_over_points
 
 FLAT = 1e-10  # windows with a smaller product of variances count as flat
 ROUNDING = 1e-12  # of a squared mean: float32 cannot tell a smaller variance from 0
+TINY = 1e-6  # avoids a division by 0 in windows without weight
 
 
 @keras.saving.register_keras_serializable("stn_keras")
@@ -83,14 +84,18 @@ class LocalCrossCorrelation(ImageLoss):
         return {**super().get_config(), "window": self.window}
 
 
-def squared_correlation(first, second, window):
-    """0 to 1, of images `(batch, *size, channels)`, in that shape; 0 where one of them is flat."""
+def squared_correlation(first, second, window, weights=None):
+    """0 to 1, of images `(batch, *size, channels)`, in that shape; 0 where one of them is flat.
 
-    def backward(upstream, x, y):
+    Each pixel of a window counts by its weight, `(batch, *size, 1)`; by default all count equally.
+    """
+    weights = ops.ones_like(first[:1, ..., :1]) if weights is None else weights
+
+    def backward(upstream, x, y, weights):
         # The derivatives of E[xy] - E[x] E[y] and its like: sums, which lose no digits.
-        count = window_sum(ops.ones_like(x[:1, ..., :1]), window)
+        count = ops.maximum(window_sum(weights, window), TINY)
         to_x, to_y, to_xx, to_yy, to_xy = (gradient / count for gradient in upstream)
-        mean_x, mean_y = (window_sum(images, window) / count for images in (x, y))
+        mean_x, mean_y = (window_sum(weights * images, window) / count for images in (x, y))
         to_x, to_y = (
             to_x - 2 * to_xx * mean_x - to_xy * mean_y,
             to_y - 2 * to_yy * mean_y - to_xy * mean_x,
@@ -98,10 +103,15 @@ def squared_correlation(first, second, window):
         of_x, of_y, of_xx, of_yy, of_xy = (
             window_sum(gradient, window) for gradient in (to_x, to_y, to_xx, to_yy, to_xy)
         )
-        return [of_x + 2 * of_xx * x + of_xy * y, of_y + 2 * of_yy * y + of_xy * x]
+        to_x, to_y = of_x + 2 * of_xx * x + of_xy * y, of_y + 2 * of_yy * y + of_xy * x
+        return [weights * to_x, weights * to_y, None]
 
     x, y, xx, yy, xy = backend.with_gradient(
-        lambda x, y: moments_of(x, y, window), backward, scaled(first), scaled(second)
+        lambda x, y, weights: moments_of(x, y, weights, window),
+        backward,
+        scaled(first),
+        scaled(second),
+        weights,
     )
     return xy**2 / ((xx + ROUNDING * x**2) * (yy + ROUNDING * y**2) + FLAT)
 
@@ -118,14 +128,13 @@ def window_sum(images, window):
     return images
 
 
-def moments_of(x, y, window):
+def moments_of(x, y, weights, window):
     """The means of both, their variances and their covariance in a window around each pixel."""
-    count = ops.ones_like(x[:1, ..., :1])
-    moments = [count, x, y, *3 * [ops.zeros_like(x)]]
+    moments = [weights, x, y, *3 * [ops.zeros_like(x)]]
     for axis in range(1, len(x.shape) - 1):
         moments = in_windows(moments, window, axis)
     count, x, y, *sums = moments
-    return [x, y, *(total / count for total in sums)]
+    return [x, y, *(total / ops.maximum(count, TINY) for total in sums)]
 
 
 def scaled(images):
@@ -171,7 +180,7 @@ def merge(windows, others, length, axis):
     windows = [between(values, axis, None, ops.shape(others[0])[axis]) for values in windows]
     (first, x, y, *sums), (second, other_x, other_y, *other_sums) = windows, others
     count = first + second
-    share = second / ops.maximum(count, 1)
+    share = second / ops.maximum(count, TINY)
     dx, dy = other_x - x, other_y - y
     weight = first * share
     across = [weight * dx * dx, weight * dy * dy, weight * dx * dy]

@@ -50,8 +50,9 @@ def register(
         moving: Pictures `(batch, height, width, channels)` or volumes `(batch, depth, height,
             width, channels)`, integers or floats.
         fixed: The pictures or volumes to align `moving` with. Their size may differ from that of
-            `moving`. If the numbers of channels differ, the channels of both are averaged. If one
-            batch size is 1, its picture is paired with each picture of the other batch.
+            `moving`. A colour picture is averaged to grey if the other is grey; otherwise both must
+            have the same channels. If one batch size is 1, its picture is paired with each picture
+            of the other batch.
         transform: The kind of warp to fit: a name or an instance of `stn_keras.transforms`, or
             `"displacement"` for a velocity field, which is integrated to a warp without folds. A
             list fits several, one after another; put the coarse ones first, as in

@@ -1,7 +1,10 @@
-"""Adam, for displacement fields and for losses that are not sums of squares."""
+"""Adam, for displacement fields and for losses that are not sums of squares.
+
+Keras's Adam has one learning rate for all pairs of a batch. Here each pair has its own, which falls
+when the pair improves no more, so that its warp does not depend on the other pairs.
+"""
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,10 @@ from stn_keras.registration.equations import look
 from stn_keras.registration.families import compiled
 
 MOMENTA = 0.9, 0.99  # decay rates of the gradient's mean and of its mean square
-WINDOW = 10  # steps
-SETTLED = 0.05  # converged: a window changes the loss by at most this share of the whole change
+FIRST, LAST = 0.3, 0.04  # rates in pixels: the first, and the one at which a pair has converged
+STEPS = 200  # the most at a level
+WINDOW = 10  # steps, whose mean loss is compared with that of as many steps before
+SETTLED = 0.02  # a window improves no more if it does by less than this share of the whole change
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,39 +45,53 @@ class Step:
 
     objective: Objective
 
-    def __call__(self, point, mean, square, rate, count, *tensors):
+    def __call__(self, point, mean, square, rates, count, *tensors):
         loss, slope = backend.value_and_gradient(self.objective)(point, *tensors)
         mean = MOMENTA[0] * mean + (1 - MOMENTA[0]) * slope
         square = MOMENTA[1] * square + (1 - MOMENTA[1]) * slope**2
         step = (mean / (1 - MOMENTA[0] ** count)) / (
             ops.sqrt(square / (1 - MOMENTA[1] ** count)) + 1e-8
         )
-        return loss, point - rate * step, mean, square
+        rates = ops.reshape(rates, (-1, *[1] * (len(point.shape) - 1)))
+        return loss, point - rates * step, mean, square
 
 
-def minimise(objective, point, tensors, rate, steps):
-    """The point after `steps` steps, whose rate falls to a tenth along half a period of a cosine.
+def minimise(objective, point, tensors):
+    """Minimises the losses from `point` on. A pair whose loss settles gets a third of its rate.
 
     Returns:
-        `(point, losses)`, where `losses` are those before each step, `(steps, batch)`.
+        `(point, losses, iterations, converged)`: the point; the losses at the first and at this
+        point; and for each pair the number of its steps and whether it converged.
     """
     point = ops.convert_to_tensor(point, dtype="float32")
     mean = square = ops.zeros_like(point)
     step = compiled(Step(objective), *(tuple(x.shape) for x in (point, *tensors)))
+    batch = point.shape[0]
+    rates, iterations, converged = (
+        np.full(batch, FIRST),
+        np.zeros(batch, int),
+        np.zeros(batch, bool),
+    )
     losses = []
-    for count in range(1, steps + 1):
-        now = rate * (0.55 + 0.45 * math.cos(math.pi * (count - 1) / steps))
-        numbers = [ops.convert_to_tensor(x, dtype="float32") for x in (now, count)]
-        loss, point, mean, square = step(point, mean, square, *numbers, *tensors)
-        losses.append(ops.convert_to_numpy(loss))
-    return point, np.array(losses, "float64")
+    while True:
+        numbers = np.where(converged, 0, rates), len(losses) + 1
+        numbers = [ops.convert_to_tensor(x, dtype="float32") for x in numbers]
+        loss, following, mean, square = step(point, mean, square, *numbers, *tensors)
+        losses.append(ops.convert_to_numpy(loss).astype("float64"))
+        if len(losses) >= 2 * WINDOW and len(losses) % WINDOW == 0:
+            still = settled(np.array(losses))
+            converged |= still & (rates <= LAST)
+            rates = np.where(still, rates / 3, rates)
+        if converged.all() or len(losses) > STEPS:
+            return point, (losses[0], losses[-1]), iterations, converged
+        iterations += ~converged
+        point = following
 
 
 def settled(losses):
     """Whether the losses `(steps, batch)` hardly fell in the last steps: booleans `(batch,)`."""
-    last = losses[-2 * WINDOW : -WINDOW].mean(axis=0) - losses[-WINDOW:].mean(axis=0)
-    change, now = np.abs(losses[0] - losses[-1]), np.abs(losses[-1])
-    return last <= SETTLED * change + 1e-3 * now + 1e-5
+    before, now = losses[-2 * WINDOW : -WINDOW].mean(axis=0), losses[-WINDOW:].mean(axis=0)
+    return before - now <= SETTLED * np.abs(losses[0] - now) + 1e-4 * np.abs(now) + 1e-5
 
 
 def through(start, where):

@@ -13,6 +13,7 @@ from stn_keras import transforms
 from stn_keras.registration import similarities
 from stn_keras.registration.equations import look
 from stn_keras.registration.families import compiled
+from stn_keras.registration.gauss_newton import LEAST_OVERLAP
 from stn_keras.registration.pictures import Side
 from stn_keras.registration.pyramid import pyramid, smoothed
 from stn_keras.registration.report import Report
@@ -35,6 +36,7 @@ def align(moving, fixed, stages, loss, initial, smoothness, verbose):
     first = joined(before, matrix_warp(start, moving.size, fixed.size))
     loss_before, overlap = measure(first, moving, fixed, similarity)
     check_overlap(overlap)
+    least = np.minimum(LEAST_OVERLAP, overlap / 2)
     entries = []
     for transform in stages:
         seen = moving if before is None else warped(moving, before)
@@ -48,7 +50,7 @@ def align(moving, fixed, stages, loss, initial, smoothness, verbose):
             start = start @ ops.convert_to_numpy(stage.square()).astype("float64")
         else:
             before = joined(before, matrix_warp(start, seen.size, fixed.size), stage)
-            start = np.eye(len(fixed.size) + 1)[None]
+            start = np.broadcast_to(np.eye(len(fixed.size) + 1), start.shape)
     warp = before
     if isinstance(stages[-1], transforms.MatrixTransform):
         warp = joined(before, matrix_warp(start, seen.size, fixed.size))
@@ -58,7 +60,9 @@ def align(moving, fixed, stages, loss, initial, smoothness, verbose):
         loss_before=loss_before * unit,
         loss_after=loss_after * unit,
         overlap=overlap,
-        converged=entries[-1].converged & is_better(loss, loss_before, loss_after),
+        converged=entries[-1].converged
+        & is_better(loss, loss_before, loss_after)
+        & (overlap >= least),
     )
     return warp
 

@@ -11,6 +11,13 @@ from stn_keras import backend, transforms
 from stn_keras.transforms.spline import influence_of
 
 STEP = 1e-2  # of a parameter, for its finite differences; maps are smooth functions of theta
+LINEAR = (  # transforms whose maps are linear functions of theta
+    transforms.Affine,
+    transforms.Attention,
+    transforms.Projective,
+    transforms.ThinPlateSpline,
+    transforms.Translation,
+)
 
 
 class Family:
@@ -41,12 +48,23 @@ class Family:
             compiled(Matrix(self.transform, self.size), tuple(theta.shape))(theta)
         )
 
+    @functools.cached_property
+    def at_zero(self):
+        """The maps of zeros, and their derivatives with respect to the parameters."""
+        count = len(self.transform.identity)
+        found = self.own(np.concatenate([np.zeros((1, count)), np.eye(count)]).astype("float32"))
+        return found[0].astype("float64"), found[1:].astype("float64") - found[0]
+
     def maps(self, theta):
         """The maps of `theta`, with `start`, and their derivatives.
 
         The maps are `(batch, axes + 1, count)`. The derivatives with respect to the parameters are
         `(batch, parameters, axes + 1, count)`.
         """
+        if type(self.transform) in LINEAR:
+            first, slopes = self.at_zero
+            found, slopes = first + np.tensordot(theta, slopes, 1), slopes[None]
+            return self.start @ found, self.start[:, None] @ slopes
         batch, count = theta.shape
         steps = STEP * np.concatenate([np.zeros((1, count)), np.eye(count), -np.eye(count)])
         found = self.own((theta[:, None] + steps).reshape(-1, count).astype("float32"))

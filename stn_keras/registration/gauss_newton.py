@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from stn_keras.registration.families import looked_at, moved_by, probes
+from stn_keras.registration.families import moved_by, probes
 
 TOLERANCE = 0.003  # pixels; converged if a step moves the probes by less
-COARSE = 0.03  # the same, at all levels but the last
+COARSE = 0.1  # the same, at all levels but the last
 LEAST_OVERLAP = 0.1  # share of the fixed picture; a step to a smaller overlap is rejected
 NOISE = 2e-6  # a smaller difference of losses may be a rounding error of float32
 FIRST, LAST = 1e-3, 1e6  # damping of the first step; damping at which a pair gives up
@@ -74,12 +74,12 @@ def minimise(level, family, theta, least_squares, tolerance):
     iterations, converged = np.zeros(len(theta), int), np.zeros(len(theta), bool)
     active = np.isfinite(state.loss)
     for _ in range(ITERATIONS):
+        step, moved = solve(state, damping, points, lengths)
+        converged |= active & (moved < tolerance) & (damping <= FIRST)
+        active &= ~converged
         if not active.any():
             break
-        step = solve(state, damping, points, lengths)
         trial = evaluate(level, family, state.theta + step, least_squares)
-        before, after = (looked_at(x.maps, points) for x in (state, trial))
-        moved = np.sqrt((((after - before) * lengths) ** 2).sum(-1)).max(-1)
         better = (trial.loss < state.loss + NOISE) & (trial.overlap >= least) & active
         state = state.taking(trial, better)
         damping = np.where(better, damping / 10, damping * 10)
@@ -90,7 +90,10 @@ def minimise(level, family, theta, least_squares, tolerance):
 
 
 def solve(state, damping, points, lengths):
-    """The step of each pair. The damping penalises the distance by which the probes move."""
+    """The step of each pair, and the largest distance in pixels that it moves a probe by.
+
+    The damping penalises these distances.
+    """
     moved = moved_by(state.maps, state.slopes, points, lengths)
     metric = moved @ np.swapaxes(moved, 1, 2)
     identity = np.eye(len(metric[0]))
@@ -100,7 +103,9 @@ def solve(state, damping, points, lengths):
     usable = np.isfinite(matrix).all((1, 2)) & np.isfinite(state.gradient).all(1) & (ratio > 0)
     matrix = np.where(usable[:, None, None], matrix, identity)
     gradient = np.where(usable[:, None], state.gradient, np.nan)  # a step that is not taken
-    return -np.linalg.solve(matrix, gradient[..., None])[..., 0]
+    step = -np.linalg.solve(matrix, gradient[..., None])[..., 0]
+    apart = (step[:, None] @ moved).reshape(len(step), -1, len(lengths))
+    return step, np.linalg.norm(apart, axis=-1).max(-1)
 
 
 def correlation(products):

@@ -68,7 +68,13 @@ def as_sides(moving, fixed, moving_mask, fixed_mask, data_format):
         raise ValueError(
             f"`moving` and `fixed` must have the same batch size, or one of them 1. {received}"
         )
-    if shapes[0][-1] != shapes[1][-1]:
+    channels = {shape[-1] for shape in shapes}
+    if len(channels) > 1:
+        if channels != {1, 3}:
+            raise ValueError(
+                "`moving` and `fixed` must have the same number of channels, or 1 and 3. Drop an "
+                f"alpha channel, or pass it as the mask. {received}"
+            )
         sides = [Side(side.pixels.mean(-1, keepdims=True), side.weights) for side in sides]
     for side, name in zip(sides, ("moving", "fixed")):
         check_structure(side, name)

@@ -44,9 +44,10 @@ class Report:
         loss_after: The loss of the full pictures under the returned warp.
         overlap: The share of the fixed picture that the warped picture covers. Masked pixels do not
             count.
-        converged: Whether the last level converged, and the loss is not greater than before. For
-            `"ecc"` the loss must also be below 0.8, because pictures that hardly correlate are not
-            aligned.
+        converged: Whether the last level converged, the loss is not greater than before, and at
+            least a tenth of the fixed picture, or half of what the initial warp covers, is covered.
+            For `"ecc"` the loss must also be below 0.8, because pictures that hardly correlate are
+            not aligned.
     """
 
     levels: tuple

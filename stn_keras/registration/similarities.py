@@ -10,7 +10,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from stn_keras.losses.correlation import squared_correlation
+from stn_keras.losses.correlation import LocalCrossCorrelation, squared_correlation
 
 TINY = 1e-6  # avoids a division by 0
 BINS = 32  # of the histograms for mutual information
@@ -42,9 +42,14 @@ def mse(fixed, warped, weights):
     return mean((fixed - warped) ** 2, weights)
 
 
-def lncc(fixed, warped, weights, window=9):
-    """Minus the mean squared correlation in small windows, in -1 to 0."""
-    return -mean(squared_correlation(fixed * weights, warped * weights, window), weights)
+@dataclasses.dataclass(frozen=True)
+class LocalCorrelation:
+    """Minus the mean squared correlation in windows of that side, in -1 to 0."""
+
+    window: int = 9
+
+    def __call__(self, fixed, warped, weights):
+        return -mean(squared_correlation(fixed, warped, self.window, weights), weights)
 
 
 def nmi(fixed, warped, weights):
@@ -78,18 +83,29 @@ def entropy(shares):
 
 @dataclasses.dataclass(frozen=True)
 class FromKeras:
-    """A loss of Keras, or a function with the arguments of one, computed for each pair."""
+    """A loss of Keras, or a function with the arguments of one, computed for each pair.
+
+    A loss with one value for a whole picture gets pictures that are 0 where the weight is 0, and is
+    divided by the share of the other pixels.
+    """
 
     loss: Callable
 
     def __call__(self, fixed, warped, weights):
-        warped = weights * warped + (1 - weights) * fixed  # no difference where the weight is 0
+        seen = ops.cast(weights > 0, fixed.dtype)
         function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
-        values = function(fixed, warped)
-        return ops.mean(ops.reshape(values, (fixed.shape[0], -1)), axis=-1)
+        values = function(fixed * seen, warped * seen)
+        if tuple(values.shape) == tuple(fixed.shape[:-1]):
+            return mean(values[..., None], weights)
+        if tuple(values.shape) == (fixed.shape[0],):
+            return values / (mean(seen, ops.ones_like(seen)) + TINY)
+        raise ValueError(
+            "`loss` must return a value for each pixel or each picture, of shape "
+            f"{tuple(fixed.shape[:-1])} or {(fixed.shape[0],)}. Received: {tuple(values.shape)}"
+        )
 
 
-SIMILARITIES = {"ecc": ecc, "mse": mse, "lncc": lncc, "nmi": nmi}
+SIMILARITIES = {"ecc": ecc, "mse": mse, "lncc": LocalCorrelation(), "nmi": nmi}
 
 
 def get(loss):
@@ -100,7 +116,9 @@ def get(loss):
     """
     if isinstance(loss, str) and loss in SIMILARITIES:
         return SIMILARITIES[loss]
-    if callable(loss):
+    if isinstance(loss, LocalCrossCorrelation):
+        return LocalCorrelation(loss.window)
+    if callable(loss) and not isinstance(loss, type):
         return FromKeras(loss)
     raise ValueError(
         f"`loss` must be one of {tuple(SIMILARITIES)} or a loss of Keras. Received: loss={loss!r}"

@@ -11,8 +11,6 @@ from stn_keras.registration.pyramid import pyramid, smoothed
 from stn_keras.registration.report import Level
 
 LEAST_SQUARES = {"ecc": gauss_newton.correlation, "mse": gauss_newton.squared_error}
-STEPS = 60  # of Adam, at each level
-RATE = 0.3  # of Adam's first step, in pixels
 
 
 def levels_of(moving, fixed_levels, start):
@@ -56,9 +54,10 @@ def fit_parameters(moving, fixed_levels, start, similarity, told, transform, los
         else:
             kind = kinds.Parameters(transform, full_size)
             constants = theta, kinds.spread_of(transform, full_size, size)
-            point, losses = descend(kind, similarity, np.zeros_like(theta), pair, start, constants)
+            point, losses, iterations, converged = descend(
+                kind, similarity, np.zeros_like(theta), pair, start, constants
+            )
             theta = theta + ops.convert_to_numpy(point) @ constants[1]
-            iterations, converged = np.full(len(theta), len(losses)), adam.settled(losses)
         entries.append(Level(name, size, iterations, losses[0], losses[-1], converged))
         told(losses[-1])
     theta = ops.convert_to_tensor(theta, dtype="float32")
@@ -75,8 +74,7 @@ def fit_velocity(moving, fixed_levels, start, similarity, told, smoothness):
             velocity = np.zeros((len(start), *shape, len(size)), "float32")
         else:
             velocity = resize_displacement(velocity, shape, data_format="channels_last")
-        velocity, losses = descend(kind, similarity, velocity, pair, start)
-        iterations, converged = np.full(len(start), len(losses)), adam.settled(losses)
+        velocity, losses, iterations, converged = descend(kind, similarity, velocity, pair, start)
         entries.append(Level("displacement", size, iterations, losses[0], losses[-1], converged))
         told(losses[-1])
     return kind.warp(velocity, fixed_levels[-1].size), entries
@@ -87,4 +85,4 @@ def descend(kind, similarity, point, pair, start, constants=()):
     moving, fixed = pair
     arrays = start, moving.with_weights(), fixed.pixels, fixed.weights, *constants
     tensors = [ops.convert_to_tensor(x, dtype="float32") for x in arrays]
-    return adam.minimise(adam.Objective(kind, similarity), point, tensors, RATE, STEPS)
+    return adam.minimise(adam.Objective(kind, similarity), point, tensors)

@@ -13,7 +13,7 @@ from stn_keras.viz.alignment import alignment
 
 
 def align(moving, fixed, output, stages, loss):
-    """Writes the aligned picture and, next to it, a drawing.
+    """Writes the aligned picture and, next to it, a drawing. Transparent pixels are ignored.
 
     Args:
         moving: Path of the picture that is laid onto the other.
@@ -30,9 +30,18 @@ def align(moving, fixed, output, stages, loss):
         ValueError: if the pictures can't be aligned.
         OSError: if a file can't be written.
     """
+    masks = [read(path, channels=4)[np.newaxis, ..., 3] > 0 for path in (moving, fixed)]
     moving, fixed = (read(path)[np.newaxis] for path in (moving, fixed))
-    options = {"transform": stages, "loss": loss, "data_format": "channels_last", "verbose": 1}
-    warp = register(moving, fixed, **options)
+    warp = register(
+        moving,
+        fixed,
+        transform=stages,
+        loss=loss,
+        moving_mask=masks[0],
+        fixed_mask=masks[1],
+        data_format="channels_last",
+        verbose=1,
+    )
     start = start_warp(as_stages(stages, 2)[0], moving.shape[1:3], fixed.shape[1:3])
     before, after = (
         ops.convert_to_numpy(x(moving, data_format="channels_last"))[0] for x in (start, warp)

@@ -1,0 +1,66 @@
+"""`stn_keras.register` on the brains of `examples.register`, one pair at a time, without training.
+
+    python -m examples.register_one_pair    # needs pip install ".[register]"
+
+The pairs, the volumes at 4 mm and the loss are those that the network gets, and the measures are
+the same. The results go to `results/registration/mni152-register.csv`, for the table of
+`results.registration`.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+
+import keras
+
+import stn_keras
+from examples import cells, register_report
+from examples.register import RECIPES, RESULTS, SPEED, SPREAD
+from examples.register_pairs import Brains, mni152, to_numpy
+from stn_keras import geometry
+from stn_keras.training import messages, runs
+
+RECIPE = RECIPES["mni152"]
+
+
+def measure(path):
+    keras.config.set_image_data_format("channels_last")
+    brains = Brains(mni152(), SPREAD, SPEED)
+
+    def displacement_of(moving):
+        warp = stn_keras.register(
+            brains.coarse(moving),
+            brains.fixed,
+            transform="displacement",
+            loss=RECIPE.similarity,
+            smoothness=RECIPE.smoothness,
+        )
+        return to_numpy(geometry.resize_displacement(warp.displacement(), brains.size))
+
+    displacement_of(brains.volumes[..., :1])  # compiles
+    results = register_report.measure_brains(displacement_of, brains)
+    row = {"run": "mni152-register", "data": "mni152", "field": "register", **results}
+    row |= {"training_seconds": 0, "training_cpu_seconds": 0, **runs.environment()}
+    cells.write(path, row | {"command": "python -m examples.register_one_pair"})
+    print(", ".join(f"{name} {value:.4g}" for name, value in results.items()))
+
+
+def main(arguments=None):
+    """Runs the command and returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results-dir", type=pathlib.Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+    args.results_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        measure(args.results_dir / "mni152-register.csv")
+    except messages.USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
