@@ -264,8 +264,9 @@ def brains(args):
     import nibabel
 
     file = nibabel.as_closest_canonical(nibabel.load(args.mricron_data / "ch2bet.nii.gz"))
-    moving = halved(batched(np.asarray(file.dataobj).transpose(2, 1, 0)[..., None]) / 255)
+    moving = halved(batched(np.asarray(file.dataobj).transpose(2, 1, 0)[..., None]))
     fixed = mni152()
+    moving *= fixed[fixed > 0].mean() / moving[moving > 0].mean()  # for the figure
     start = time.process_time(), time.perf_counter()
     affine = stn_keras.register(moving, fixed)
     field = stn_keras.register(moving, fixed, initial=affine, transform="displacement", loss="lncc")
@@ -293,21 +294,16 @@ def dice(first, second):
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def planes(fixed, warped):
-    """A figure of the three middle planes: volumes, and their differences from `fixed`."""
-    shown = {"fixed": fixed, **warped}
-    figure = Figure(figsize=(10, 12), dpi=100, layout="constrained")
-    panels = figure.subplots(6, len(shown))
+def planes(volumes):
+    """A figure of the three middle planes of named volumes."""
+    figure = Figure(figsize=(10, 6), dpi=100, layout="constrained")
+    panels = figure.subplots(3, len(volumes), squeeze=False)
     for axis in range(3):
-        for column, (name, volume) in enumerate(shown.items()):
-            slices = [np.take(x[0, ..., 0], x.shape[axis + 1] // 2, axis) for x in (volume, fixed)]
-            slices = [x[:: -1 if axis else 1] for x in slices]  # the head is up
-            panels[2 * axis, column].imshow(slices[0], cmap="gray", vmin=0, vmax=1)
-            apart = slices[0] - slices[1]
-            panels[2 * axis + 1, column].imshow(apart, cmap="RdBu", vmin=-0.5, vmax=0.5)
-            panels[0, column].set_title(name, fontsize=10)
-    for panel in panels.flat:
-        panel.set_axis_off()
+        for panel, (name, volume) in zip(panels[axis], volumes.items(), strict=True):
+            plane = np.take(volume[0, ..., 0], volume.shape[axis + 1] // 2, axis)
+            panel.imshow(plane[:: -1 if axis else 1], cmap="gray", vmin=0, vmax=1)  # head up
+            panel.set_title("" if axis else name, fontsize=10)
+            panel.set_axis_off()
     return figure
 
 

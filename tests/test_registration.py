@@ -202,7 +202,7 @@ def test_adam_stops_each_pair_when_it_has_converged(picture, loss, monkeypatch):
     alone = stn_keras.register(moving, fixed[1:], **options)
     assert alone.report.iterations == together.report.iterations[1:]
     theta, other = (ops.convert_to_numpy(x.tensor) for x in (together, alone))
-    np.testing.assert_allclose(theta[1:], other, atol=1e-4)
+    np.testing.assert_allclose(theta[1:], other, atol=2e-3)
     monkeypatch.setattr(adam, "STEPS", 15)
     with pytest.warns(UserWarning, match="did not converge"):
         assert not stn_keras.register(moving, fixed, **options).report.converged.any()

@@ -60,30 +60,30 @@ def minimise(objective, point, tensors):
     """Minimises the losses from `point` on. A pair whose loss settles gets a third of its rate.
 
     Returns:
-        `(point, losses, iterations, converged)`: the point; the losses at the first and at this
-        point; and for each pair the number of its steps and whether it converged.
+        `(point, losses, iterations, converged)`: the best point; the losses at the first and at
+        this point; and for each pair the number of its steps and whether it converged.
     """
-    point = ops.convert_to_tensor(point, dtype="float32")
+    best = point = ops.convert_to_tensor(point, dtype="float32")
     mean = square = ops.zeros_like(point)
     step = compiled(Step(objective), *(tuple(x.shape) for x in (point, *tensors)))
     batch = point.shape[0]
-    rates, iterations, converged = (
-        np.full(batch, FIRST),
-        np.zeros(batch, int),
-        np.zeros(batch, bool),
-    )
-    losses = []
+    rates, least, losses = np.full(batch, FIRST), np.full(batch, np.inf), []
+    iterations, converged = np.zeros(batch, int), np.zeros(batch, bool)
     while True:
         numbers = np.where(converged, 0, rates), len(losses) + 1
         numbers = [ops.convert_to_tensor(x, dtype="float32") for x in numbers]
         loss, following, mean, square = step(point, mean, square, *numbers, *tensors)
         losses.append(ops.convert_to_numpy(loss).astype("float64"))
+        better = losses[-1] < least
+        least = np.where(better, losses[-1], least)
+        better = ops.convert_to_tensor(better.reshape(-1, *[1] * (len(point.shape) - 1)))
+        best = ops.where(better, point, best)
         if len(losses) >= 2 * WINDOW and len(losses) % WINDOW == 0:
             still = settled(np.array(losses))
             converged |= still & (rates <= LAST)
             rates = np.where(still, rates / 3, rates)
         if converged.all() or len(losses) > STEPS:
-            return point, (losses[0], losses[-1]), iterations, converged
+            return best, (losses[0], least), iterations, converged
         iterations += ~converged
         point = following
 

@@ -160,20 +160,30 @@ def warped(side, warp):
 def measure(warp, moving, fixed, similarity):
     """The losses of the pairs under a warp, and the share of each fixed picture that it covers."""
     arrays = moving.with_weights(), fixed.pixels, fixed.weights
-    tensors = warp.grid(), *map(ops.convert_to_tensor, arrays)
-    function = compiled(Measure(similarity), *(tuple(x.shape) for x in tensors))
+    tensors = warp.tensor, *map(ops.convert_to_tensor, arrays)
+    names = [field.name for field in dataclasses.fields(warp) if field.name != "tensor"]
+    settings = tuple((name, getattr(warp, name)) for name in names)
+    function = compiled(
+        Measure(similarity, type(warp), settings), *(tuple(x.shape) for x in tensors)
+    )
     losses, seen = (ops.convert_to_numpy(x).astype("float64") for x in function(*tensors))
     return losses, seen / fixed.weights.sum(tuple(range(1, fixed.weights.ndim)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """The losses of pairs for a grid, and the number of pixels that it covers, both `(batch,)`."""
+    """The losses of pairs, and the number of pixels that a warp covers, both `(batch,)`.
+
+    The warp is of a kind and has the settings and the `tensor`.
+    """
 
     similarity: Any
+    kind: type
+    settings: tuple
 
-    def __call__(self, grid, moving, fixed, weights):
-        pixels, seen = look(moving, grid)
+    def __call__(self, tensor, moving, fixed, weights):
+        warp = self.kind(tensor, **dict(self.settings))
+        pixels, seen = look(moving, warp.grid())
         weights = weights * seen
         axes = tuple(range(1, len(weights.shape)))
         return self.similarity(fixed, pixels, weights), ops.sum(weights, axis=axes)

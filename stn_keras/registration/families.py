@@ -36,10 +36,11 @@ class Family:
 
         Of a matrix transform they are the coordinates x, y (z) and 1.
         """
-        axes = [(2 * np.arange(length) + 1) / length - 1 for length in size]
-        places = np.stack(np.meshgrid(*axes, indexing="ij")[::-1], axis=-1)
-        places = places.reshape(-1, len(size))
-        return np.column_stack([places, np.ones(len(places))]).astype("float32")
+        found = np.ones((*size, len(size) + 1), "float32")
+        for axis, length in enumerate(size):
+            places = (2 * np.arange(length) + 1) / length - 1
+            found[..., -2 - axis] = places.reshape(-1, *[1] * (len(size) - axis - 1))
+        return found.reshape(-1, len(size) + 1)
 
     def own(self, theta):
         """The maps of the transform without `start`, `(batch, axes + 1, count)`."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from stn_keras.registration.families import moved_by, probes
 
-TOLERANCE = 0.003  # pixels; converged if a step moves the probes by less
+TOLERANCE = 0.01  # pixels; converged if a step moves the probes by less
 COARSE = 0.1  # the same, at all levels but the last
 LEAST_OVERLAP = 0.1  # share of the fixed picture; a step to a smaller overlap is rejected
 NOISE = 2e-6  # a smaller difference of losses may be a rounding error of float32
