@@ -67,12 +67,13 @@ def minimise(objective, point, tensors):
     mean = square = ops.zeros_like(point)
     step = compiled(Step(objective), *(tuple(x.shape) for x in (point, *tensors)))
     batch = point.shape[0]
-    rates, least, losses = np.full(batch, FIRST), np.full(batch, np.inf), []
+    rates, least = np.full(batch, FIRST), np.full(batch, np.inf)
+    losses: list[np.ndarray] = []
     iterations, converged = np.zeros(batch, int), np.zeros(batch, bool)
     while True:
-        numbers = np.where(converged, 0, rates), len(losses) + 1
-        numbers = [ops.convert_to_tensor(x, dtype="float32") for x in numbers]
-        loss, following, mean, square = step(point, mean, square, *numbers, *tensors)
+        rate = ops.convert_to_tensor(np.where(converged, 0, rates), dtype="float32")
+        count = ops.convert_to_tensor(len(losses) + 1, dtype="float32")
+        loss, following, mean, square = step(point, mean, square, rate, count, *tensors)
         losses.append(ops.convert_to_numpy(loss).astype("float64"))
         better = losses[-1] < least
         least = np.where(better, losses[-1], least)
