@@ -8,9 +8,6 @@ import pytest
 
 from stn_keras import SpatialTransformer, transforms
 
-pytestmark = pytest.mark.slow
-BACKEND = keras.backend.backend()
-
 
 def cases():
     for transform in (
