@@ -8,6 +8,8 @@ import pytest
 
 from stn_keras import SpatialTransformer, transforms
 
+BACKEND = keras.backend.backend()
+
 
 def cases():
     for transform in (
