@@ -42,7 +42,8 @@ def measure(path):
 
     displacement_of(brains.volumes[..., :1])  # compiles
     results = register_report.measure_brains(displacement_of, brains)
-    row = {"run": "mni152-register", "data": "mni152", "field": "register", **results}
+    row = {"run": "mni152-register", "data": "mni152", "field": "register"}
+    row |= {name: f"{value:.6g}" for name, value in results.items()}
     row |= {"training_seconds": 0, "training_cpu_seconds": 0, **runs.environment()}
     cells.write(path, row | {"command": "python -m examples.register_one_pair"})
     print(", ".join(f"{name} {value:.4g}" for name, value in results.items()))
