@@ -78,7 +78,8 @@ def train(cell, path, epochs, folder):
         row |= measure(model, shown[name], splits[name], name)
     if cell["seed"] == 0:
         save_words(path.with_suffix(".npz"), model, shown["test"][:SHOWN], splits["test"])
-    return {**row, "optimizer": "AdamW", "peak": PEAK, "warm_up": WARM_UP}
+    precision = keras.config.dtype_policy().name
+    return {**row, "optimizer": "AdamW", "peak": PEAK, "warm_up": WARM_UP, "precision": precision}
 
 
 def fit(model, cell, shown, splits, epochs, folder):
