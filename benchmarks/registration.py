@@ -283,10 +283,8 @@ def brains(args):
     print(f"folded share {folds:.2%}; {spent[0]:.0f} s of the processor, {spent[1]:.0f} s in all")
     print(affine.report, field.report, sep="\n")
     if args.drawing:
-        plots.save(
-            planes(fixed, {name: to_array(warp(moving)) for name, warp in found.items()}),
-            args.drawing,
-        )
+        volumes = {name: to_array(warp(moving)) for name, warp in found.items()}
+        plots.save(planes({"fixed": fixed, **volumes}), args.drawing)
 
 
 def dice(first, second):

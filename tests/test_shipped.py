@@ -12,6 +12,7 @@ import pytest
 
 from stn_keras import predict, saved
 from stn_keras.__main__ import main
+from stn_keras.data import pictures, words
 from stn_keras.observe import transformers
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -84,3 +85,13 @@ def test_git_ignores_the_runs_of_a_user_and_nothing_that_is_shipped():
 
     assert ignored("run/best.keras", "run/config.json", "cifar10/best.onnx", "cat.keras")
     assert not any(map(ignored, (f"{name}.keras" for name in MODELS)))
+
+
+@pytest.mark.parametrize("name", ["last", "plain"])
+def test_the_shipped_readers_read_a_word(name):
+    path = FOLDER / "read_text" / f"{name}.keras"
+    reader = saved.load(path)
+    assert bool(transformers(reader)) == (name == "last")
+    assert path.stat().st_size < 2_000_000
+    picture = pictures.read(ROOT / "docs" / "pictures" / "word.png", words.SIZE, channels=1)
+    assert words.decode(reader(picture[np.newaxis])) == ["keras"]
