@@ -72,17 +72,20 @@ def train(cell, path, epochs, folder):
     }
     model = build(cell["model"])
     epochs = epochs or EPOCHS
-    fit(model, cell, shown, splits, epochs, folder)
+    run = fit(model, cell, shown, splits, epochs, folder)
     row = {"parameters": model.count_params(), "epochs": epochs, "batch_size": BATCH_SIZE}
     for name in ("validation", "test"):
         row |= measure(model, shown[name], splits[name], name)
     if cell["seed"] == 0:
         save_words(path.with_suffix(".npz"), model, shown["test"][:SHOWN], splits["test"])
+    if run is not None:
+        run.finish()
     precision = keras.config.dtype_policy().name
     return {**row, "optimizer": "AdamW", "peak": PEAK, "warm_up": WARM_UP, "precision": precision}
 
 
 def fit(model, cell, shown, splits, epochs, folder):
+    """Trains a reader; returns its unfinished `Run`, or None without a folder."""
     steps = math.ceil(len(shown["training"]) / BATCH_SIZE)
     optimizer = keras.optimizers.AdamW(one_cycle(PEAK, WARM_UP, epochs * steps), weight_decay=0.01)
     # XLA takes twice as long for the convolutions on a CPU.
@@ -117,8 +120,7 @@ def fit(model, cell, shown, splits, epochs, folder):
         measuring=[word_reader.Reading(shown["validation"], splits["validation"].labels)],
         writing=[callbacks.TransformerSummary(run.log_dir, shown["validation"][:8])] if run else (),
     )
-    if run is not None:
-        run.finish()
+    return run
 
 
 def measure(model, images, split, name):
