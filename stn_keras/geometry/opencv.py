@@ -15,7 +15,6 @@ from keras import ops
 from stn_keras.checks.arguments import Size, as_coordinates, as_flag, as_size
 from stn_keras.sampler.axes import middle, positive_extent
 from stn_keras.sampler.linear import product
-from stn_keras.sampler.matrix_warps import Homography
 
 
 def from_pixel_matrix(
@@ -113,9 +112,9 @@ def to_pixel_matrix(
     """
     square, rows = as_square(theta, "theta")
     of_input, of_output = sizes(input_size, output_size)
-    if not as_flag(inverse, "inverse"):
-        square, of_input, of_output = ops.inv(square), of_output, of_input
-    return Homography(square, of_input, of_output, align_corners).matrix[:, :rows]
+    if as_flag(inverse, "inverse"):
+        return to_pixels(square, of_output, of_input, align_corners)[:, :rows]
+    return to_pixels(ops.inv(square), of_input, of_output, align_corners)[:, :rows]
 
 
 def as_square(matrix, name):
@@ -153,6 +152,14 @@ def to_normalised(matrix, source, target, align_corners):
         pixel_matrices(size, align_corners, matrix.dtype) for size in (source, target)
     )
     return product(from_target, product(matrix, to_source))
+
+
+def to_pixels(matrix, source, target, align_corners):
+    """The inverse of `to_normalised`."""
+    (_, from_source), (to_target, _) = (
+        pixel_matrices(size, align_corners, matrix.dtype) for size in (source, target)
+    )
+    return product(to_target, product(matrix, from_source))
 
 
 def pixel_matrices(size, align_corners, dtype):
