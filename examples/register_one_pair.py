@@ -26,7 +26,7 @@ from stn_keras.training import messages, runs
 RECIPE = RECIPES["mni152"]
 
 
-def measure(path):
+def measure(path, volumes):
     keras.config.set_image_data_format("channels_last")
     brains = Brains(mni152(), SPREAD, SPEED)
 
@@ -41,11 +41,12 @@ def measure(path):
         return to_numpy(geometry.resize_displacement(warp.displacement(), brains.size))
 
     displacement_of(brains.volumes[..., :1])  # compiles
-    results = register_report.measure_brains(displacement_of, brains)
+    results = register_report.measure_brains(displacement_of, brains, volumes)
     row = {"run": "mni152-register", "data": "mni152", "field": "register"}
     row |= {name: f"{value:.6g}" for name, value in results.items()}
     row |= {"training_seconds": 0, "training_cpu_seconds": 0, **runs.environment()}
-    cells.write(path, row | {"command": "python -m examples.register_one_pair"})
+    command = f"python -m examples.register_one_pair --volumes {volumes}"
+    cells.write(path, row | {"command": command})
     print(", ".join(f"{name} {value:.4g}" for name, value in results.items()))
 
 
@@ -53,10 +54,11 @@ def main(arguments=None):
     """Runs the command and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results-dir", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--volumes", type=int, default=register_report.TEST_VOLUMES)
     args = parser.parse_args(arguments)
     args.results_dir.mkdir(parents=True, exist_ok=True)
     try:
-        measure(args.results_dir / "mni152-register.csv")
+        measure(args.results_dir / "mni152-register.csv", args.volumes)
     except messages.USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -33,12 +33,14 @@ def measure_digits(model, digits, batch_size=100):
     }
 
 
-def measure_brains(displacement_of, brains):
+def measure_brains(displacement_of, brains, count=None):
     """Mean results on unseen warps, a dict; lengths in voxels of the whole volumes.
 
     `displacement_of(moving)` aligns a whole volume with that of `brains`.
     """
-    rows = [measure_brain(displacement_of, brains, number) for number in range(TEST_VOLUMES)]
+    rows = [
+        measure_brain(displacement_of, brains, number) for number in range(count or TEST_VOLUMES)
+    ]
     return {"pairs": len(rows)} | {name: np.mean([row[name] for row in rows]) for name in rows[0]}
 
 
