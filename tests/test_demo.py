@@ -167,6 +167,7 @@ def test_only_this_machine_is_served(monkeypatch, handlers, capsys):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr(demo, "DemoModel", {"a.keras": handlers.models["grey"]}.get)
+    monkeypatch.setattr(demo, "is_reader", lambda path: False)
     with pytest.raises(KeyboardInterrupt):
         demo.serve(["a.keras"], port=7999)
     wanted = {"server_name": "127.0.0.1", "server_port": 7999, "share": False, "footer_links": []}

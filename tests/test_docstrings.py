@@ -69,12 +69,16 @@ def given(tmp_path, monkeypatch, rng):
     """The names that examples use: eight pictures with labels, and a model of one transformer.
 
     The pictures are files, too, `pets/cat/0.png` to `pets/dog/7.png`; `run/` has the names of two
-    classes and the history of two epochs.
+    classes and the history of two epochs. The shipped reader and the documentation's pictures are in
+    their places.
     """
     monkeypatch.chdir(tmp_path)
     images = rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8")
     for folder in ("pets/cat", "pets/dog", "run"):
         pathlib.Path(folder).mkdir(parents=True)
+    for folder in ("saved_models/read_text", "docs/pictures"):
+        pathlib.Path(folder).parent.mkdir()
+        pathlib.Path(folder).symlink_to(ROOT / folder)
     for number, image in enumerate(images):
         keras.utils.save_img(f"pets/{'cat' if number < 4 else 'dog'}/{number}.png", image)
     pathlib.Path("run/config.json").write_text('{"classes": ["cat", "dog"]}')
