@@ -69,8 +69,8 @@ def given(tmp_path, monkeypatch, rng):
     """The names that examples use: eight pictures with labels, and a model of one transformer.
 
     The pictures are files, too, `pets/cat/0.png` to `pets/dog/7.png`; `run/` has the names of two
-    classes and the history of two epochs. The shipped reader and the documentation's pictures are in
-    their places.
+    classes and the history of two epochs. The shipped reader and the pictures of the documentation
+    are in their places.
     """
     monkeypatch.chdir(tmp_path)
     images = rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8")
