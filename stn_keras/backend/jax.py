@@ -71,7 +71,8 @@ def with_gradient(forward, backward, *tensors):
             for gradient, tensor in zip(backward(upstream, *tensors), tensors, strict=True)
         )
 
-    function.defvjp(lambda *tensors: (forward(*tensors), tensors), gradients)
+    # By `function`, not by `forward`: the second derivative goes through the forward pass, too.
+    function.defvjp(lambda *tensors: (function(*tensors), tensors), gradients)
     return function(*tensors)
 
 

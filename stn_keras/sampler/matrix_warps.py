@@ -75,14 +75,14 @@ class MatrixWarp(Warp):
             for size in (self.input_size, self.output_size)
         )
         factors = [vector([column / row for column in columns], dtype) for row in rows]
-        return self._centred(dtype) * ops.stack(factors)
+        return self._centred(dtype) * ops.stack(factors)[None]
 
     def _of_input(self, size):
         return dataclasses.replace(self, input_size=size)
 
     def _centred(self, dtype):
         """The matrices from output to input pixels, both counted from the centres of the images."""
-        factors = ops.convert_to_tensor(self._factors(dtype), dtype)
+        factors = ops.convert_to_tensor([self._factors(dtype)], dtype)
         return as_type(self.square(), dtype) * factors
 
     def _middles(self, dtype):
@@ -117,7 +117,7 @@ class Affine(MatrixWarp):
     def pixels_and_matrix(self):
         factors = self._factors(self.tensor.dtype)[:-1]
         coordinates = planes(self.tensor, factors, self.output_size)
-        matrix = self.tensor * ops.convert_to_tensor(factors, self.tensor.dtype)
+        matrix = self.tensor * ops.convert_to_tensor([factors], self.tensor.dtype)
         return from_first(coordinates, self.input_size), matrix
 
     def pixels(self):
@@ -185,7 +185,7 @@ def planes(matrix, factors, output_size):
         positions = [from_middle(length, matrix.dtype) for length in lengths]
         bases = [ops.stack([position, ops.ones_like(position)], axis=-1) for position in positions]
         rows = [ops.stack(moments(values, output_size, bases), axis=-1) for values in upstream]
-        return [ops.stack(rows, axis=1) * ops.convert_to_tensor(factors, matrix.dtype)]
+        return [ops.stack(rows, axis=1) * ops.convert_to_tensor([factors], matrix.dtype)]
 
     return backend.with_gradient(forward, backward, matrix)
 
