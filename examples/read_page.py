@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from examples import word_reader
 from stn_keras import plots, saved
 from stn_keras.data import words
 
@@ -55,12 +56,7 @@ def draw(reader, plain, pictures):
     straightened = np.asarray(straightened, "float32")
     rows = (pictures, without, "camera"), (straightened, read, "straightened")
     for row, (images, found, name) in zip(panels, rows):
-        for panel, image, word, true in zip(row, images, found, WORDS):
-            panel.imshow(image[..., 0], cmap="gray", interpolation="nearest", aspect="auto")
-            panel.set(xticks=[], yticks=[])
-            color = "black" if word == true else "#d55e00"
-            panel.set_xlabel(word, fontsize=11, color=color, family="monospace")
-        row[0].set_ylabel(name)
+        word_reader.draw(row, images, found, WORDS, name)
     return figure
 
 

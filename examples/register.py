@@ -209,9 +209,14 @@ def parse(arguments):
 def main(arguments=None):
     """Runs the command and returns its exit status."""
     args = parse(arguments)
-    args.results_dir.mkdir(parents=True, exist_ok=True)
+    return run_for(args.results_dir, train, args)
+
+
+def run_for(results_dir, work, *arguments):
+    """Calls `work`, which writes to a folder; returns a command's exit status."""
+    results_dir.mkdir(parents=True, exist_ok=True)
     try:
-        train(args)
+        work(*arguments)
     except messages.USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

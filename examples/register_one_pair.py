@@ -18,10 +18,10 @@ import keras
 
 import stn_keras
 from examples import cells, register_report
-from examples.register import RECIPES, RESULTS, SPEED, SPREAD
+from examples.register import RECIPES, RESULTS, SPEED, SPREAD, run_for
 from examples.register_pairs import Brains, mni152, to_numpy
 from stn_keras import geometry
-from stn_keras.training import messages, runs
+from stn_keras.training import runs
 
 RECIPE = RECIPES["mni152"]
 
@@ -56,13 +56,8 @@ def main(arguments=None):
     parser.add_argument("--results-dir", type=pathlib.Path, default=RESULTS)
     parser.add_argument("--volumes", type=int, default=register_report.TEST_VOLUMES)
     args = parser.parse_args(arguments)
-    args.results_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        measure(args.results_dir / "mni152-register.csv", args.volumes)
-    except messages.USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    path = args.results_dir / "mni152-register.csv"
+    return run_for(args.results_dir, measure, path, args.volumes)
 
 
 if __name__ == "__main__":

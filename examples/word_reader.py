@@ -92,6 +92,16 @@ def read(model, images):
     return words.decode(model.predict(images, 500, verbose=0))
 
 
+def draw(panels, images, read, true, name):
+    """Draws a row of words with what was read, in orange where that is wrong."""
+    for panel, image, word, right in zip(panels, images, read, true):
+        panel.imshow(image[..., 0], cmap="gray", interpolation="nearest", aspect="auto")
+        panel.set(xticks=[], yticks=[])
+        color = "black" if word == right else "#d55e00"
+        panel.set_xlabel(word, fontsize=11, color=color, family="monospace")
+    panels[0].set_ylabel(name, fontsize=11)
+
+
 def character_errors(read, true):
     """Edits that turn the words read into the true ones, per true letter."""
     return sum(map(edits, read, true)) / sum(map(len, true))

@@ -12,6 +12,7 @@ import statistics
 import numpy as np
 from matplotlib.figure import Figure
 
+from examples import word_reader
 from results import report, tables
 from stn_keras import plots
 
@@ -25,9 +26,8 @@ READERS = {
     "truth": "no transformer, words straightened by the truth",
 }
 STRENGTHS = {"straight": "straight", "mild": "mildly bent", "strong": "strongly bent"}
-WRONG = "words read wrong, %"
 MEASURES = {
-    WRONG: "words",
+    "words read wrong, %": "words",
     "edits per letter, %": "characters",
 }
 
@@ -122,12 +122,7 @@ def figure():
     drawn = Figure(figsize=(2.1 * columns, 1.0 * len(saved)), dpi=85, layout="constrained")
     panels = drawn.subplots(len(saved), columns)
     for row, (model, arrays) in zip(panels, saved.items()):
-        for panel, image, read, true in zip(row, *map(arrays.get, ("seen", "read", "true"))):
-            panel.imshow(image[..., 0], cmap="gray", interpolation="nearest", aspect="auto")
-            panel.set(xticks=[], yticks=[])
-            color = "black" if read == true else "#d55e00"
-            panel.set_xlabel(read, fontsize=11, color=color, family="monospace")
-        row[0].set_ylabel(model, fontsize=11)
+        word_reader.draw(row, arrays["seen"], arrays["read"], arrays["true"], model)
     return drawn
 
 

@@ -5,6 +5,7 @@ import contextlib
 import keras
 import numpy as np
 import pytest
+from test_warp import PLANES
 
 from stn_keras import SpatialTransformer, transforms
 
@@ -12,16 +13,7 @@ BACKEND = keras.backend.backend()
 
 
 def cases():
-    for transform in (
-        transforms.Translation(),
-        transforms.Attention(),
-        transforms.Box(),
-        transforms.Rigid(),
-        transforms.Similarity(),
-        transforms.Affine(),
-        transforms.Projective(),
-        transforms.ThinPlateSpline(),
-    ):
+    for transform in PLANES:
         yield pytest.param(transform, "bilinear", id=type(transform).__name__)
     for interpolation in ("nearest", "bicubic"):
         yield pytest.param(transforms.Affine(), interpolation, id=interpolation)

@@ -1,6 +1,5 @@
 """JAX: everything is compiled."""
 
-import dataclasses
 import functools
 import operator
 from typing import Any
@@ -27,13 +26,8 @@ def per_warp(function):
 
     @functools.wraps(function)
     def call(warp, *tensors, **options):
-        settings = {
-            field.name: getattr(warp, field.name)
-            for field in dataclasses.fields(warp)
-            if field.name != "tensor"
-        }
         kind: Any = type(warp)
-        made = compiled(function, kind, tuple(settings.items()), tuple(options.items()))
+        made = compiled(function, kind, warp.settings, tuple(options.items()))
         return made(warp.tensor, *tensors)
 
     return call

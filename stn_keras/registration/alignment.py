@@ -161,10 +161,8 @@ def measure(warp, moving, fixed, similarity):
     """The losses of the pairs under a warp, and the share of each fixed picture that it covers."""
     arrays = moving.with_weights(), fixed.pixels, fixed.weights
     tensors = warp.tensor, *map(ops.convert_to_tensor, arrays)
-    names = [field.name for field in dataclasses.fields(warp) if field.name != "tensor"]
-    settings = tuple((name, getattr(warp, name)) for name in names)
     function = compiled(
-        Measure(similarity, type(warp), settings), *(tuple(x.shape) for x in tensors)
+        Measure(similarity, type(warp), warp.settings), *(tuple(x.shape) for x in tensors)
     )
     losses, seen = (ops.convert_to_numpy(x).astype("float64") for x in function(*tensors))
     return losses, seen / fixed.weights.sum(tuple(range(1, fixed.weights.ndim)))

@@ -25,6 +25,12 @@ class PointMap:
     output_size: tuple
     align_corners: bool
 
+    @property
+    def settings(self):
+        """The other arguments of the class than `tensor`, as pairs of a name and a value."""
+        names = (field.name for field in dataclasses.fields(self) if field.name != "tensor")
+        return tuple((name, getattr(self, name)) for name in names)
+
     def to_input(self, points, normalized: bool = False):
         """Maps points of the output to the input: the positions that they sample.
 

@@ -1,8 +1,6 @@
 """The demo's reader: a typed word is drawn, bent, straightened by the transformer and read."""
 
-import base64
 import html
-import io
 import pathlib
 
 import matplotlib
@@ -10,6 +8,7 @@ import numpy as np
 
 from stn_keras import observe, saved
 from stn_keras.data import words
+from stn_keras.serving.demo_result import address_of
 
 __all__ = ["SLIDERS", "DemoReader", "is_reader"]
 
@@ -57,13 +56,10 @@ class DemoReader:
             if model is not None
         )
         (figure,) = observe.draw(self.model, photo).values()
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
-        address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
         return (
-            f'<div class="result"><figure><img src="{address}" alt="The word {letters} as it was '
-            'bent; outlined, the region sampled. Below it, the word as the reader sees it">'
-            f"</figure><div>{rows}</div></div>"
+            f'<div class="result"><figure><img src="{address_of(figure)}" alt="The word {letters} '
+            "as it was bent; outlined, the region sampled. Below it, the word as the reader sees "
+            f'it"></figure><div>{rows}</div></div>'
         )
 
 

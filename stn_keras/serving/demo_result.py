@@ -80,15 +80,20 @@ def _warps(caption, observation, figure):
     found = readings(observation)
     told = "; ".join(f"{name} {value}" for name, value in found.items())
     rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in found.items())
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     return (
-        f'<figure><figcaption>{html.escape(caption)}</figcaption><img src="{address}" alt="The '
+        f'<figure><figcaption>{html.escape(caption)}</figcaption><img src="{address_of(figure)}" '
+        f'alt="The '
         f"input; outlined, the region sampled: {told}. Below it, the warped image; points "
         f'and a box are in both"></figure>'
         f'<dl aria-label="theta">{rows}</dl>'
     )
+
+
+def address_of(figure):
+    """The address of a figure that is part of the page."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def readings(observation):
