@@ -47,13 +47,13 @@ def quantized(model, path, examples):
     return interpreter.get_signature_runner()
 
 
-def close(found, expected, spread):
+def close(found, expected, spread, share=0.99):
     """The goal is an error of 0.05 of the range over many images; one image may have twice that."""
     errors = np.abs(found - np.asarray(expected)) / spread
-    assert errors.mean() < 0.02 and np.quantile(errors, 0.99) < (0.05 if len(found) > 1 else 0.1)
+    assert errors.mean() < 0.02 and np.quantile(errors, share) < (0.05 if len(found) > 1 else 0.1)
 
 
-def check(model, path, **inputs):
+def check(model, path, share=0.99, **inputs):
     """Quantizes by 32 examples and asserts that all outputs are close, for two sizes of batch."""
     several = isinstance(model.input, dict)
     runner = quantized(
@@ -64,7 +64,7 @@ def check(model, path, **inputs):
     for count in (40, 1):
         found = runner(**{name: x[:count] for name, x in inputs.items()})
         for (_, output), wanted in zip(sorted(found.items()), expected, strict=True):
-            close(output, wanted[:count], np.ptp(wanted))
+            close(output, wanted[:count], np.ptp(wanted), share)
 
 
 @pytest.mark.parametrize("transform", transforms.TRANSFORMS)
@@ -104,7 +104,10 @@ def test_every_sampler(rng, tmp_path, quick, interpolation, fill_mode):
     images = keras.Input((*SIZE, 3), name="images")
     options = {"fill_value": 0.5, "align_corners": bool(rng.integers(2))}
     layer = looking(rng, interpolation=interpolation, fill_mode=fill_mode, **options)
-    check(keras.Model(images, layer(images)), tmp_path / "model.tflite", images=waves(rng))
+    # Where a rounded theta moves the border between two pixels, the nearest one is another.
+    share = 0.95 if interpolation == "nearest" else 0.99
+    model = keras.Model(images, layer(images))
+    check(model, tmp_path / "model.tflite", share, images=waves(rng))
 
 
 def test_theta_is_as_exact_as_an_output_between_convolutions(rng, tmp_path, quick):
