@@ -12,6 +12,8 @@ character error rate and the straightness of the words to `results/read_text/<mo
   [RARE](https://arxiv.org/abs/1603.03915).
 - `truth`: the reader of `plain`, on words straightened by their true curves: the ceiling.
 
+All transformers are also trained without labels, as `examples/consistency.py` says.
+
 `examples/distorted_mnist.py` explains the flags. With `--models FOLDER` an interrupted training is
 resumed when the command is repeated, and its curves and warps are on TensorBoard in `logs/`.
 `python -m results.read_text` makes the tables and figures.
@@ -25,8 +27,8 @@ import pathlib
 import keras
 import numpy as np
 
-from examples import cells, word_data, word_reader
-from stn_keras import callbacks, transforms
+from examples import cells, consistency, word_data, word_reader
+from stn_keras import SpatialTransformer, callbacks, transforms
 from stn_keras.data import pipeline, words
 from stn_keras.recipes import one_cycle
 from stn_keras.system import files
@@ -55,12 +57,12 @@ def table():
     }
 
 
-def build(model):
+def build(model, transformer=SpatialTransformer):
     if model == "truth":
         return word_reader.build(filters=word_reader.WIDE, size=word_data.STRAIGHT_SIZE)
     if model == "plain":
         return word_reader.build(filters=word_reader.WIDE)
-    return word_reader.build(TRANSFORMS[model])
+    return word_reader.build(TRANSFORMS[model], transformer=transformer)
 
 
 def train(cell, path, epochs, folder):
@@ -70,7 +72,7 @@ def train(cell, path, epochs, folder):
         name: split.straight if cell["model"] == "truth" else split.images
         for name, split in splits.items()
     }
-    model = build(cell["model"])
+    model = build(cell["model"], consistency.Consistent)
     epochs = epochs or EPOCHS
     run = fit(model, cell, shown, splits, epochs, folder)
     row = {"parameters": model.count_params(), "epochs": epochs, "batch_size": BATCH_SIZE}

@@ -17,23 +17,18 @@ START = 0.8
 FEATURES = 0.3
 
 
-def build(transform=None, filters=FILTERS, size=words.SIZE):
+def build(transform=None, filters=FILTERS, size=words.SIZE, transformer=SpatialTransformer):
     """A functional model from pictures, `(batch, *size, 1)` in 0 … 255, to logits of a blank and 26
     letters in 24 columns, `(batch, 24, 27)`, for `keras.losses.CTC`.
 
-    The transformer or, without one, a resizing gives the reader an image of 32×96.
+    The transformer, of a class of one's own if given, or a resizing without one gives the reader an
+    image of 32×96.
     """
     images = keras.Input((*size, 1), name="images")
     x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(images)
     if transform is not None:
-        transformer = SpatialTransformer(
-            localize(transform),
-            transform=transform,
-            output_size=SEEN,
-            fill_mode="nearest",
-            name="transformer",
-        )
-        x = transformer(x)
+        settings = {"output_size": SEEN, "fill_mode": "nearest", "name": "transformer"}
+        x = transformer(localize(transform), transform=transform, **settings)(x)
     elif size != SEEN:
         x = layers.Resizing(*SEEN)(x)
     for count, pool in zip(filters[:-1], ((2, 2), (2, 2), (2, 1), None)):

@@ -12,6 +12,7 @@ import shutil
 import sys
 
 from examples import read_text
+from examples.consistency import Consistent
 from stn_keras.system.files import read_settings, write_settings
 
 FOLDER = pathlib.Path(__file__).parent / "read_text"
@@ -26,8 +27,10 @@ def main(run, plain_run):
 
 def ship(run, kind, target, history):
     """Writes a run's reader, in float32 and without its optimizer; returns the run's settings."""
+    trained = read_text.build(kind, Consistent)
+    trained.load_weights(run / "last.keras")
     reader = read_text.build(kind)
-    reader.load_weights(run / "last.keras")
+    reader.set_weights(trained.get_weights())
     reader.save(FOLDER / target)
     shutil.copy(run / "history.csv", FOLDER / history)
     return read_settings(run / "config.json")
