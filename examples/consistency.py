@@ -12,7 +12,7 @@ from keras import ops
 from stn_keras import SpatialTransformer, transforms
 from stn_keras.data import words
 
-WEIGHT = 150  # of squared distances in normalised units, beside the reader's loss
+WEIGHT = 30  # of squared distances in normalised units, beside the reader's loss
 SPLINE = transforms.ThinPlateSpline((2, 8))
 # The spline's control points; they are compared, too.
 X, Y = np.meshgrid(np.linspace(-1, 1, 8, dtype="float32"), np.float32([-1, 1]))
