@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from examples import read_page, read_text, word_data, word_reader
+from examples import consistency, read_page, read_text, word_data, word_reader
 from stn_keras import pixel_sample
 from stn_keras.data import words
 
@@ -110,6 +110,23 @@ def test_every_transformer_begins_with_the_same_crop(transform):
     grid = np.asarray(transform.grid(theta, (4, 8)))
     still = np.asarray(transform.grid(transform.identity[None], (4, 8)))
     np.testing.assert_allclose(grid, word_reader.START * still, atol=1e-6)
+
+
+def test_only_a_bend_is_inconsistent(monkeypatch):
+    spline = read_text.TRANSFORMS["spline"]
+    layer = consistency.Consistent(
+        word_reader.localize(spline), transform=spline, output_size=(4, 8)
+    )
+    images = np.random.default_rng().uniform(0, 1, (4, *words.SIZE, 1)).astype("float32")
+
+    def loss():
+        layer(images, training=True)
+        return float(layer.losses[0])
+
+    assert loss() > 1e-3
+    still = spline.warp(np.zeros((4, 32), "float32"), words.SIZE)
+    monkeypatch.setattr(consistency, "random_bend", lambda count, seeds: still)
+    assert loss() == pytest.approx(0, abs=1e-9)
 
 
 def test_edits():

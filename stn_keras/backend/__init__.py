@@ -6,9 +6,10 @@ The file of a backend has these functions for the sampler:
   this library, or by a sampler of the backend;
 - `gather_sum`, `scatter_sum` and `gather_dots`, see `stn_keras.sampler.sums`; with `finite=True` no
   row is infinite or NaN;
-- `with_gradient(forward, backward, *tensors)` is `forward(*tensors)`, whose gradient is written by
-  hand: `backward(upstream, *tensors)`, for each tensor a gradient or None. If `forward` returns a
-  list, `upstream` is one;
+- `with_gradient(forward, backward, *tensors, first=None)` is `forward(*tensors)`, whose gradient is
+  written by hand: `backward(upstream, *tensors)`, for each tensor a gradient or None. If `forward`
+  returns a list, `upstream` is one. If given, `first(upstream, *tensors)` is the gradient of the
+  first tensor, and `backward` returns those of the others;
 - `compile(function)` returns the function, compiled if the backend compiles parts of a program;
 - `matmul(left, right)` is a matrix product that keeps the precision of its factors;
 - `shape(tensor, start, stop)` is a tuple of integers, the lengths of these axes; lengths that

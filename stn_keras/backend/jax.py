@@ -50,7 +50,7 @@ def sampled(warp, images, fill, generic, **options):
     return generic(images, warp, fill, **options)
 
 
-def with_gradient(forward, backward, *tensors):
+def with_gradient(forward, backward, *tensors, first=None):
     """See `stn_keras.backend`.
 
     The result is differentiable in reverse mode, and `backward` in any mode.
@@ -60,9 +60,12 @@ def with_gradient(forward, backward, *tensors):
     def gradients(tensors, upstream):
         # Without a barrier, XLA shares pixels with the forward pass and stores them in memory.
         upstream, *tensors = lax.optimization_barrier((upstream, *tensors))
+        found = backward(upstream, *tensors)
+        if first is not None:
+            found = [first(upstream, *tensors), *found]
         return tuple(
             gradient if gradient is None else gradient.astype(tensor.dtype)
-            for gradient, tensor in zip(backward(upstream, *tensors), tensors, strict=True)
+            for gradient, tensor in zip(found, tensors, strict=True)
         )
 
     # By `function`, not by `forward`: the second derivative goes through the forward pass, too.

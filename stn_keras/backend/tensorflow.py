@@ -68,8 +68,10 @@ def sample(generic, images, warp, fill, **options):
         return generic(images, warp, fill, **options)
 
 
-def with_gradient(forward, backward, *tensors):
+def with_gradient(forward, backward, *tensors, first=None):
     tensors = tuple(map(here, tensors))
+    if first is not None:
+        return with_gradients_apart(forward, backward, first, *tensors)
 
     @tf.custom_gradient
     def function(*floats):
@@ -88,6 +90,23 @@ def with_gradient(forward, backward, *tensors):
         return results, gradients
 
     return function(*(tensor for tensor in tensors if tensor.dtype.is_floating))
+
+
+def with_gradients_apart(forward, backward, first, tensor, *rest):
+    """`with_gradient`, which computes the gradient of the first tensor only if a tape watches that:
+    the images of a data set are not watched."""
+    fixed = [tf.stop_gradient(other) for other in rest]
+    result = with_gradient(
+        lambda tensor: forward(tensor, *fixed),
+        lambda upstream, tensor: [first(upstream, tensor, *rest)],
+        tensor,
+    )
+    return with_gradient(
+        lambda result, *rest: result,
+        lambda upstream, result, *rest: [upstream, *backward(upstream, tensor, *rest)],
+        result,
+        *rest,
+    )
 
 
 def here(tensor):
@@ -142,10 +161,12 @@ def gather_dots(upstream, rows, indices, sets):
 
 def total(times, pixels, weights):
     """The sum of pixels times weights, by subtraction; see `compile`."""
-    found = times(pixels[0], weights[0])
-    for pixel, weight in zip(pixels[1:], weights[1:]):
-        found = found - times(pixel, -weight)
-    return found
+    if len(pixels) == 1:
+        return times(pixels[0], weights[0])
+    rest = times(pixels[1], -weights[1])
+    for pixel, weight in zip(pixels[2:], weights[2:]):
+        rest = rest - times(pixel, weight)
+    return times(pixels[0], weights[0]) - rest
 
 
 def gather(rows, indices):

@@ -37,7 +37,7 @@ def value_and_gradient(function):
     return call
 
 
-def with_gradient(forward, backward, *tensors):
+def with_gradient(forward, backward, *tensors, first=None):
     """`forward(*tensors)`, differentiated by PyTorch."""
     return forward(*tensors)
 
@@ -96,20 +96,20 @@ def sample(generic, images, warp, fill, **options):
 
 
 def sample_in_full(images, generic, warp, fill, **options):
-    if is_native(images, warp, **options):
+    if is_native(images, warp, fill, **options):
         samples = native(images, generic, warp, fill, **options)
         if images.device.type != "cpu" or is_finite(samples):
             return samples
     return generic(images, warp, fill, **options)
 
 
-def is_native(images, warp, *, interpolation, fill_mode, filled):
+def is_native(images, warp, fill, *, interpolation, fill_mode):
     """Whether PyTorch's sampler computes the same numbers and gradients."""
     sizes = (*images.shape[1:-1], *warp.output_size)
     return (
         images.is_floating_point()
         and fill_mode in PADDING
-        and not (filled and fill_mode == "constant")
+        and (fill is None or fill_mode != "constant")
         # PyTorch rounds to pixels in the same way only if the warp is given by a grid.
         and (interpolation != "nearest" or warp.is_grid)
         and not (interpolation == "bicubic" and images.ndim == 5)
@@ -122,12 +122,12 @@ def is_native(images, warp, *, interpolation, fill_mode, filled):
     )
 
 
-def native(images, generic, warp, fill, *, interpolation, fill_mode, **options):
+def native(images, generic, warp, fill, *, interpolation, fill_mode):
     """Samples by PyTorch's own sampler, which multiplies pixels even by weights of 0."""
 
     def plain(images, grid):
-        settings = {"interpolation": interpolation, "fill_mode": fill_mode, **options}
-        return generic(images, warp.as_grid(grid), fill, **settings)
+        options = {"interpolation": interpolation, "fill_mode": fill_mode}
+        return generic(images, warp.as_grid(grid), fill, **options)
 
     grid = warp.grid() if warp.normalised_matrix is None else affine_grid(warp)
     grid = finite(grid, images.shape[1:-1], fill_mode, warp.align_corners)

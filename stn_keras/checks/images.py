@@ -60,10 +60,13 @@ def as_fill(fill_value):
 
 
 def fill_tensor(fill_value, images, points):
-    """`fill_value` as a tensor in the dtype of the samples; for integers rounded and clipped.
+    """`fill_value` as a tensor in the dtype of the samples; for integers rounded and clipped. None
+    if it is 0.
 
     As a tensor, its values do not cause a new compilation.
     """
+    if not any(fill_value):
+        return None
     dtype = keras.backend.standardize_dtype(images.dtype)
     if "int" not in dtype:
         return ops.convert_to_tensor(fill_value, dtype=wide_dtype(images, points))

@@ -280,7 +280,6 @@ class SpatialTransformer(OneArgument):
             fill_tensor(self.fill_value, images, theta),
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,
-            filled=any(self.fill_value),
         )
         dtype = keras.backend.standardize_dtype(images.dtype)
         if antialias > 1:

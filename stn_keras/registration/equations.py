@@ -89,8 +89,8 @@ def look(pictures, where):
     """
     size = tuple(pictures.shape[1:-1])
     warp = warps.Grid(where, size, tuple(where.shape[1:-1]), False)
-    options = {"interpolation": "bilinear", "fill_mode": "nearest", "filled": False}
-    samples = sample(pictures, warp, ops.zeros((1,), pictures.dtype), **options)
+    options = {"interpolation": "bilinear", "fill_mode": "nearest"}
+    samples = sample(pictures, warp, None, **options)
     halves = ops.convert_to_tensor([length / 2 for length in reversed(size)], dtype="float32")
     inside = ops.clip((1 - ops.abs(where)) * halves + 0.5, 0, 1)
     seen = samples[..., -1:] * ops.prod(inside, axis=-1, keepdims=True)

@@ -42,16 +42,16 @@ def sampling_by(function):
         _thread.door = outer
 
 
-def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
+def interpolate(images, warp, fill, *, interpolation, fill_mode):
     """Images sampled at the positions of a warp, by the operations of every backend.
 
     Args:
         images: `(batch, *size, channels)`: floats, or integers with interpolation="nearest".
         warp: A `stn_keras.sampler.warps.Warp`.
-        fill: `(channels,)` or `(1,)`: the value outside the image, with fill_mode="constant".
+        fill: `(channels,)` or `(1,)`: the value outside the image, with fill_mode="constant"; None
+            for zeros.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
         fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`.
-        filled: Whether any of `fill` is not 0.
 
     Returns:
         `(batch, *output_size, channels)`, in the wider dtype of pixels and coordinates; for images
@@ -70,7 +70,7 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode, filled):
     }
     gathered = (interpolation, fill_mode, len(size)) == ("bilinear", "constant", 2)
     samples = mix(images, coordinates, options, matrix if gathered else None)
-    if filled and fill_mode == "constant":
+    if fill is not None and fill_mode == "constant":
         samples = samples + missing(coordinates, fill, samples.dtype, size, interpolation)
     return samples
 
@@ -92,14 +92,15 @@ def mix(images, coordinates, options, matrix=None):
         rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
         return backend.gather_sum(rows, *corners(inputs[:axes], **options))
 
-    def backward(upstream, images, *inputs):
-        coordinates, rest = inputs[:axes], inputs[axes:]
-        to_images = by_images(upstream, coordinates, options, *rest)
-        to_coordinates = by_coordinates(upstream, images, coordinates, options)
-        return to_images, *to_coordinates, *(None for _ in rest)
+    def to_images(upstream, images, *inputs):
+        return by_images(upstream, inputs[:axes], options, *inputs[axes:])
+
+    def to_coordinates(upstream, images, *inputs):
+        found = by_coordinates(upstream, images, inputs[:axes], options)
+        return *found, *(None for _ in inputs[axes:])
 
     inputs = [images, *coordinates] + ([] if matrix is None else [matrix])
-    return backend.with_gradient(forward, backward, *inputs)
+    return backend.with_gradient(forward, to_coordinates, *inputs, first=to_images)
 
 
 def by_images(upstream, coordinates, options, matrix=None):
@@ -148,7 +149,8 @@ def corners(coordinates, *, size, dtype, of_slopes=False, **options):
     ]
     (indices, *columns), weights, slopes = zip(*by_axis)
     for column, length in zip(columns, size[1:]):
-        rows = [index * length for index in indices]
+        stride = ops.convert_to_tensor(length, "int32")
+        rows = [index * stride for index in indices]
         indices = [row + position for row in rows for position in column]
     if not of_slopes:
         return indices, products(weights, dtype)

@@ -48,6 +48,5 @@ def warped(images, warp, name, *, interpolation, fill_mode, fill_value, data_for
         fill_tensor(fill_value, pixels, tensor),
         interpolation=interpolation,
         fill_mode=fill_mode,
-        filled=any(fill_value),
     )
     return from_channels_last(as_dtype(samples, images.dtype), data_format)

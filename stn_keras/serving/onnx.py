@@ -107,7 +107,7 @@ def _frozen(model):
     return tf_loader.from_function(function, list(inputs), list(outputs)), inputs, outputs
 
 
-def _sample(generic, images, warp, fill, *, interpolation, fill_mode, filled):
+def _sample(generic, images, warp, fill, *, interpolation, fill_mode):
     """The counterpart of `stn_keras.backend.sample`."""
     if fill_mode not in PADDING_MODES:
         raise ExportError(
@@ -115,25 +115,24 @@ def _sample(generic, images, warp, fill, *, interpolation, fill_mode, filled):
             f"Received: fill_mode={fill_mode!r}"
         )
     if "int" in keras.backend.standardize_dtype(images.dtype):  # which ONNX Runtime does not sample
-        settings = {"interpolation": interpolation, "fill_mode": fill_mode, "filled": filled}
-        return generic(images, warp, fill, **settings)
+        return generic(images, warp, fill, interpolation=interpolation, fill_mode=fill_mode)
     points = _grid(images, warp)
     align_corners = warp.align_corners
     # ONNX Runtime samples by a grid of the images' dtype only.
     dtype = wide_dtype(images, points)
-    images, points, fill = (ops.cast(x, dtype) for x in (images, points, fill))
+    images, points = (ops.cast(x, dtype) for x in (images, points))
     # ONNX fills with zeros. Weights sum to 1: what is taken off before can be added afterwards.
-    shifted = fill_mode == "constant" and filled
+    shift = ops.cast(fill, dtype) if fill is not None and fill_mode == "constant" else None
     samples = _stand_in(
         "GridSample",
-        [ops.moveaxis(images - fill if shifted else images, -1, 1), points],
+        [ops.moveaxis(images if shift is None else images - shift, -1, 1), points],
         (images.shape[0], images.shape[-1], *points.shape[1:-1]),
         mode={"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[interpolation],
         padding_mode=PADDING_MODES[fill_mode],
         align_corners=int(align_corners),
     )
     samples = ops.moveaxis(samples, 1, -1)
-    return samples + fill if shifted else samples
+    return samples if shift is None else samples + shift
 
 
 def _grid(images, warp):
