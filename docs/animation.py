@@ -18,11 +18,11 @@ from docs import screenshot
 
 ROOT = pathlib.Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "demo.gif"
-FRAMES, MILLISECONDS, COLOURS = 24, 150, 64
+FRAMES, MILLISECONDS, COLOURS = 24, 150, 160
 # Controls that the film does not use, by their text.
 IDLE = (
     *("Model", "Number of the test image", "Upload a picture", "Dark ink", "Draw a digit"),
-    *("Perspective", "Clutter", "Undo the distortion"),
+    *("Perspective", "Clutter", "Undo the distortion", "Word", "Arc", "Wave", "Tilt"),
 )
 
 
