@@ -56,9 +56,7 @@ FIGURES = {
 def read(folder):
     """Rows of the CSV files by (model, distortion), one for each seed."""
     found = collections.defaultdict(list)
-    for path in sorted(folder.glob("*-[0-9].csv")):
-        with path.open() as file:
-            (row,) = csv.DictReader(file)
+    for row in report.rows(folder):
         # Files from before the elastic augmentation have no such field.
         found[row["model"], row["distortion"]].append({"elastic": "0.0", **row})
     return dict(found)

@@ -5,7 +5,6 @@ the tables between its marks in `results/README.md`, and saves `words.png` in th
 """
 
 import collections
-import csv
 import pathlib
 import statistics
 
@@ -35,9 +34,7 @@ MEASURES = {
 def read():
     """Rows of the CSV files by reader, one for each seed."""
     found = collections.defaultdict(list)
-    for path in sorted(FOLDER.glob("*-[0-9].csv")):
-        with path.open() as file:
-            (row,) = csv.DictReader(file)
+    for row in report.rows(FOLDER):
         found[row["model"]].append(row)
     return {model: found[model] for model in READERS if model in found}
 

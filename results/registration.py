@@ -4,7 +4,6 @@
 one CSV file for each run, and puts the tables between its marks in `results/README.md`.
 """
 
-import csv
 import pathlib
 import statistics
 
@@ -37,9 +36,7 @@ MEASURES = {
 def read():
     """Rows of the CSV files by (data, field), one for each seed."""
     found = {}
-    for path in sorted(FOLDER.glob("*.csv")):
-        with path.open() as file:
-            (row,) = csv.DictReader(file)
+    for row in report.rows(FOLDER, "*.csv"):
         row["ms"] = 1000 * float(row["seconds_a_pair"])
         found.setdefault((row["data"], row["field"]), []).append(row)
     return found

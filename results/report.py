@@ -1,10 +1,20 @@
-"""Markdown tables, and the parts of `README.md` that the programs of this folder write."""
+"""The runs that the programs of this folder read, and the tables and parts of `README.md` that they
+write."""
 
+import csv
 import pathlib
 import statistics
 
 README = pathlib.Path(__file__).parent / "README.md"
 END = "<!-- to here -->"
+
+
+def rows(folder, files="*-[0-9].csv"):
+    """The rows of the runs in a folder: each run's file has one."""
+    for path in sorted(folder.glob(files)):
+        with path.open() as file:
+            (row,) = csv.DictReader(file)
+        yield row
 
 
 def table(heads, rows):
