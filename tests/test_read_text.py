@@ -4,8 +4,9 @@ import csv
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from examples import consistency, read_page, read_text, word_data, word_reader
+from examples import consistency, read_photos, read_text, word_data, word_reader
 from stn_keras import pixel_sample
 from stn_keras.data import words
 
@@ -156,8 +157,9 @@ def test_a_tiny_run_and_its_row(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_words_of_a_page_are_drawn():
-    page = np.random.default_rng().integers(0, 256, (191, 384), np.uint8)
-    pictures = read_page.cut(page)
-    assert pictures.shape == (len(read_page.WORDS), 48, 128, 1)
-    figure = read_page.draw(*map(read_text.build, ("spline", "plain")), pictures)
+    page = Image.fromarray(np.random.default_rng().integers(0, 256, (191, 384), np.uint8))
+    pictures = read_photos.cut(page, read_photos.PAGE)
+    assert pictures.shape == (len(read_photos.PAGE), 48, 128, 1)
+    true = [word for word, *_ in read_photos.PAGE]
+    figure = read_photos.draw(*map(read_text.build, ("spline", "plain")), pictures, true)
     assert len(figure.axes) == 2 * len(pictures)
