@@ -39,23 +39,28 @@ def model():
 
 def contenders(network, folder):
     """The file and a function from images to logits, by name."""
-    network.save(folder / "model.keras")
-    predict = tf.function(lambda images: network(images, training=False))
-    yield "Keras", folder / "model.keras", lambda images: predict(images).numpy()
+    yield "Keras", *in_keras(network, folder / "model.keras")
 
     export.save(network, folder / "model", "saved_model")
     loaded = tf.saved_model.load(str(folder / "model"))
     yield "SavedModel", folder / "model", lambda images: loaded.serve(images).numpy()
 
-    export.save(network, folder / "model.tflite", "litert")
-    runner = Interpreter(
-        str(folder / "model.tflite"), num_threads=os.cpu_count()
-    ).get_signature_runner()
-    yield "LiteRT", folder / "model.tflite", lambda images: runner(images=images)["output_0"]
-
+    yield "LiteRT", *litert(network, folder / "model.tflite")
     yield "ONNX", *onnx(network, folder / "model.onnx")
     with mock.patch.object(onnx_files, "_sample", backend.sample):
         yield "ONNX, gathers", *onnx(network, folder / "gathers.onnx")
+
+
+def in_keras(network, path):
+    network.save(path)
+    predict = tf.function(lambda images: network(images, training=False))
+    return path, lambda images: predict(images).numpy()
+
+
+def litert(network, path, quantize=None):
+    export.save(network, path, "litert", quantize=quantize)
+    runner = Interpreter(str(path), num_threads=os.cpu_count()).get_signature_runner()
+    return path, lambda images: next(iter(runner(images=images).values()))
 
 
 def onnx(network, path):

@@ -8,49 +8,28 @@ on 200 training words. The accuracy is that on test words of all strengths of be
 
 import argparse
 import functools
-import os
 import pathlib
 import statistics
 import tempfile
 
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import numpy as np
-import onnxruntime
-import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
+from benchmarks import export
 from benchmarks.rounds import milliseconds
 from examples import read_text, word_data
 from results import report
-from stn_keras import export, saved
+from stn_keras import saved
 from stn_keras.data import words
 
 BATCH = 32
 
 
 def contenders(model, examples, folder):
-    """The bytes of the file and a function from images to logits, by name."""
-    keras_path = folder / "model.keras"
-    model.save(keras_path)
-    predict = tf.function(lambda images: model(images, training=False))
-    yield "Keras", keras_path.stat().st_size, lambda images: predict(images).numpy()
-
-    path = folder / "model.onnx"
-    export.save(model, path, "onnx")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    yield "ONNX", path.stat().st_size, lambda images: session.run(None, {"images": images})[0]
-
-    for name, quantize in (("LiteRT", None), ("LiteRT, int8", examples)):
-        path = folder / f"{name}.tflite"
-        export.save(model, path, "litert", quantize=quantize)
-        runner = Interpreter(str(path), num_threads=os.cpu_count()).get_signature_runner()
-        yield name, path.stat().st_size, functools.partial(logits, runner)
-
-
-def logits(runner, images):
-    return next(iter(runner(images=images).values()))
+    """The file and a function from images to logits, by name."""
+    yield "Keras", *export.in_keras(model, folder / "model.keras")
+    yield "ONNX", *export.onnx(model, folder / "model.onnx")
+    yield "LiteRT", *export.litert(model, folder / "model.tflite")
+    yield "LiteRT, int8", *export.litert(model, folder / "int8.tflite", quantize=examples)
 
 
 def accuracy(function, split):
@@ -81,11 +60,11 @@ def main(arguments=None):
         rows = [
             [
                 name,
-                f"{size / 1024:,.0f}",
+                f"{path.stat().st_size / 1024:,.0f}",
                 f"{accuracy(function, test):.2f}",
                 f"{1000 * BATCH / statistics.median(times[name]):,.0f}",
             ]
-            for name, size, function in found
+            for name, path, function in found
         ]
     print(report.table(["format", "KiB", "words right, %", "words per second"], rows))
 
