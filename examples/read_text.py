@@ -15,7 +15,8 @@ character error rate and the straightness of the words to `results/read_text/<mo
 All transformers are also trained without labels, as `examples/consistency.py` says.
 
 `examples/distorted_mnist.py` explains the flags. With `--models FOLDER` an interrupted training is
-resumed when the command is repeated, and its curves and warps are on TensorBoard in `logs/`.
+resumed when the command is repeated, and its curves and warps are on TensorBoard in `logs/`. The
+trained reader is `<model>-<seed>/reader.keras` there.
 `python -m results.read_text` makes the tables and figures.
 
 Words and fonts of the validation set chose the settings; those of the test set are reported.
@@ -81,6 +82,7 @@ def train(cell, path, epochs, folder):
     if cell["seed"] == 0:
         save_words(path.with_suffix(".npz"), model, shown["test"][:SHOWN], splits["test"])
     if run is not None:
+        save_reader(folder / "reader.keras", model, cell["model"])
         run.finish()
     precision = keras.config.dtype_policy().name
     return {**row, "optimizer": "AdamW", "peak": PEAK, "warm_up": WARM_UP, "precision": precision}
@@ -123,6 +125,14 @@ def fit(model, cell, shown, splits, epochs, folder):
         writing=[callbacks.TransformerSummary(run.log_dir, shown["validation"][:8])] if run else (),
     )
     return run
+
+
+def save_reader(path, trained, kind):
+    """Saves a trained reader, with an ordinary transformer, for everything but more training."""
+    reader = build(kind)
+    reader.set_weights(trained.get_weights())
+    with files.replacing(path) as temporary:
+        reader.save(temporary)
 
 
 def measure(model, images, split, name):

@@ -12,7 +12,6 @@ import shutil
 import sys
 
 from examples import read_text
-from examples.consistency import Consistent
 from stn_keras.system.files import read_settings, write_settings
 
 FOLDER = pathlib.Path(__file__).parent / "read_text"
@@ -27,10 +26,8 @@ def main(run, plain_run):
 
 def ship(run, kind, target, history):
     """Writes a run's reader, in float32 and without its optimizer; returns the run's settings."""
-    trained = read_text.build(kind, Consistent)
-    trained.load_weights(run / "last.keras")
     reader = read_text.build(kind)
-    reader.set_weights(trained.get_weights())
+    reader.load_weights(run / "reader.keras")
     reader.save(FOLDER / target)
     shutil.copy(run / "history.csv", FOLDER / history)
     return read_settings(run / "config.json")

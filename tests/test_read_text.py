@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from examples import consistency, read_photos, read_text, word_data, word_reader
-from stn_keras import pixel_sample
+from stn_keras import SpatialTransformer, pixel_sample, saved
 from stn_keras.data import words
 
 
@@ -149,10 +149,11 @@ def test_a_tiny_run_and_its_row(tmp_path, monkeypatch):
     assert float(row["test_uneven_before_strong"]) > float(row["test_uneven_before_straight"])
     assert 0 <= float(row["test_words_mild"]) <= 100
     assert rows["truth-1"][0]["test_uneven_after_mild"] == ""
-    assert (tmp_path / "models" / "spline-0" / "last.keras").exists()
+    reader = saved.load(tmp_path / "models" / "spline-0" / "reader.keras")
+    assert type(reader.get_layer("transformer")) is SpatialTransformer
     assert (tmp_path / "logs" / "spline-0" / "transformer").is_dir()
-    with np.load(tmp_path / "spline-0.npz") as saved:
-        assert saved["seen"].shape[1:] == (32, 96, 1)
+    with np.load(tmp_path / "spline-0.npz") as arrays:
+        assert arrays["seen"].shape[1:] == (32, 96, 1)
 
 
 @pytest.mark.slow
