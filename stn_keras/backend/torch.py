@@ -109,7 +109,7 @@ def is_native(images, warp, fill, *, interpolation, fill_mode):
     return (
         images.is_floating_point()
         and fill_mode in PADDING
-        and (fill is None or fill_mode != "constant")
+        and fill is None
         # PyTorch rounds to pixels in the same way only if the warp is given by a grid.
         and (interpolation != "nearest" or warp.is_grid)
         and not (interpolation == "bicubic" and images.ndim == 5)

@@ -59,13 +59,13 @@ def as_fill(fill_value):
     return tuple(float(value) for value in values.reshape(-1))
 
 
-def fill_tensor(fill_value, images, points):
-    """`fill_value` as a tensor in the dtype of the samples; for integers rounded and clipped. None
-    if it is 0.
+def fill_tensor(fill_value, fill_mode, images, points):
+    """What the sampler fills with: a tensor in the dtype of the samples, for integers rounded and
+    clipped, or None with a fill value of 0 and in other modes than `"constant"`.
 
     As a tensor, its values do not cause a new compilation.
     """
-    if not any(fill_value):
+    if fill_mode != "constant" or not any(fill_value):
         return None
     dtype = keras.backend.standardize_dtype(images.dtype)
     if "int" not in dtype:

@@ -277,7 +277,7 @@ class SpatialTransformer(OneArgument):
         samples = sample(
             images,
             glimpses.in_rows() if glimpses else warp,
-            fill_tensor(self.fill_value, images, theta),
+            fill_tensor(self.fill_value, self.fill_mode, images, theta),
             interpolation=self.interpolation,
             fill_mode=self.fill_mode,
         )

@@ -48,8 +48,7 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode):
     Args:
         images: `(batch, *size, channels)`: floats, or integers with interpolation="nearest".
         warp: A `stn_keras.sampler.warps.Warp`.
-        fill: `(channels,)` or `(1,)`: the value outside the image, with fill_mode="constant"; None
-            for zeros.
+        fill: `(channels,)` or `(1,)`, the value outside the image; see `fill_tensor` for None.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
         fill_mode: `"constant"`, `"nearest"`, `"reflect"` or `"wrap"`.
 
@@ -70,7 +69,7 @@ def interpolate(images, warp, fill, *, interpolation, fill_mode):
     }
     gathered = (interpolation, fill_mode, len(size)) == ("bilinear", "constant", 2)
     samples = mix(images, coordinates, options, matrix if gathered else None)
-    if fill is not None and fill_mode == "constant":
+    if fill is not None:
         samples = samples + missing(coordinates, fill, samples.dtype, size, interpolation)
     return samples
 

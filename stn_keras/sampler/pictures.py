@@ -45,7 +45,7 @@ def warped(images, warp, name, *, interpolation, fill_mode, fill_value, data_for
     samples = sample(
         pixels,
         dataclasses.replace(warp, tensor=tensor),
-        fill_tensor(fill_value, pixels, tensor),
+        fill_tensor(fill_value, fill_mode, pixels, tensor),
         interpolation=interpolation,
         fill_mode=fill_mode,
     )

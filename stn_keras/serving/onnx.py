@@ -122,7 +122,7 @@ def _sample(generic, images, warp, fill, *, interpolation, fill_mode):
     dtype = wide_dtype(images, points)
     images, points = (ops.cast(x, dtype) for x in (images, points))
     # ONNX fills with zeros. Weights sum to 1: what is taken off before can be added afterwards.
-    shift = ops.cast(fill, dtype) if fill is not None and fill_mode == "constant" else None
+    shift = None if fill is None else ops.cast(fill, dtype)
     samples = _stand_in(
         "GridSample",
         [ops.moveaxis(images if shift is None else images - shift, -1, 1), points],
