@@ -9,14 +9,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from examples import word_reader
 from stn_keras import SpatialTransformer, transforms
 from stn_keras.data import words
 
 WEIGHT = 30  # of squared distances in normalised units, beside the reader's loss
 SPLINE = transforms.ThinPlateSpline((2, 8))
-# The spline's control points; they are compared, too.
-X, Y = np.meshgrid(np.linspace(-1, 1, 8, dtype="float32"), np.float32([-1, 1]))
-POINTS = np.stack([X, Y], axis=-1).reshape(1, 16, 2)
+# The control points of the bends. Warps are compared there.
+POINTS = word_reader.control_points(SPLINE)[np.newaxis].astype("float32")
 
 
 @keras.saving.register_keras_serializable("word_reader")
@@ -60,4 +60,4 @@ def random_bend(count, seeds):
     along = uniform(-0.1, 0.1) + uniform(-0.15, 0.15) * x + uniform(-0.1, 0.1) * y
     along += uniform(-0.1, 0.1) * x**2
     theta = ops.stack([along, arc + wave + size], axis=-1)
-    return SPLINE.warp(ops.reshape(theta, (count, 32)), words.SIZE)
+    return SPLINE.warp(ops.reshape(theta, (count, SPLINE.num_parameters)), words.SIZE)

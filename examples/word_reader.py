@@ -21,8 +21,8 @@ def build(transform=None, filters=FILTERS, size=words.SIZE, transformer=SpatialT
     """A functional model from pictures, `(batch, *size, 1)` in 0 … 255, to logits of a blank and 26
     letters in 24 columns, `(batch, 24, 27)`, for `keras.losses.CTC`.
 
-    The transformer, of a class of one's own if given, or a resizing without one gives the reader an
-    image of 32×96.
+    The transformer gives the reader an image of 32×96; without one, a resizing does. `transformer`
+    is the layer's class.
     """
     images = keras.Input((*size, 1), name="images")
     x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(images)
@@ -59,10 +59,14 @@ def localize(transform):
 def start(transform):
     """The `theta` that crops the picture to `START` of its width and height."""
     if isinstance(transform, transforms.ThinPlateSpline):
-        rows, columns = (np.linspace(-1, 1, count) for count in transform.control_points)
-        points = np.stack(np.meshgrid(columns, rows), -1).reshape(-1)
-        return (START - 1) * points
+        return (START - 1) * control_points(transform).reshape(-1)
     return np.where(transform.identity == 1, START, transform.identity)
+
+
+def control_points(spline):
+    """The control points of a `ThinPlateSpline`, `(n, 2)`, row by row."""
+    rows, columns = (np.linspace(-1, 1, count) for count in spline.control_points)
+    return np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
 
 
 def convolution(x, filters):

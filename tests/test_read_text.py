@@ -149,6 +149,7 @@ def test_a_tiny_run_and_its_row(tmp_path, monkeypatch):
     assert float(row["test_uneven_before_strong"]) > float(row["test_uneven_before_straight"])
     assert 0 <= float(row["test_words_mild"]) <= 100
     assert rows["truth-1"][0]["test_uneven_after_mild"] == ""
+    assert (tmp_path / "models" / "spline-0" / "last.keras").exists()
     reader = saved.load(tmp_path / "models" / "spline-0" / "reader.keras")
     assert type(reader.get_layer("transformer")) is SpatialTransformer
     assert (tmp_path / "logs" / "spline-0" / "transformer").is_dir()
