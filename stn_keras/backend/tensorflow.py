@@ -14,7 +14,7 @@ matmul = tf.matmul
 
 
 def compile(function):
-    """`function(*tensors)`, with its operations marked so that TensorFlow hands them to XLA.
+    """The function, with its operations marked so that TensorFlow hands them to XLA.
 
     That pays for a warp, in which XLA fuses dozens of element-wise steps, but not for convolutions
     on a CPU. The operations in the graph stay the same, so they can be exported. TensorFlow
@@ -28,9 +28,9 @@ def compile(function):
     """
 
     @functools.wraps(function)
-    def call(*tensors):
+    def call(*tensors, **options):
         with marked(tensors):
-            return function(*tensors)
+            return function(*tensors, **options)
 
     return call
 
@@ -141,18 +141,15 @@ def gather_sum(rows, indices, weights, finite=False):
 def gather_dots(upstream, rows, indices, sets):
     """Sums two products at once, as parts of complex numbers, which saves XLA every other pass."""
 
-    @compile
-    def summed(upstream, rows):
+    with marked([upstream, rows]):
         # Masked once for all: XLA makes one loop of the sums, and LLVM vectorizes only short ones.
         one = tf.ones((), sets[0][0].dtype)
         pixels = [masked(pixels, one, *of) for pixels, *of in zip(gather(rows, indices), *sets)]
         products = [upstream * total(scaled, pixels, weights) for weights in sets]
-        pairs = list(zip(products[::2], products[1::2]))
+        pairs = zip(products[::2], products[1::2])
         paired = [tf.reduce_sum(tf.complex(*pair), axis=-1, keepdims=True) for pair in pairs]
-        rest = products[2 * len(pairs) :]
-        return paired, [tf.reduce_sum(last, axis=-1, keepdims=True) for last in rest]
-
-    paired, last = summed(upstream, rows)
+        rest = products[2 * len(paired) :]
+        last = [tf.reduce_sum(product, axis=-1, keepdims=True) for product in rest]
     # Inside a compiled part, XLA would make a pass for each.
     with marked([upstream, rows], compiled=False):
         parts = [part(pair) for pair in paired for part in (tf.math.real, tf.math.imag)]

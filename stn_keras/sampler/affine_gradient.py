@@ -7,7 +7,6 @@ that depends on the magnification. If the magnification is small, each pixel's g
 from a window of samples, which is much faster (benchmarks/README.md).
 """
 
-import functools
 import itertools
 import math
 import operator
@@ -38,10 +37,10 @@ def gathered(upstream, scatter, *, matrix, size):
     reach = ops.maximum(ops.abs(a) + ops.abs(c), ops.abs(b) + ops.abs(d))
     fits = ops.all(reach < SIDE / 2 * ops.abs(a * d - b * c))  # False for NaN
 
-    gather = backend.compile(functools.partial(window_sum, size=size))
-    return ops.cond(fits, lambda: gather(upstream, matrix), scatter)
+    return ops.cond(fits, lambda: window_sum(upstream, matrix, size=size), scatter)
 
 
+@backend.compile
 def window_sum(upstream, matrix, *, size):
     """`gathered`, from the samples that may have read each pixel: `(batch, *size, channels)`."""
     height, width, channels = backend.shape(upstream, 1)

@@ -11,7 +11,7 @@ FAR = 2.0**20  # pixels; beyond this distance a homography has no gradient
 def to_pixels(grid, size, align_corners):
     """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
     lengths = size[::-1]
-    halves = [extent(length, align_corners, grid.dtype) / 2 for length in lengths]
+    halves = tuple(extent(length, align_corners, grid.dtype) / 2 for length in lengths)
     coordinates = zip(by_axis(grid, halves), lengths)
     return [coordinate + middle(length, grid.dtype) for coordinate, length in coordinates]
 
@@ -31,23 +31,28 @@ def by_axis(points, scales=None):
     The gradient is written by hand. That of a slice would be a padding, which XLA computes with a
     branch for each number.
     """
-    axes = points.shape[-1]
-
-    def scaled(coordinates):
-        return coordinates if scales is None else [x * s for x, s in zip(coordinates, scales)]
-
-    @backend.compile
-    def joined(*upstream):
-        columns = [ops.expand_dims(x, -1) for x in scaled(upstream)]
-        found = columns[0]
-        for axis, column in enumerate(columns[1:], 1):
-            found = ops.where(ops.arange(axes) == axis, column, found)
-        return found
 
     def forward(points):
-        return scaled([points[..., axis] for axis in range(axes)])
+        return scaled([points[..., axis] for axis in range(points.shape[-1])], scales)
 
-    return backend.with_gradient(forward, lambda upstream, _: [joined(*upstream)], points)
+    def backward(upstream, _):
+        return [joined(*upstream, scales=scales)]
+
+    return backend.with_gradient(forward, backward, points)
+
+
+@backend.compile
+def joined(*coordinates, scales):
+    """The inverse of `by_axis`, but times its scales, not divided by them."""
+    columns = [ops.expand_dims(x, -1) for x in scaled(coordinates, scales)]
+    found = columns[0]
+    for axis, column in enumerate(columns[1:], 1):
+        found = ops.where(ops.arange(len(columns)) == axis, column, found)
+    return found
+
+
+def scaled(coordinates, scales):
+    return coordinates if scales is None else [x * s for x, s in zip(coordinates, scales)]
 
 
 def displaced(displacement, size, align_corners):

@@ -104,34 +104,34 @@ def mix(images, coordinates, options, matrix=None):
 
 def by_images(upstream, coordinates, options, matrix=None):
     """The gradient of the images: the upstream, distributed to the pixels that were read."""
-    size = options["size"]
-
-    @backend.compile
-    def scattered(upstream, *coordinates):
-        indices, weights = corners(coordinates, **options)
-        rows = sums.scatter_sum(upstream, indices, weights, math.prod(size))
-        return ops.reshape(rows, (-1, *size, upstream.shape[-1]))
 
     def scatter():
-        return scattered(upstream, *coordinates)
+        return scattered(upstream, *coordinates, **options)
 
     if matrix is None:
         return scatter()
-    return affine_gradient.gathered(upstream, scatter, matrix=matrix, size=size)
+    return affine_gradient.gathered(upstream, scatter, matrix=matrix, size=options["size"])
+
+
+@backend.compile
+def scattered(upstream, *coordinates, size, **options):
+    indices, weights = corners(coordinates, size=size, **options)
+    rows = sums.scatter_sum(upstream, indices, weights, math.prod(size))
+    return ops.reshape(rows, (-1, *size, upstream.shape[-1]))
 
 
 def by_coordinates(upstream, images, coordinates, options):
     """The gradient of each coordinate, `(batch, *output_size)`."""
     if options["interpolation"] == "nearest":
         return [ops.zeros_like(coordinate) for coordinate in coordinates]
+    return [ops.squeeze(dot, -1) for dot in dots(upstream, images, *coordinates, **options)]
 
-    @backend.compile
-    def derivatives(upstream, images, *coordinates):
-        indices, slopes = corners(coordinates, **options, of_slopes=True)
-        rows = ops.reshape(images, (-1, math.prod(options["size"]), images.shape[-1]))
-        return sums.gather_dots(upstream, rows, indices, slopes)
 
-    return [ops.squeeze(dot, -1) for dot in derivatives(upstream, images, *coordinates)]
+@backend.compile
+def dots(upstream, images, *coordinates, size, **options):
+    indices, slopes = corners(coordinates, size=size, **options, of_slopes=True)
+    rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
+    return sums.gather_dots(upstream, rows, indices, slopes)
 
 
 def corners(coordinates, *, size, dtype, of_slopes=False, **options):
