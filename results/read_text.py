@@ -80,7 +80,7 @@ def change(rows, strength):
 def effects(runs):
     """Differences of the share of words read wrong at strong bending, where all seeds are there."""
     lines = []
-    for baseline in ("plain", "box"):
+    for baseline in ("plain", "box", "projective"):
         both = [numbers(runs.get(model, []), "words_strong") for model in ("spline", baseline)]
         if min(map(len, both)) < tables.SEEDS:
             continue
