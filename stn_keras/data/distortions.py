@@ -75,9 +75,12 @@ def fixed(images, name, seed):
     Returns:
         uint8 array of the distorted images, in the order of `images`.
     """
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(500).enumerate()
-    distorted = batches.map(lambda step, batch: distort(batch, name, tf.stack([seed, step])))
-    return np.concatenate(list(distorted.as_numpy_iterator()))
+    # Eagerly: in a graph, XLA compiles some calls and not others, and rounds differently.
+    batches = [
+        distort(images[start : start + 500], name, tf.constant([seed, step], "int64"))
+        for step, start in enumerate(range(0, len(images), 500))
+    ]
+    return np.concatenate(batches)
 
 
 def rotate(images, seed):
