@@ -10,7 +10,7 @@ character error rate and the straightness of the words to `results/read_text/<mo
 - `affine`, `projective`: transformers of these kinds.
 - `spline`: a thin-plate spline of 2×8 control points, as in
   [RARE](https://arxiv.org/abs/1603.03915).
-- `truth`: the reader of `plain`, on words straightened by their true curves: the ceiling.
+- `truth`: the reader of `plain`, on words straightened by their true curves.
 
 All transformers are also trained without labels, as `examples/consistency.py` says.
 
