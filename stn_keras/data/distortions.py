@@ -75,7 +75,7 @@ def fixed(images, name, seed):
     Returns:
         uint8 array of the distorted images, in the order of `images`.
     """
-    # Eagerly: in a graph, XLA compiles some calls and not others, and rounds differently.
+    # Eagerly: in a graph, XLA may compile one call and not the next, and rounds differently.
     batches = [
         distort(images[start : start + 500], name, tf.constant([seed, step], "int64"))
         for step, start in enumerate(range(0, len(images), 500))
