@@ -1,6 +1,6 @@
 """Writes the reader of words that the repository ships, from two complete runs:
 
-    python -m examples.read_text --cells spline-0 plain-0 --models saved_models
+    python -m examples.read_text --cells spline-0 plain-0 --models saved_models --output-dir rows
     python -m saved_models.make_reader saved_models/{spline-0,plain-0}
 
 Run it with the lowest version of Keras that pyproject.toml allows: earlier versions do not load the
