@@ -43,7 +43,6 @@ def test_jax_lowers_warps_and_gradients_for_other_devices(transform, interpolati
     assert exported.platforms == ("cuda", "rocm", "tpu")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
 @pytest.mark.parametrize("transform, interpolation", [*cases()])
 def test_tensorflow_has_a_gpu_kernel_for_every_operation(transform, interpolation):

@@ -11,7 +11,7 @@ FAR = 2.0**20  # pixels; beyond this distance a homography has no gradient
 def to_pixels(grid, size, align_corners):
     """Normalised `(..., 2)` → pixel coordinates `(x, y)`, each `(...)`, of an image of `size`."""
     lengths = size[::-1]
-    halves = tuple(extent(length, align_corners, grid.dtype) / 2 for length in lengths)
+    halves = [extent(length, align_corners, grid.dtype) / 2 for length in lengths]
     coordinates = zip(by_axis(grid, halves), lengths)
     return [coordinate + middle(length, grid.dtype) for coordinate, length in coordinates]
 
@@ -43,7 +43,7 @@ def by_axis(points, scales=None):
 
 @backend.compile
 def joined(*coordinates, scales):
-    """The inverse of `by_axis`, but times its scales, not divided by them."""
+    """The gradient of `by_axis`: `(..., 2)` from those of x and y, times their scales."""
     columns = [ops.expand_dims(x, -1) for x in scaled(coordinates, scales)]
     found = columns[0]
     for axis, column in enumerate(columns[1:], 1):

@@ -104,10 +104,7 @@ def mix(images, coordinates, options, matrix=None):
 
 def by_images(upstream, coordinates, options, matrix=None):
     """The gradient of the images: the upstream, distributed to the pixels that were read."""
-
-    def scatter():
-        return scattered(upstream, *coordinates, **options)
-
+    scatter = functools.partial(scattered, upstream, *coordinates, **options)
     if matrix is None:
         return scatter()
     return affine_gradient.gathered(upstream, scatter, matrix=matrix, size=options["size"])
@@ -115,6 +112,7 @@ def by_images(upstream, coordinates, options, matrix=None):
 
 @backend.compile
 def scattered(upstream, *coordinates, size, **options):
+    """`by_images` for any warp."""
     indices, weights = corners(coordinates, size=size, **options)
     rows = sums.scatter_sum(upstream, indices, weights, math.prod(size))
     return ops.reshape(rows, (-1, *size, upstream.shape[-1]))
@@ -124,11 +122,13 @@ def by_coordinates(upstream, images, coordinates, options):
     """The gradient of each coordinate, `(batch, *output_size)`."""
     if options["interpolation"] == "nearest":
         return [ops.zeros_like(coordinate) for coordinate in coordinates]
-    return [ops.squeeze(dot, -1) for dot in dots(upstream, images, *coordinates, **options)]
+    dots = derivatives(upstream, images, *coordinates, **options)
+    return [ops.squeeze(dot, -1) for dot in dots]
 
 
 @backend.compile
-def dots(upstream, images, *coordinates, size, **options):
+def derivatives(upstream, images, *coordinates, size, **options):
+    """`by_coordinates`, each `(batch, *output_size, 1)`."""
     indices, slopes = corners(coordinates, size=size, **options, of_slopes=True)
     rows = ops.reshape(images, (-1, math.prod(size), images.shape[-1]))
     return sums.gather_dots(upstream, rows, indices, slopes)
