@@ -1,55 +1,67 @@
-"""Fresh random inputs, and settings of Keras and its backend that are undone after each test."""
+"""Fresh random inputs, and settings of Keras and its backend that are undone after each test.
+
+Keras is imported by the functions that need it: the controller of pytest-xdist needs none of them,
+and its processes would wait for it.
+"""
 
 import collections
 import contextlib
+import functools
 import math
 import os
 import random
 import zlib
 
-import keras
 import numpy as np
 import pytest
 
-from stn_keras.sampler import sampling_by
+# The library runs on every backend; training on CIFAR-10 and export need TensorFlow.
+ON_TENSORFLOW_ONLY = {
+    f"test_{name}.py"
+    for name in (
+        "cifar10",
+        "demo",
+        "demo_model",
+        "demo_reader",
+        "distorted",
+        "distortions",
+        "distribute",
+        "docstrings",
+        "examples",
+        "export",
+        "mnist",
+        "own_pictures",
+        "pipeline",
+        "precision",
+        "quantized",
+        "read_text",
+        "recipes",
+        "resume",
+        "several_machines",
+        "splits",
+        "tensorboard",
+        "train",
+    )
+}
 
-BACKEND = keras.backend.backend()
-if BACKEND == "tensorflow":
-    pass
-else:
-    # The library runs on every backend; training on CIFAR-10 and export need TensorFlow.
-    collect_ignore = [
-        f"test_{name}.py"
-        for name in (
-            "cifar10",
-            "demo",
-            "demo_model",
-            "demo_reader",
-            "distorted",
-            "distortions",
-            "distribute",
-            "docstrings",
-            "examples",
-            "export",
-            "mnist",
-            "own_pictures",
-            "pipeline",
-            "precision",
-            "quantized",
-            "read_text",
-            "recipes",
-            "resume",
-            "several_machines",
-            "splits",
-            "tensorboard",
-            "train",
-        )
-    ]
-if BACKEND == "jax":
-    import jax
 
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_disable_most_optimizations", True)  # which take longer than the tests
+@functools.cache
+def backend():
+    """The backend of Keras, set up for tests."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_disable_most_optimizations", True)  # which take longer than tests
+    return keras.backend.backend()
+
+
+def pytest_ignore_collect(collection_path):
+    if backend() != "tensorflow" and collection_path.name in ON_TENSORFLOW_ONLY:
+        return True
+    return None
 
 
 def pytest_addoption(parser):
@@ -85,7 +97,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_report_header(config):
-    return f"Keras backend: {BACKEND}; random inputs: --seed={config.option.seed}"
+    return f"random inputs: --seed={config.option.seed}"
 
 
 @pytest.fixture
@@ -113,6 +125,8 @@ def smooth_grid(rng):
 @pytest.fixture
 def set_policy():
     """`keras.config.set_dtype_policy`, undone after the test."""
+    import keras
+
     policy = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(policy)
@@ -121,6 +135,8 @@ def set_policy():
 @pytest.fixture
 def set_format():
     """`keras.config.set_image_data_format`, undone after the test."""
+    import keras
+
     data_format = keras.config.image_data_format()
     yield keras.config.set_image_data_format
     keras.config.set_image_data_format(data_format)
@@ -129,9 +145,16 @@ def set_format():
 @pytest.fixture
 def uncompiled():
     """Runs operation by operation what would be compiled."""
+    from stn_keras.sampler import sampling_by
+
+    off = contextlib.nullcontext()
+    if backend() == "jax":
+        import jax
+
+        off = jax.disable_jit()
     with (
         sampling_by(lambda generic, *args, **options: generic(*args, **options)),
-        jax.disable_jit() if BACKEND == "jax" else contextlib.nullcontext(),
+        off,
     ):
         yield
 
@@ -139,12 +162,12 @@ def uncompiled():
 @pytest.fixture
 def quick(request):
     """Switches the compilation of warps off, except on JAX, where single operations take longer."""
-    if BACKEND != "jax":
+    if backend() != "jax":
         request.getfixturevalue("uncompiled")
 
 
 @pytest.fixture
 def fused(monkeypatch):
     """Has XLA compile every warp in a graph, as it does large ones."""
-    if BACKEND == "tensorflow":
+    if backend() == "tensorflow":
         monkeypatch.setattr("stn_keras.backend.tensorflow.LARGE", 0)

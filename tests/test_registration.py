@@ -162,7 +162,10 @@ def bumps(rng, size, height):
     return height * np.sin(grid @ waves + phases)
 
 
-@pytest.mark.parametrize("stages", ["displacement", ["affine", "displacement"]])
+TWO_STAGES = pytest.param(["affine", "displacement"], marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("stages", ["displacement", TWO_STAGES])
 def test_a_known_field(picture, rng, stages):
     field = bumps(rng, SMALL, 2.0)
     grid = identity(SMALL) + field * 2 / np.array(SMALL[::-1])
@@ -173,6 +176,7 @@ def test_a_known_field(picture, rng, stages):
     assert (ops.convert_to_numpy(determinants) > 0).all()
 
 
+@pytest.mark.slow
 def test_stages_behind_a_field_in_a_batch(picture, rng):
     grid = identity(ONE_LEVEL) + rng.uniform(-0.1, 0.1, (2, 1, 1, 2))
     moving, fixed = picture(identity(ONE_LEVEL)), picture(grid)
