@@ -13,7 +13,7 @@ from stn_keras.checks.arguments import as_flag
 from stn_keras.system.files import FIGURE, replacing
 from stn_keras.viz.alignment import alignment
 from stn_keras.viz.curves import curves
-from stn_keras.viz.following import follow
+from stn_keras.viz.following import follow, show
 
 __all__ = ["alignment", "curves", "follow", "outline", "pixels", "save", "warps"]
 
@@ -134,7 +134,9 @@ def _draw(axes, images, warped, grid, align_corners):
     x_range, y_range = _view(lines, size)
     for axis, image, line in zip(axes[0], images, lines, strict=True):
         _show(axis, image)
-        _mark(axis, line)
+        contour = [Stroke(linewidth=3.2, foreground="#202020"), Normal()]
+        axis.plot(*line.T, color=HIGHLIGHT, linewidth=1.6, path_effects=contour)
+        _dot(axis, *line[0])
         axis.set(xlim=x_range, ylim=y_range[::-1], facecolor="#e4e4e8")
     for axis, image in zip(axes[1], warped, strict=True):
         _show(axis, image)
@@ -155,25 +157,8 @@ def _view(lines, size):
 
 
 def _show(axis, image):
-    axis.imshow(
-        image if image.shape[-1] == 3 else image[..., 0],
-        cmap="gray",
-        vmin=0,
-        vmax=255 if image.dtype == np.uint8 else 1,
-        interpolation="nearest",
-    )
-    axis.set(xticks=[], yticks=[])
+    show(axis, image, interpolation="nearest")
     axis.spines[:].set_visible(False)
-
-
-def _mark(axis, line):
-    axis.plot(
-        *line.T,
-        color=HIGHLIGHT,
-        linewidth=1.6,
-        path_effects=[Stroke(linewidth=3.2, foreground="#202020"), Normal()],
-    )
-    _dot(axis, *line[0])
 
 
 def _dot(axis, x, y):

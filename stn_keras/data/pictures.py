@@ -108,7 +108,10 @@ def load(folder, size, classes=None):
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise PictureError(f"{folder} is not a folder. {WANTED}")
-    names = classes or _class_names(folder)
+    names = classes or _sub_folders(folder)
+    if classes is None and len(names) < 2:
+        found = "1 subfolder" if names else "no subfolders"
+        raise PictureError(f"{folder} has {found}. {WANTED}")
     unknown = [name for name in _sub_folders(folder) if name not in names]
     if unknown:
         raise PictureError(
@@ -175,39 +178,29 @@ def _sub_folders(folder):
     return [path.name for path in _visible(folder) if path.is_dir()]
 
 
-def _class_names(folder):
-    names = _sub_folders(folder)
-    if len(names) < 2:
-        found = "1 subfolder" if names else "no subfolders"
-        raise PictureError(f"{folder} has {found}. {WANTED}")
-    return names
-
-
 def _read_all(folder, classes, size):
-    files = [find(folder / name) if (folder / name).is_dir() else [] for name in classes]
-    mixed = _mixed([len(paths) for paths in files])
+    """The images of all classes, shuffled and evenly interleaved, their labels, and messages."""
+    mixed = sorted(_placed(folder, classes))
+    images, labels, unreadable = [], [], []
     with futures.ThreadPoolExecutor() as pool:
-        results = list(pool.map(lambda at: _try(files[at[0]][at[1]], size), mixed))
-    good = [k for k, result in enumerate(results) if isinstance(result, np.ndarray)]
-    unreadable = [str(result) for result in results if not isinstance(result, np.ndarray)]
-    labels = np.array([mixed[k][0] for k in good], "int64")
-    images = np.array([results[k] for k in good], "uint8").reshape(-1, size, size, 3)
-    return images, labels, unreadable
+        results = pool.map(lambda placed: _try(placed[-1], size), mixed)
+        for (_, label, _), result in zip(mixed, results, strict=True):
+            if isinstance(result, PictureError):
+                unreadable.append(str(result))
+            else:
+                images.append(result)
+                labels.append(label)
+    stacked = np.array(images, "uint8").reshape(-1, size, size, 3)
+    return stacked, np.array(labels, "int64"), unreadable
 
 
-def _visible(folder):
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _mixed(counts):
-    """All `(class, index)` of classes with the given sizes, shuffled and evenly interleaved."""
+def _placed(folder, classes):
+    """Yields `(place, label, path)` of all files; the random places, 0 … 1, mix the classes."""
     rng = np.random.default_rng(0)
-    places = [
-        ((place + rng.uniform()) / count, label, int(index))
-        for label, count in enumerate(counts)
-        for place, index in enumerate(rng.permutation(count))
-    ]
-    return [(label, index) for _, label, index in sorted(places)]
+    for label, name in enumerate(classes):
+        paths = find(folder / name) if (folder / name).is_dir() else []
+        for number, index in enumerate(rng.permutation(len(paths))):
+            yield (number + rng.uniform()) / len(paths), label, paths[index]
 
 
 def _try(path, size):
@@ -215,3 +208,7 @@ def _try(path, size):
         return read(path, (size, size))
     except PictureError as error:
         return error
+
+
+def _visible(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

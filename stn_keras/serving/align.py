@@ -9,7 +9,6 @@ from stn_keras.data.pictures import read
 from stn_keras.registration import as_stages, register
 from stn_keras.registration.alignment import start_warp
 from stn_keras.system.files import replacing
-from stn_keras.viz.alignment import alignment
 
 
 def align(moving, fixed, output, stages, loss):
@@ -49,7 +48,7 @@ def align(moving, fixed, output, stages, loss):
     drawing = output.with_name(f"{output.stem}-drawing.png")
     with replacing(output) as temporary:
         Image.fromarray(after).save(temporary)
-    plots.save(alignment(fixed[0], before, after), drawing)
+    plots.save(plots.alignment(fixed[0], before, after), drawing)
     return [str(warp.report), *matrix_lines(warp), f"wrote {output} and {drawing}"]
 
 

@@ -114,12 +114,7 @@ def classifying(page, models):
     events = [page.load, *(slider.change for slider in sliders.values())]
     on(events, handlers.show, [model, chosen, *amounts], result)
     on(number.input, handlers.choose, [model, number, *amounts], shown)
-    on(
-        file.upload,
-        handlers.upload,
-        [model, file, invert, chosen, *amounts],
-        [*shown, message],
-    )
+    on(file.upload, handlers.upload, [model, file, invert, chosen, *amounts], [*shown, message])
     on(pad.input, handlers.draw, [model, pad, chosen, *amounts], shown)
     on(model.change, handlers.change, [model, chosen, *amounts], [*shown, *parts, message])
     on(reset.click, lambda: [getattr(Distortion, name) for name in SLIDERS], None, amounts)

@@ -10,13 +10,7 @@ from keras import ops
 from stn_keras.checks.arguments import wide_dtype
 from stn_keras.sampler import sampling_by
 from stn_keras.sampler.matrix_warps import Affine
-from stn_keras.serving.tracing import (
-    ExportError,
-    in_float64,
-    input_names,
-    output_names,
-    unique,
-)
+from stn_keras.serving.tracing import ExportError, in_float64, input_names, output_names, unique
 
 OPSET = 20  # the first with AffineGrid
 TF2ONNX_OPSET = 18  # the last that tf2onnx writes

@@ -24,10 +24,6 @@ STORAGE_ERRORS = (
 )
 USER_ERRORS = (runs.UsageError, files.FileError, cifar10.DataError)
 EXPECTED_ERRORS = (KeyboardInterrupt, *USER_ERRORS, *STORAGE_ERRORS)
-DEFAULT_FOLDERS = {
-    "output_dir": pathlib.Path("saved_models"),
-    "log_dir": pathlib.Path("logs"),
-}
 
 
 def counted(number, noun):
@@ -162,11 +158,13 @@ def print_error(error, flags):
 def how_to_resume(flags):
     if not runs.Run(flags.run, flags.output_dir, flags.log_dir).unfinished:
         return "Nothing had been trained yet."
-    words = ["--run", flags.run, "--resume"]
-    for name, default in DEFAULT_FOLDERS.items():
-        if getattr(flags, name) != default:
-            words += [f"--{name.replace('_', '-')}", str(getattr(flags, name))]
     if flags.resume:
         words = flags.arguments
+    else:
+        words = ["--run", flags.run, "--resume"]
+        if flags.output_dir != pathlib.Path("saved_models"):
+            words += ["--output-dir", str(flags.output_dir)]
+        if flags.log_dir != pathlib.Path("logs"):
+            words += ["--log-dir", str(flags.log_dir)]
     command = shlex.join(["python", "train.py", *words])
     return f"What was saved is whole; resume it with: {command}"

@@ -79,8 +79,18 @@ class Run:
         if self.resumed:
             self._check_same(settings)
             files.clear(self.folder)
-        else:
-            self._create(settings)
+            return
+        folders = self.folder, self.log_dir
+        try:
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._check_unused(folder)  # another process may have been faster
+            files.write_settings(self.folder / "config.json", settings)
+        except BaseException:
+            for folder in folders:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # only if it is empty
+            raise
 
     def start(self, settings, model):
         """Creates the folders of a new run, or restores the model of a resumed one.
@@ -107,18 +117,6 @@ class Run:
     def finish(self):
         """Marks the run as complete, so that it can no longer be resumed."""
         self.backup.unlink()
-
-    def _create(self, settings):
-        try:
-            for folder in (self.folder, self.log_dir):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._check_unused(folder)  # another process may have been faster
-            files.write_settings(self.folder / "config.json", settings)
-        except BaseException:
-            for folder in (self.folder, self.log_dir):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()  # only if it is empty
-            raise
 
     def _check_unused(self, folder):
         if self.unfinished:

@@ -3,6 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from stn_keras.viz.following import show
+
 TILES = 8  # of the checkerboard, along the shorter side
 
 
@@ -37,9 +39,7 @@ def alignment(fixed, before, after):
         "checkerboard of fixed and aligned": checkerboard(fixed, after),
     }
     for axis, (title, picture) in zip(figure.subplots(2, 3).flat, shown.items(), strict=True):
-        picture = np.clip(np.round(picture), 0, 255).astype("uint8")
-        picture = picture if picture.shape[-1] == 3 else picture[..., 0]
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        show(axis, np.clip(np.round(picture), 0, 255).astype("uint8"))
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
     return figure

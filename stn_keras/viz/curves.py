@@ -1,5 +1,6 @@
 """The figure of learning curves; `stn_keras.plots` exports the function."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def curves(
     loss, accuracy = figure.subplots(1, 2)
     seeds = {name: [runs] if isinstance(runs, dict) else runs for name, runs in histories.items()}
     prefixes = [evaluation] if isinstance(evaluation, str) else evaluation
-    for color, (name, runs) in zip(_cycle(len(seeds)), seeds.items(), strict=True):
+    for color, (name, runs) in zip(itertools.cycle(COLORS), seeds.items()):
         for axis, column in ((loss, "loss"), (accuracy, "accuracy")):
             _draw(axis, runs, column, color=color, alpha=0.7, **TRAINING)
             for prefix, style in zip(prefixes, STYLES):
@@ -88,10 +89,6 @@ def _legend(axis, prefixes, columns):
         for name, style in {**styles, "training": TRAINING}.items()
     ]
     axis.legend(handles=lines, fontsize=10)
-
-
-def _cycle(count):
-    return [COLORS[i % len(COLORS)] for i in range(count)]
 
 
 def _draw(axis, runs, column, **style):

@@ -37,15 +37,18 @@ def follow(images, warp, points=None, boxes=None):
     for row, name, shown in zip(axes, ("input", "warped"), rows):
         row[0].set_ylabel(name, fontsize=11)
         for axis, *one in zip(row, *shown, strict=True):
-            _draw(axis, *map(np.asarray, one))
+            image, points, boxes = map(np.asarray, one)
+            show(axis, image)
+            mark(axis, points, boxes)
     return figure
 
 
-def _draw(axis, image, points, boxes):
+def show(axis, image, **options):
+    """Draws an image of 1 or 3 channels, uint8 in 0 … 255 or floats in 0 … 1, without ticks."""
     most = 255 if image.dtype == np.uint8 else 1
-    axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, "gray", vmin=0, vmax=most)
+    image = image[..., 0] if image.shape[-1] == 1 else image
+    axis.imshow(image, cmap="gray", vmin=0, vmax=most, **options)
     axis.set(xticks=[], yticks=[])
-    mark(axis, points, boxes)
 
 
 def mark(axis, points, boxes):
