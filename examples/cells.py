@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stn_keras import callbacks, precision
+from stn_keras import precision
 from stn_keras.data import distortions, pipeline
 from stn_keras.system import files
 from stn_keras.training import loop
@@ -70,8 +70,7 @@ def main(module, description, folder, cells, train, classes, arguments=None):
             results = train(cells[name], path, args.epochs, folder)
             seconds = round(time.perf_counter() - start, 1)
             row = {"cell": name, **cells[name], **results, "seconds": seconds}
-            command = {"threads": args.threads, "command": shlex.join(args.command)}
-            row |= {**command, **environment()}
+            row |= {"threads": args.threads, "command": shlex.join(args.command), **environment()}
             if folder:
                 files.write_settings(folder / "config.json", {**row, "classes": classes})
             write(path, row)
@@ -124,6 +123,8 @@ def train(
         metrics=["accuracy"],
     )
     distort = functools.partial(distortions.distort, name=distortion, elastic=elastic)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     loop.fit(
         model,
         pipeline.training_batches(
@@ -132,7 +133,7 @@ def train(
         epochs=epochs,
         steps=steps,
         validation_data=evaluation(*held_out) if folder else None,
-        writing=saving(folder) if folder else (),
+        writing=loop.saving(folder) if folder else (),
     )
     if folder:
         loop.draw(folder, model, test[0][:8])
@@ -169,15 +170,6 @@ def error(model, images, labels):
 
 def percent_wrong(accuracy):
     return round(100 * (1 - accuracy), 3)
-
-
-def saving(folder):
-    """Callbacks that write the network and its history, as a run of `train.py` does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return [
-        callbacks.Checkpoint(callbacks.literal(folder / "last.keras")),
-        keras.callbacks.CSVLogger(folder / "history.csv"),
-    ]
 
 
 def save_pictures(path, model, images, labels, **arrays):

@@ -151,10 +151,11 @@ def record(model, images):
     with recording() as calls:
         output = model(images, training=False)
     names = {id(layer): name for name, layer in transformers(model).items()}
+    graph = getattr(images, "graph", None)  # of TensorFlow, if its tensors are symbolic
     seen = [
         (names.get(id(layer), layer.name), layer, *tensors)
         for layer, *tensors in calls
-        if _has_value(tensors[-1], _graph(images))
+        if _has_value(tensors[-1], graph)
     ]
     if names and not seen:
         warnings.warn(
@@ -168,16 +169,11 @@ def record(model, images):
 def _has_value(tensor, graph):
     """Whether a tensor has a value here. Tensors of a compiled loop have none outside it."""
     if graph is not None:
-        return _graph(tensor) is graph
+        return getattr(tensor, "graph", None) is graph
     with contextlib.suppress(TypeError, RuntimeError):
         ops.convert_to_numpy(tensor)  # raises an error for a tracer
         return True
     return False
-
-
-def _graph(tensor):
-    """The `tf.Graph` that a symbolic tensor of TensorFlow belongs to; `None` for others."""
-    return getattr(tensor, "graph", None)
 
 
 def observations(measured):

@@ -33,13 +33,10 @@ def choose(name):
         return name
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        return "mixed_float16" if all(map(has_tensor_cores, gpus)) else "float32"
+        details = map(tf.config.experimental.get_device_details, gpus)
+        cores = all(found.get("compute_capability", (0, 0)) >= (7, 0) for found in details)
+        return "mixed_float16" if cores else "float32"
     return "mixed_bfloat16" if cpu_has_fast_bfloat16() else "float32"
-
-
-def has_tensor_cores(gpu):
-    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-    return capability >= (7, 0)
 
 
 def cpu_has_fast_bfloat16(cpuinfo=pathlib.Path("/proc/cpuinfo")):

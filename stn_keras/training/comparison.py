@@ -32,8 +32,8 @@ def remaining(run, settings):
             continue
         chosen = {name: settings[name] for name in (*runs.SAVED_FLAGS, *runs.DATA_FLAGS)}
         del chosen["transformer"]
-        chosen |= {"run": member.name, "seed": seed}
-        chosen |= {"output_dir": run.folder, "log_dir": run.log_dir}
+        folders = {"output_dir": run.folder, "log_dir": run.log_dir}
+        chosen |= {"run": member.name, "seed": seed, **folders}
         flags = [
             f"--{name.replace('_', '-')}={value}"
             for name, value in chosen.items()

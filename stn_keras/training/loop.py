@@ -56,11 +56,8 @@ def fit(
     written: list = []
     interruption: contextlib.AbstractContextManager = contextlib.nullcontext()
     if run is not None:
-        written = [
-            callbacks.Checkpoint(callbacks.literal(run.folder / "last.keras")),
-            keras.callbacks.CSVLogger(run.history, append=epochs_done > 0),
-            callbacks.MetricsSummary(run.log_dir),
-        ]
+        written = saving(run.folder, append=epochs_done > 0)
+        written += [callbacks.MetricsSummary(run.log_dir)]
         writing = [*writing, resume.Backup(run.backup)]
         interruption = resume.finishing_epochs(again=signal.SIG_DFL)
     with interruption as ending:
@@ -75,6 +72,14 @@ def fit(
             callbacks=[*measuring, *written, *writing, *([ending] if ending else [])],
         )
     return ending is not None and ending.requested
+
+
+def saving(folder, append=False):
+    """Callbacks that write the model and the history to a folder after every epoch."""
+    return [
+        callbacks.Checkpoint(callbacks.literal(folder / "last.keras")),
+        keras.callbacks.CSVLogger(folder / "history.csv", append=append),
+    ]
 
 
 def draw(folder, model, images, **options):
