@@ -53,14 +53,17 @@ def fit(
 
     Returns whether Ctrl-C was pressed in the last epoch, which raises no `KeyboardInterrupt`.
     """
-    written: list = []
-    interruption: contextlib.AbstractContextManager = contextlib.nullcontext()
-    if run is not None:
-        written = saving(run.folder, append=epochs_done > 0)
-        written += [callbacks.MetricsSummary(run.log_dir)]
-        writing = [*writing, resume.Backup(run.backup)]
-        interruption = resume.finishing_epochs(again=signal.SIG_DFL)
-    with interruption as ending:
+    ending = None
+    with contextlib.ExitStack() as stack:
+        if run is not None:
+            ending = stack.enter_context(resume.finishing_epochs(again=signal.SIG_DFL))
+            writing = [
+                *saving(run.folder, append=epochs_done > 0),
+                callbacks.MetricsSummary(run.log_dir),
+                *writing,
+                resume.Backup(run.backup),
+                ending,
+            ]
         model.fit(
             batches,
             epochs=epochs,
@@ -69,7 +72,7 @@ def fit(
             shuffle=False,
             validation_data=validation_data,
             verbose=verbose,
-            callbacks=[*measuring, *written, *writing, *([ending] if ending else [])],
+            callbacks=[*measuring, *writing],
         )
     return ending is not None and ending.requested
 
