@@ -39,8 +39,9 @@ class Identity(keras.initializers.Initializer):
 class Head(layers.Dense):
     """The dense layer that `head` returns, which limits the sum of its features' absolute values.
 
-    A step of Adam changes `theta` by up to the learning rate times this sum, which is below 64 in
-    most networks with pixels in 0 … 1, and in the thousands with pixels in 0 … 255.
+    A step of Adam changes `theta` by up to the learning rate times this sum. With pixels in 0 … 1
+    it is below 64 in most networks. With pixels in 0 … 255 it is in the thousands, and without this
+    limit the first steps would move every sample out of the image.
     """
 
     limit = 64.0
