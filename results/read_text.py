@@ -26,7 +26,7 @@ READERS = {
 }
 STRENGTHS = {"straight": "straight", "mild": "mildly bent", "strong": "strongly bent"}
 MEASURES = {
-    "words read wrong, %": "words",
+    "words misread, %": "words",
     "edits per letter, %": "characters",
 }
 
@@ -78,7 +78,7 @@ def change(rows, strength):
 
 
 def effects(runs):
-    """Differences of the share of words read wrong at strong bending, where all seeds are there."""
+    """Differences of the share of words misread at strong bending, where all seeds are there."""
     lines = []
     for baseline in ("plain", "box", "projective"):
         both = [numbers(runs.get(model, []), "words_strong") for model in ("spline", baseline)]
@@ -87,8 +87,9 @@ def effects(runs):
         difference, error, p = tables.welch(*both)
         share = 100 * statistics.mean(both[0]) / statistics.mean(both[1])
         lines.append(
-            f"- The spline reads {share:.0f} % as many strongly bent words wrong as "
-            f"“{READERS[baseline]}”: {difference:+.2f} ± {error:.2f} points, p = {p:.4f}."
+            f"- The spline misreads {share:.0f} % as many strongly bent words as "
+            f"“{READERS[baseline]}”: {difference:+.2f} ± {error:.2f} points (standard error), "
+            f"p = {p:.4f}."
         )
     return "\n".join(lines)
 
