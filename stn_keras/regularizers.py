@@ -5,14 +5,11 @@ They are Keras regularizers. Called on a batch, they return the sum over its ima
 with several `iterations`, every iteration is penalised.
 """
 
-import math
-import numbers
-
 import keras
 from keras import ops
 
 from stn_keras import transforms
-from stn_keras.checks.arguments import size_for
+from stn_keras.checks.arguments import as_number, size_for
 from stn_keras.metrics.theta import squared_distance
 from stn_keras.sampler.axes import mean_over_points
 
@@ -23,12 +20,10 @@ class ThetaRegularizer(keras.Regularizer):
     """`strength` times the sum, over a batch, of a penalty on each image's `theta`."""
 
     def __init__(self, transform="affine", strength=0.01, size=None):
-        if not isinstance(strength, numbers.Real) or not 0 <= float(strength) < math.inf:
-            raise ValueError(
-                f"`strength` must be a number, 0 or greater. Received: strength={strength!r}"
-            )
         self.transform = transforms.get(transform)
-        self.strength = float(strength)
+        self.strength = as_number(strength, "strength")
+        if self.strength < 0:
+            raise ValueError(f"`strength` must be 0 or greater. Received: strength={strength!r}")
         self.size = size_for(self.transform, size)
 
     def __call__(self, theta):

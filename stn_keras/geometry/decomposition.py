@@ -64,12 +64,11 @@ def of_images(theta):
     (a, b, x), (d, e, y) = theta.transpose(1, 2, 0)
     scale_x = np.hypot(a, d)
     scale_y = (a * e - b * d) / scale_x
-    shear = (a * b + d * e) / (scale_x * scale_y)
     return {
         "scale_x": scale_x,
         "scale_y": scale_y,
         "rotation": np.degrees(np.arctan2(d, a)),
-        "shear": shear,
+        "shear": (a * b + d * e) / (scale_x * scale_y),
         "translation_x": x,
         "translation_y": y,
     }
@@ -104,13 +103,9 @@ def rotation_vectors(matrices):
     largest = np.argmax(np.diagonal(square, axis1=1, axis2=2), axis=1)
     axis, _ = normalised(square[np.arange(len(square)), largest])
     axis *= np.where(dot(axis, twice_sine) < 0, -1, 1)[:, None]
-    return np.where((trace > 1)[:, None], small_turn(twice_sine, angle), axis * angle[:, None])
-
-
-def small_turn(twice_sine, angle):
-    """The vectors of rotations by less than 90°."""
     sine = np.sin(angle)
-    return twice_sine / 2 * np.where(sine > 0, angle / sine, 1)[:, None]
+    below_90_degrees = twice_sine / 2 * np.where(sine > 0, angle / sine, 1)[:, None]
+    return np.where((trace > 1)[:, None], below_90_degrees, axis * angle[:, None])
 
 
 def normalised(vectors):

@@ -29,7 +29,7 @@ def compose(first, second):
         A tensor of their shape, normalised, from output to input coordinates; float64 if one of
         them is, else float32.
     """
-    return product(*in_one_dtype(as_coordinates(first, "first"), as_coordinates(second, "second")))
+    return product(*in_one_dtype(first=first, second=second))
 
 
 def invert(matrix):
@@ -70,14 +70,13 @@ def transform_points(matrix, points):
         A tensor of the shape of `points`, normalised; float64 if one of them is, else float32. It
         is not finite for points that a homography maps to infinity.
     """
-    points, matrix = in_one_dtype(
-        as_coordinates(points, "points"), as_coordinates(matrix, "matrix")
-    )
+    points, matrix = in_one_dtype(points=points, matrix=matrix)
     homogeneous = ops.concatenate([points, ops.ones_like(points[..., :1])], axis=-1)
     mapped = product(homogeneous, ops.transpose(matrix, (0, 2, 1)))
     return divided(mapped[..., :-1], mapped[..., -1:])
 
 
-def in_one_dtype(*tensors):
-    """Tensors of coordinates, in the wider of their dtypes."""
+def in_one_dtype(**arguments):
+    """Arguments as tensors of coordinates, in the wider of their dtypes."""
+    tensors = [as_coordinates(values, name) for name, values in arguments.items()]
     return [as_type(tensor, wide_dtype(*tensors)) for tensor in tensors]

@@ -20,18 +20,15 @@ from stn_keras.checks.images import (
     resized,
     size_of,
 )
-from stn_keras.geometry.displacements import compose_displacements
 from stn_keras.layers import networks
 from stn_keras.layers.base import OneArgument
 from stn_keras.sampler.axes import extent
 from stn_keras.sampler.linear import vector
 from stn_keras.sampler.symbolic import Made
-from stn_keras.sampler.warps import Warp
+from stn_keras.sampler.warps import Displacement, composed
 from stn_keras.sampling import sampled
 
 __all__ = ["DenseWarp", "VelocityIntegration"]
-
-UNITS = ("pixels", "normalized")
 
 
 @keras.saving.register_keras_serializable("stn_keras")
@@ -94,7 +91,7 @@ class DenseWarp(OneArgument):
     ):
         # Otherwise Keras casts the displacement to the compute dtype, with too few digits.
         super().__init__(autocast=False, **kwargs)
-        check_option("units", units, UNITS)
+        check_option("units", units, ("pixels", "normalized"))
         self.units = units
         self.options = as_options(interpolation, fill_mode, fill_value, align_corners, data_format)
 
@@ -104,9 +101,7 @@ class DenseWarp(OneArgument):
         self._check(input_shape)
 
     def call(self, inputs):
-        self._check(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
-        images, displacement = inputs
-        displacement = self._in_pixels(displacement, images)
+        images, displacement = self._in_pixels(inputs)
         images = ops.cast(images, self._dtype_of(images))
         return sampled(images, displacement, "displacement", **self.options)
 
@@ -121,16 +116,10 @@ class DenseWarp(OneArgument):
         self._check_pair(inputs)
         if is_symbolic(*inputs):
             return Made(self)(inputs)
-        images, displacement = inputs = [ops.convert_to_tensor(tensor) for tensor in inputs]
-        self._check(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
+        images, displacement = self._in_pixels([*map(ops.convert_to_tensor, inputs)])
         size = size_of(backend.shape(images), self.options["data_format"])
-        displacement = self._in_pixels(displacement, images)
-        return Warp.from_displacement(
-            displacement,
-            size,
-            align_corners=self.options["align_corners"],
-            data_format="channels_last",
-        )
+        sizes = size, backend.shape(displacement, 1, -1)
+        return Displacement(displacement, *sizes, self.options["align_corners"])
 
     def warp_spec(self, inputs):
         """The arguments of the `SymbolicWarp` for symbolic inputs."""
@@ -138,15 +127,17 @@ class DenseWarp(OneArgument):
         sizes = [size_of(shape, self.options["data_format"]) for shape in (images, displacement)]
         return displacement[:1], *sizes, False, wide_dtype(inputs[1])
 
-    def _in_pixels(self, displacement, images):
-        """The displacement in pixels, its vectors in the last axis."""
+    def _in_pixels(self, inputs):
+        """The images, and the displacement in pixels, its vectors in the last axis."""
+        self._check(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
+        images, displacement = inputs
         displacement = as_field(displacement, "displacement", self.options["data_format"])
-        if self.units == "pixels":
-            return displacement
-        size = size_of(backend.shape(images), self.options["data_format"])
-        align_corners, dtype = self.options["align_corners"], displacement.dtype
-        halves = [extent(length, align_corners, dtype) / 2 for length in reversed(size)]
-        return displacement * vector(halves, dtype)
+        if self.units == "normalized":
+            size = size_of(backend.shape(images), self.options["data_format"])
+            align_corners, dtype = self.options["align_corners"], displacement.dtype
+            halves = [extent(length, align_corners, dtype) / 2 for length in reversed(size)]
+            displacement = displacement * vector(halves, dtype)
+        return images, displacement
 
     def _check(self, input_shape):
         """Checks the shapes of the images and of the field, and returns them."""
@@ -228,9 +219,7 @@ class VelocityIntegration(OneArgument):
     def call(self, inputs):
         displacement = as_field(inputs, "velocity", self.data_format) * math.ldexp(1, -self.steps)
         for _ in range(self.steps):
-            displacement = compose_displacements(
-                displacement, displacement, data_format="channels_last"
-            )
+            displacement = composed(displacement, displacement)
         return from_channels_last(displacement, self.data_format)
 
     def compute_output_spec(self, inputs):

@@ -1,8 +1,8 @@
-"""What the losses of images and of displacements share."""
+"""The common base of the losses."""
 
 import keras
 
-from stn_keras.checks.images import as_data_format, to_channels_last
+from stn_keras.checks.images import as_data_format
 
 
 class ImageLoss(keras.losses.Loss):
@@ -12,13 +12,5 @@ class ImageLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.data_format = as_data_format(data_format)
 
-    def channels_last(self, tensor):
-        return to_channels_last(tensor, self.data_format)
-
     def get_config(self):
         return {**super().get_config(), "data_format": self.data_format}
-
-
-def between(values, axis, start, stop):
-    """A part of the pixels along an axis."""
-    return values[(slice(None),) * axis + (slice(start, stop),)]

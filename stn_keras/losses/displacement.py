@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from stn_keras.checks.fields import check_field
-from stn_keras.checks.images import check_option
-from stn_keras.losses.base import ImageLoss, between
+from stn_keras.checks.images import check_option, to_channels_last
+from stn_keras.losses.base import ImageLoss
 from stn_keras.sampler.axes import mean_over_points
 
 register = keras.saving.register_keras_serializable("stn_keras")
@@ -19,7 +19,7 @@ class FieldLoss(ImageLoss):
     def field(self, y_pred):
         """The predicted displacement, its vectors in the last axis."""
         check_field(tuple(y_pred.shape), "y_pred", self.data_format)
-        return self.channels_last(y_pred)
+        return to_channels_last(y_pred, self.data_format)
 
 
 @register
@@ -70,7 +70,8 @@ class DisplacementGradient(FieldLoss):
         axes, total = field.shape[-1], 0 * mean_over_points(field)
         for axis in range(1, axes + 1):
             if field.shape[axis] != 1:
-                step = between(field, axis, 1, None) - between(field, axis, None, -1)
+                before = (slice(None),) * axis
+                step = field[(*before, slice(1, None))] - field[(*before, slice(-1))]
                 total = total + mean_over_points(ops.abs(step) if self.norm == "l1" else step**2)
         return total / axes
 
@@ -128,11 +129,8 @@ class BendingEnergy(FieldLoss):
             )
 
         def at(steps):  # the pixels with neighbours, moved by steps along some axes
-            moved = field
-            for axis in range(axes):
-                step = steps.get(axis, 0)
-                moved = between(moved, axis + 1, 1 + step, (step - 1) or None)
-            return moved
+            steps = [steps.get(axis, 0) for axis in range(axes)]
+            return field[(slice(None), *(slice(1 + step, (step - 1) or None) for step in steps))]
 
         energy = sum((at({i: 1}) - 2 * at({}) + at({i: -1})) ** 2 for i in range(axes))
         for i, j in itertools.combinations(range(axes), 2):

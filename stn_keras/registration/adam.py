@@ -4,15 +4,14 @@ Keras's Adam has one learning rate for all pairs of a batch. Here each pair has 
 when the pair improves no more, so that its warp does not depend on the other pairs.
 """
 
-import dataclasses
-from typing import Any
+import functools
 
 import numpy as np
 from keras import ops
 
 from stn_keras import backend
 from stn_keras.registration.equations import look
-from stn_keras.registration.families import compiled
+from stn_keras.registration.families import call_compiled
 
 MOMENTA = 0.9, 0.99  # decay rates of the gradient's mean and of its mean square
 FIRST, LAST = 0.3, 0.04  # rates in pixels: the first, and the one at which a pair has converged
@@ -21,43 +20,35 @@ WINDOW = 10  # steps, whose mean loss is compared with that of as many steps bef
 SETTLED = 0.02  # a window improves no more if it does by less than this share of the whole change
 
 
-@dataclasses.dataclass(frozen=True)
-class Objective:
+def objective(point, start, moving, fixed, weights, *constants, kind, similarity):
     """The function to minimise: the loss of each pair, `(batch,)`, at a `point`.
 
-    The `kind` computes a warp from the point; see `kinds`.
+    The `kind` computes a warp from the point; see `stages`.
     """
-
-    kind: Any
-    similarity: Any
-
-    def __call__(self, point, start, moving, fixed, weights, *constants):
-        size = tuple(fixed.shape[1:-1])
-        where = through(start, self.kind.warp(point, size, *constants).grid())
-        warped, seen = look(moving, where)
-        weights = weights * ops.stop_gradient(seen)
-        return self.similarity(fixed, warped, weights) + self.kind.penalty(point)
+    size = tuple(fixed.shape[1:-1])
+    where = through(start, kind.warp(point, size, *constants).grid())
+    warped, seen = look(moving, where)
+    weights = weights * ops.stop_gradient(seen)
+    return similarity(fixed, warped, weights) + kind.penalty(point)
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
+def adam_step(point, mean, square, rates, count, *tensors, **settings):
     """A step of Adam. It returns the losses before the step, the new point and the moments."""
-
-    objective: Objective
-
-    def __call__(self, point, mean, square, rates, count, *tensors):
-        loss, slope = backend.value_and_gradient(self.objective)(point, *tensors)
-        mean = MOMENTA[0] * mean + (1 - MOMENTA[0]) * slope
-        square = MOMENTA[1] * square + (1 - MOMENTA[1]) * slope**2
-        step = (mean / (1 - MOMENTA[0] ** count)) / (
-            ops.sqrt(square / (1 - MOMENTA[1] ** count)) + 1e-8
-        )
-        rates = ops.reshape(rates, (-1, *[1] * (len(point.shape) - 1)))
-        return loss, point - rates * step, mean, square
+    loss_of = functools.partial(objective, **settings)
+    loss, slope = backend.value_and_gradient(loss_of)(point, *tensors)
+    mean = MOMENTA[0] * mean + (1 - MOMENTA[0]) * slope
+    square = MOMENTA[1] * square + (1 - MOMENTA[1]) * slope**2
+    step = (mean / (1 - MOMENTA[0] ** count)) / (
+        ops.sqrt(square / (1 - MOMENTA[1] ** count)) + 1e-8
+    )
+    rates = ops.reshape(rates, (-1, *[1] * (len(point.shape) - 1)))
+    return loss, point - rates * step, mean, square
 
 
-def minimise(objective, point, tensors):
+def minimise(point, tensors, **settings):
     """Minimises the losses from `point` on. A pair whose loss settles gets a third of its rate.
+
+    The `tensors` and settings are the other arguments of `objective`.
 
     Returns:
         `(point, losses, iterations, converged)`: the best point; the losses at the first and at
@@ -65,7 +56,6 @@ def minimise(objective, point, tensors):
     """
     best = point = ops.convert_to_tensor(point, dtype="float32")
     mean = square = ops.zeros_like(point)
-    step = compiled(Step(objective), *(tuple(x.shape) for x in (point, *tensors)))
     batch = point.shape[0]
     rates, least = np.full(batch, FIRST), np.full(batch, np.inf)
     losses: list[np.ndarray] = []
@@ -73,7 +63,8 @@ def minimise(objective, point, tensors):
     while True:
         rate = ops.convert_to_tensor(np.where(converged, 0, rates), dtype="float32")
         count = ops.convert_to_tensor(len(losses) + 1, dtype="float32")
-        loss, following, mean, square = step(point, mean, square, rate, count, *tensors)
+        arguments = point, mean, square, rate, count, *tensors
+        loss, following, mean, square = call_compiled(adam_step, *arguments, **settings)
         losses.append(ops.convert_to_numpy(loss).astype("float64"))
         better = losses[-1] < least
         least = np.where(better, losses[-1], least)

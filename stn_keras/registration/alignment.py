@@ -1,9 +1,7 @@
 """Runs the stages of a registration, and composes the warp from their results."""
 
-import dataclasses
 import functools
 import operator
-from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +10,7 @@ from keras import ops
 from stn_keras import transforms
 from stn_keras.registration import similarities
 from stn_keras.registration.equations import look
-from stn_keras.registration.families import compiled
+from stn_keras.registration.families import call_compiled
 from stn_keras.registration.gauss_newton import LEAST_OVERLAP
 from stn_keras.registration.pictures import Side
 from stn_keras.registration.pyramid import pyramid, smoothed
@@ -93,17 +91,17 @@ def initial_of(initial, transform, moving, fixed):
 
     The warp is None if the matrices alone represent it.
     """
-    batch, axes = len(fixed.pixels), len(fixed.size)
+    batch = len(fixed.pixels)
     if initial is None:
-        matrix = start_matrix(transform, moving.size, fixed.size)[None]
-        return None, np.broadcast_to(matrix, (batch, axes + 1, axes + 1))
-    check_initial(initial, moving.size, fixed.size, batch)
-    if isinstance(initial, MatrixWarp) and not initial.align_corners:
-        matrix = ops.convert_to_numpy(initial.square()).astype("float64")
-        return None, np.broadcast_to(matrix, (batch, axes + 1, axes + 1))
-    if initial.tensor.shape[0] != batch:
-        initial = initial.as_grid(ops.repeat(initial.grid(), batch, axis=0))
-    return initial, np.broadcast_to(np.eye(axes + 1), (batch, axes + 1, axes + 1))
+        warp, matrix = None, start_matrix(transform, moving.size, fixed.size)
+    else:
+        check_initial(initial, moving.size, fixed.size, batch)
+        warp, matrix = initial, np.eye(len(fixed.size) + 1)
+        if isinstance(initial, MatrixWarp) and not initial.align_corners:
+            warp, matrix = None, ops.convert_to_numpy(initial.square()).astype("float64")
+        elif initial.tensor.shape[0] != batch:
+            warp = initial.as_grid(ops.repeat(initial.grid(), batch, axis=0))
+    return warp, np.broadcast_to(matrix, (batch, *matrix.shape[-2:]))
 
 
 def check_initial(initial, moving_size, fixed_size, batch):
@@ -161,30 +159,21 @@ def measure(warp, moving, fixed, similarity):
     """The losses of the pairs under a warp, and the share of each fixed picture that it covers."""
     arrays = moving.with_weights(), fixed.pixels, fixed.weights
     tensors = warp.tensor, *map(ops.convert_to_tensor, arrays)
-    function = compiled(
-        Measure(similarity, type(warp), warp.settings), *(tuple(x.shape) for x in tensors)
-    )
-    losses, seen = (ops.convert_to_numpy(x).astype("float64") for x in function(*tensors))
+    settings = {"similarity": similarity, "kind": type(warp), **dict(warp.settings)}
+    found = call_compiled(losses_and_coverage, *tensors, **settings)
+    losses, seen = (ops.convert_to_numpy(x).astype("float64") for x in found)
     return losses, seen / fixed.weights.sum(tuple(range(1, fixed.weights.ndim)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Measure:
+def losses_and_coverage(tensor, moving, fixed, weights, similarity, kind, **settings):
     """The losses of pairs, and the number of pixels that a warp covers, both `(batch,)`.
 
-    The warp is of a kind and has the settings and the `tensor`.
+    The warp is of a `kind` and has the `tensor` and the settings.
     """
-
-    similarity: Any
-    kind: type
-    settings: tuple
-
-    def __call__(self, tensor, moving, fixed, weights):
-        warp = self.kind(tensor, **dict(self.settings))
-        pixels, seen = look(moving, warp.grid())
-        weights = weights * seen
-        axes = tuple(range(1, len(weights.shape)))
-        return self.similarity(fixed, pixels, weights), ops.sum(weights, axis=axes)
+    pixels, seen = look(moving, kind(tensor, **settings).grid())
+    weights = weights * seen
+    axes = tuple(range(1, len(weights.shape)))
+    return similarity(fixed, pixels, weights), ops.sum(weights, axis=axes)
 
 
 def check_overlap(overlap):

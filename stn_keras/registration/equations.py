@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from stn_keras import backend
-from stn_keras.registration.families import compiled
+from stn_keras.registration.families import call_compiled
 from stn_keras.registration.pictures import Side
 from stn_keras.sampler import sample, warps
 
@@ -110,5 +110,4 @@ class Sums:
     def __call__(self, maps):
         """The sums for `maps`, as a float64 NumPy array."""
         tensors = ops.convert_to_tensor(maps, dtype="float32"), *self.tensors
-        function = compiled(sums, *(tuple(tensor.shape) for tensor in tensors))
-        return ops.convert_to_numpy(function(*tensors)).astype("float64")
+        return ops.convert_to_numpy(call_compiled(sums, *tensors)).astype("float64")

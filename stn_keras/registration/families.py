@@ -1,6 +1,5 @@
 """Transforms of few parameters, written as linear maps of fixed functions of the coordinates."""
 
-import dataclasses
 import functools
 import itertools
 
@@ -45,9 +44,8 @@ class Family:
     def own(self, theta):
         """The maps of the transform without `start`, `(batch, axes + 1, count)`."""
         theta = ops.convert_to_tensor(theta, dtype="float32")
-        return ops.convert_to_numpy(
-            compiled(Matrix(self.transform, self.size), tuple(theta.shape))(theta)
-        )
+        found = call_compiled(matrices, theta, transform=self.transform, size=self.size)
+        return ops.convert_to_numpy(found)
 
     @functools.cached_property
     def at_zero(self):
@@ -74,15 +72,8 @@ class Family:
         return self.start @ found[:, 0], self.start[:, None] @ slopes
 
 
-@dataclasses.dataclass(frozen=True)
-class Matrix:
-    """A function from `theta` to a transform's matrices, hashable for `compiled`."""
-
-    transform: transforms.MatrixTransform
-    size: tuple
-
-    def __call__(self, theta):
-        return self.transform.matrix_in(theta, self.size, False)
+def matrices(theta, transform, size):
+    return transform.matrix_in(theta, size, False)
 
 
 class SplineFamily(Family):
@@ -115,30 +106,25 @@ def probes(basis, size):
     return basis[places].astype("float64")
 
 
-def looked_at(maps, points):
-    """The normalised positions that `maps` gives for points, `(batch, points, axes)`.
-
-    A point is given by the values of the functions there.
-    """
-    mapped = points @ np.swapaxes(maps, -1, -2)
-    with np.errstate(all="ignore"):
-        return mapped[..., :-1] / mapped[..., -1:]
-
-
 def moved_by(maps, slopes, points, lengths):
-    """The derivatives of the positions of `looked_at` with respect to the parameters.
+    """The derivatives of the positions that `maps` gives for points, by the parameters.
 
-    They are `(batch, parameters, points · axes)`, in pixels: an axis has `lengths` pixels from its
-    centre to its edge.
+    A point is given by the values of the functions there. The derivatives are `(batch, parameters,
+    points · axes)`, in pixels: an axis has `lengths` pixels from its centre to its edge.
     """
-    depth = points @ maps[:, -1, :, None]
-    moved = points @ np.swapaxes(slopes, -1, -2)
-    where = looked_at(maps, points)[:, None]
-    found = (moved[..., :-1] - where * moved[..., -1:]) / depth[:, None] * lengths
+    mapped = (points @ np.swapaxes(maps, -1, -2))[:, None]
+    moved, depth = points @ np.swapaxes(slopes, -1, -2), mapped[..., -1:]
+    with np.errstate(all="ignore"):
+        where = mapped[..., :-1] / depth
+        found = (moved[..., :-1] - where * moved[..., -1:]) / depth * lengths
     return found.reshape(*slopes.shape[:2], -1)
 
 
+def call_compiled(function, *tensors, **settings):
+    """`function(*tensors, **settings)`, compiled once for these settings and these shapes."""
+    return compiled(function, *(tuple(tensor.shape) for tensor in tensors), **settings)(*tensors)
+
+
 @functools.lru_cache(maxsize=64)
-def compiled(function, *shapes):
-    """The function, compiled once for tensors of these shapes."""
-    return backend.jit(function)
+def compiled(function, *shapes, **settings):
+    return backend.jit(functools.partial(function, **settings))

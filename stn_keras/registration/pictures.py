@@ -78,7 +78,10 @@ def as_sides(moving, fixed, moving_mask, fixed_mask, data_format):
         sides = [Side(side.pixels.mean(-1, keepdims=True), side.weights) for side in sides]
     for side, name in zip(sides, ("moving", "fixed")):
         check_structure(side, name)
-    return [Side(*(repeated(x, batch) for x in (side.pixels, side.weights))) for side in sides]
+    return [
+        Side(*(np.broadcast_to(x, (batch, *x.shape[1:])) for x in (side.pixels, side.weights)))
+        for side in sides
+    ]
 
 
 def as_side(images, mask, name, data_format):
@@ -131,7 +134,3 @@ def check_structure(side, name):
                 f"`{name}` must have structure to align by. Received: picture {number} of "
                 f"`{name}` has the same value, {seen.flat[0]:g}, everywhere"
             )
-
-
-def repeated(values, batch):
-    return np.broadcast_to(values, (batch, *values.shape[1:]))

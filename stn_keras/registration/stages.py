@@ -1,16 +1,73 @@
 """Fits one transform or displacement field, level by level."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from stn_keras.geometry.displacements import resize_displacement
-from stn_keras.registration import adam, gauss_newton, kinds
+from stn_keras.layers import VelocityIntegration
+from stn_keras.losses import DisplacementGradient
+from stn_keras.registration import adam, gauss_newton
 from stn_keras.registration.equations import Sums
-from stn_keras.registration.families import family_of
+from stn_keras.registration.families import STEP, family_of
 from stn_keras.registration.pyramid import pyramid, smoothed
 from stn_keras.registration.report import Level
+from stn_keras.sampler import warps
 
 LEAST_SQUARES = {"ecc": gauss_newton.correlation, "mse": gauss_newton.squared_error}
+SPACING = 2  # pixels between the vectors of a velocity field
+FEW = 9  # points along each axis at which the effect of a parameter is measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """`theta` is `base + point @ spread`: a step of `point` by 1 moves pixels by about 1."""
+
+    transform: Any
+    size: tuple
+
+    def warp(self, point, size, base, spread):
+        theta = base + ops.matmul(point, spread)
+        return self.transform.warp(theta, self.size, size, False)
+
+    def penalty(self, point):
+        return 0.0
+
+
+def spread_of(transform, size, level_size):
+    """The matrix `spread` of `Parameters`, whose steps are in pixels of the level."""
+    identity = np.asarray(transform.identity, "float32")
+    steps = STEP * np.eye(len(identity), dtype="float32")
+    points = (FEW,) * len(size)
+    ahead, behind = (
+        ops.convert_to_numpy(transform.warp(identity + step, size, points, False).grid())
+        for step in (steps, -steps)
+    )
+    halves = np.array(level_size[::-1]) / 2
+    slopes = ((ahead - behind.astype("float64")) / (2 * STEP) * halves).reshape(len(identity), -1)
+    squares = slopes @ slopes.T / (slopes.shape[1] / len(size))
+    return np.linalg.inv(np.linalg.cholesky(squares))
+
+
+@dataclasses.dataclass(frozen=True)
+class Velocity:
+    """A velocity `(batch, *size, axes)`, which is integrated to a warp without folds.
+
+    Its unit is the distance between two of its vectors.
+    """
+
+    smoothness: float
+
+    def warp(self, velocity, size):
+        field = VelocityIntegration(data_format="channels_last")(velocity)
+        field = resize_displacement(field, size, data_format="channels_last")
+        return warps.Displacement(field, size, size, False)
+
+    def penalty(self, velocity):
+        slopes = DisplacementGradient(data_format="channels_last")
+        return self.smoothness * slopes.call(None, velocity)
 
 
 def levels_of(moving, fixed_levels, start):
@@ -52,8 +109,8 @@ def fit_parameters(moving, fixed_levels, start, similarity, told, transform, los
             )
             theta, losses = last.theta, (first.loss, last.loss)
         else:
-            kind = kinds.Parameters(transform, full_size)
-            constants = theta, kinds.spread_of(transform, full_size, size)
+            kind = Parameters(transform, full_size)
+            constants = theta, spread_of(transform, full_size, size)
             point, losses, iterations, converged = descend(
                 kind, similarity, np.zeros_like(theta), pair, start, constants
             )
@@ -66,10 +123,10 @@ def fit_parameters(moving, fixed_levels, start, similarity, told, transform, los
 
 def fit_velocity(moving, fixed_levels, start, similarity, told, smoothness):
     """Fits a displacement field; see `fit_parameters` for what it returns."""
-    velocity, kind, entries = None, kinds.Velocity(smoothness), []
+    velocity, kind, entries = None, Velocity(smoothness), []
     for pair in levels_of(moving, fixed_levels, start):
         size = pair[1].size
-        shape = kinds.velocity_size(size)
+        shape = tuple(max(-(-length // SPACING), 2) for length in size)
         if velocity is None:
             velocity = np.zeros((len(start), *shape, len(size)), "float32")
         else:
@@ -85,4 +142,4 @@ def descend(kind, similarity, point, pair, start, constants=()):
     moving, fixed = pair
     arrays = start, moving.with_weights(), fixed.pixels, fixed.weights, *constants
     tensors = [ops.convert_to_tensor(x, dtype="float32") for x in arrays]
-    return adam.minimise(adam.Objective(kind, similarity), point, tensors)
+    return adam.minimise(point, tensors, kind=kind, similarity=similarity)

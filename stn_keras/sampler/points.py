@@ -7,25 +7,17 @@ from stn_keras.sampler.coordinates import to_grid, to_pixels
 
 
 def mapped(function, warp, points, normalized, source, target):
-    """Applies a function of points in pixels to points that may be normalised.
+    """Applies a function of a warp to the points `(batch, n, axes)` that a user passed.
 
-    Args:
-        function: Maps `(batch, n, axes)` pixel coordinates in images of size `source` to pixel
-            coordinates in images of size `target`.
-        warp: The warp that the function belongs to.
-        points: The points that a user passed.
-        normalized: Whether the given and the returned points are normalised.
-        source: Size of the images that the points are in.
-        target: Size of the images that the function maps them to.
+    It maps pixel coordinates in images of size `source` to those in images of size `target`; with
+    `normalized`, the given and the returned points are normalised.
     """
     points = as_coordinates(points, "points")
     check_points(points, warp)
     if not as_flag(normalized, "normalized"):
         return function(points)
     points = ops.stack(to_pixels(points, source, warp.align_corners), axis=-1)
-    found = function(points)
-    coordinates = [found[..., axis] for axis in range(found.shape[-1])]
-    return to_grid(coordinates, target, warp.align_corners)
+    return to_grid(ops.unstack(function(points), axis=-1), target, warp.align_corners)
 
 
 def check_points(points, warp):

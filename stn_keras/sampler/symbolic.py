@@ -143,9 +143,6 @@ class Method(keras.Operation):
     def compute_output_spec(self, warp, *args, **kwargs):
         return SPECS[self.method](warp, *args, **kwargs)
 
-    def get_config(self):
-        return {"method": self.method, "name": self.name}
-
 
 @register
 class Attribute(Method):
@@ -197,8 +194,8 @@ def of_inverse(warp):
 
 
 def of_all_glimpses(glimpses):
-    known = glimpses.input_size, glimpses.output_size, glimpses.has_matrix, glimpses.dtype
-    return SymbolicWarp((None,), *known)
+    sizes = glimpses.input_size, glimpses.output_size
+    return SymbolicWarp((None,), *sizes, glimpses.has_matrix, glimpses.dtype)
 
 
 def of_matrix(warp):
