@@ -28,7 +28,7 @@ from benchmarks.rounds import ENVIRONMENT
 from benchmarks.warps import CELLS
 
 FIRST_CALLS = {
-    "tensorflow": ["traced*", "quick start", "two transformers"],
+    "tensorflow": ["traced*", "quick start*", "two transformers*"],
     "jax": ["new size, *gradients"],
     "torch": [],
 }
