@@ -121,7 +121,9 @@ def first_calls_in_short(calls):
     if "jax" in calls:
         median = seconds["jax", "new size, layer with gradients", "median, s", "ours"]
         said.append(f"on JAX, a new image size with both gradients takes {median:.1f} s")
-    return [f"- First calls: {'; '.join(said)}."] if said else []
+    ours = [row for rows in calls.values() for row in rows if row["contender"] == "ours"]
+    commits = " and ".join(sorted({row["commit"] for row in ours}))
+    return [f"- First calls: {'; '.join(said)}. Commit {commits}."] if said else []
 
 
 def against_base(sampler):

@@ -59,7 +59,7 @@ def main(module, description, folder, cells, train, classes, arguments=None):
     for name in choose(cells, args.cells):
         with claim(args.output_dir / f"{name}.csv") as path:
             if path is None:
-                print(f"{name}: its results are there already, or another process is at it")
+                print(f"{name}: skipped; its results exist, or it is being trained", flush=True)
                 continue
             print(name, flush=True)
             keras.backend.clear_session()

@@ -1,7 +1,7 @@
 """Fresh random inputs, and settings of Keras and its backend that are undone after each test.
 
-Keras is imported by the functions that need it: the controller of pytest-xdist needs none of them,
-and its processes would wait for it.
+Keras is imported by the functions that need it. The controller of pytest-xdist calls none of them:
+if it imported Keras, the processes that run the tests would start later.
 """
 
 import collections
@@ -97,7 +97,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_report_header(config):
-    return f"random inputs: --seed={config.option.seed}"
+    keras_backend = os.environ.get("KERAS_BACKEND", "Keras's setting")
+    return f"Keras backend: {keras_backend}; random inputs: --seed={config.option.seed}"
 
 
 @pytest.fixture

@@ -233,11 +233,12 @@ def test_first_calls_in_the_answer():
     models["two transformers"] = ["first steps, s", "smaller batch, s"]
     calls = [
         {"what": what, "figure": figure, "contender": name, "median": median, "at_most": "2 more"}
+        | {"commit": "abc1234"}
         for what, names in models.items()
         for figure in names
         for name, median in {"ours": "4", "beside": "1"}.items()
     ]
     (said,) = report.first_calls_in_short({"tensorflow": calls})
-    assert said.count("3.0 s") == 3
+    assert said.count("3.0 s") == 3 and said.endswith("Commit abc1234.")
     last = figures.of_first_calls(calls).splitlines()[-1]
     assert last == "| two transformers | smaller batch, s | 4 | 1 | reference + 2 | no |"

@@ -81,7 +81,7 @@ def test_a_cell_is_trained_once_and_says_how(tiny, tmp_path, capsys):
     check_saved(tmp_path / "models" / "st-fcn-affine-TC-0", row)
     capsys.readouterr()
     assert run(distorted_mnist, tmp_path, "fcn-R-1", "st-fcn-affine-TC-*0") == rows
-    assert capsys.readouterr().out.count("its results are there already") == 2
+    assert capsys.readouterr().out.count("skipped; its results exist") == 2
 
 
 def check_saved(folder, row):

@@ -169,10 +169,10 @@ def test_theta_is_float32_under_mixed_precision(rng):
     [
         ({"max_rotation": 0}, "`max_rotation` must be an angle in radians above 0 and below π"),
         ({"max_rotation": np.pi}, "Received: max_rotation=3.14"),
-        ({"max_rotation": "much"}, "`max_rotation` must be a number"),
+        ({"max_rotation": "much"}, "`max_rotation` must be a finite number"),
         ({"bins": 0}, "`bins`"),
         ({"max_rotation": 0.5, "bins": 6}, "`bins` must be at least 7 for this `max_rotation`"),
-        ({"weight": np.nan}, "`weight` must be a number"),
+        ({"weight": np.nan}, "`weight` must be a finite number"),
         ({"data_format": "first"}, "data_format"),
     ],
 )

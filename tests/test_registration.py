@@ -162,6 +162,16 @@ def bumps(rng, size, height):
     return height * np.sin(grid @ waves + phases)
 
 
+def test_a_few_steps_of_a_displacement(picture, rng, monkeypatch):
+    monkeypatch.setattr(adam, "STEPS", 30)
+    field = bumps(rng, ONE_LEVEL, 2.0)
+    grid = identity(ONE_LEVEL) + field * 2 / np.array(ONE_LEVEL[::-1])
+    moving, fixed = picture(identity(ONE_LEVEL)), picture(grid)
+    with pytest.warns(UserWarning, match="did not converge"):
+        warp = stn_keras.register(moving, fixed, transform="displacement")
+    assert distances(warp, grid).mean() < 0.8 * np.linalg.norm(field, axis=-1).mean()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stages", ["displacement", ["affine", "displacement"]])
 def test_a_known_field(picture, rng, stages):
@@ -204,9 +214,9 @@ def test_adam_stops_each_pair_when_it_has_converged(picture, loss, monkeypatch):
     assert (together.report.iterations < adam.STEPS).all()
     alone = stn_keras.register(moving, fixed[1:], **options)
     difference = alone.report.iterations - together.report.iterations[1:]
-    assert abs(difference) <= adam.WINDOW  # by rounding, a pair may settle one window later
+    assert abs(difference) <= adam.WINDOW  # it may settle a window earlier or later, by rounding
     theta, other = (ops.convert_to_numpy(x.tensor) for x in (together, alone))
-    np.testing.assert_allclose(theta[1:], other, atol=1e-2)
+    np.testing.assert_allclose(theta[1:], other, atol=8e-3)
     monkeypatch.setattr(adam, "STEPS", 15)
     with pytest.warns(UserWarning, match="did not converge"):
         assert not stn_keras.register(moving, fixed, **options).report.converged.any()

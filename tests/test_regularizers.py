@@ -9,7 +9,13 @@ from keras import ops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stn_keras import SpatialTransformer, localization, transforms
-from stn_keras.metrics import IdentityDistance, OutsideShare, identity_distance, outside_share
+from stn_keras.metrics import (
+    IdentityDistance,
+    OutsideShare,
+    identity_distance,
+    nonfinite_share,
+    outside_share,
+)
 from stn_keras.regularizers import FromIdentity, Outside
 
 SIZE = (4, 6)  # of output points: x at ±1/6, ±3/6 and ±5/6
@@ -88,6 +94,14 @@ def test_gradients_are_those_of_the_grid_times_what_each_point_costs(rng, name):
         (expected,) = gradients(grid, [theta], 3 * per_point / 24)
         assert_allclose(float64(gradient), float64(expected), rtol=1e-4, atol=1e-5)
         assert np.all(abs(float64(gradient)).max(axis=1) > 0.01)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [FromIdentity(), Outside(), identity_distance, outside_share, nonfinite_share],
+)
+def test_images_without_glimpses_cost_nothing(measure):
+    assert_array_equal(ops.convert_to_numpy(measure(np.zeros((2, 0, 6), "float32"))), 0)
 
 
 def test_samples_that_are_not_finite_are_outside():

@@ -116,7 +116,7 @@ def as_count(number, name, least=1):
 def as_number(number, name):
     """`number` as a finite float."""
     if not isinstance(number, numbers.Real) or not math.isfinite(number):
-        raise ValueError(f"`{name}` must be a number. Received: {name}={number!r}")
+        raise ValueError(f"`{name}` must be a finite number. Received: {name}={number!r}")
     return float(number)
 
 

@@ -109,7 +109,7 @@ def load(folder, size, classes=None):
     if not folder.is_dir():
         raise PictureError(f"{folder} is not a folder. {WANTED}")
     names = classes or _sub_folders(folder)
-    if classes is None and len(names) < 2:
+    if not classes and len(names) < 2:
         found = "1 subfolder" if names else "no subfolders"
         raise PictureError(f"{folder} has {found}. {WANTED}")
     unknown = [name for name in _sub_folders(folder) if name not in names]

@@ -150,7 +150,7 @@ def sizes(input_size, output_size):
 def converted(matrix, source, target, align_corners, to_pixels=False):
     """A matrix between pixels of images of two sizes → between their normalised coordinates.
 
-    With `to_pixels` it is the inverse: normalised coordinates → pixels.
+    With `to_pixels`, a matrix between normalised coordinates → between pixels.
     """
     (to_source, from_source), (to_target, from_target) = (
         pixel_matrices(size, align_corners, matrix.dtype) for size in (source, target)

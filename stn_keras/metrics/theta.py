@@ -1,7 +1,5 @@
 """Distances from the identity, samples outside the image, and NaN parameters."""
 
-import math
-
 import keras
 from keras import ops
 
@@ -99,7 +97,7 @@ def nonfinite_share(theta):
     """
     theta = ops.convert_to_tensor(theta)
     missing = ops.cast(ops.logical_not(ops.isfinite(theta)), "float32")
-    return ops.mean(ops.reshape(missing, (-1, math.prod(theta.shape[1:]))), axis=-1)
+    return mean_over_points(missing)
 
 
 class ThetaMetric(keras.metrics.Mean):

@@ -168,7 +168,7 @@ def measure(warp, moving, fixed, similarity):
 def losses_and_coverage(tensor, moving, fixed, weights, similarity, kind, **settings):
     """The losses of pairs, and the number of pixels that a warp covers, both `(batch,)`.
 
-    The warp is of a `kind` and has the `tensor` and the settings.
+    The warp is `kind(tensor, **settings)`.
     """
     pixels, seen = look(moving, kind(tensor, **settings).grid())
     weights = weights * seen

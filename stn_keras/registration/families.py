@@ -107,7 +107,7 @@ def probes(basis, size):
 
 
 def moved_by(maps, slopes, points, lengths):
-    """The derivatives of the positions that `maps` gives for points, by the parameters.
+    """The derivatives, with respect to the parameters, of the positions `maps` gives for points.
 
     A point is given by the values of the functions there. The derivatives are `(batch, parameters,
     points · axes)`, in pixels: an axis has `lengths` pixels from its centre to its edge.

@@ -15,8 +15,11 @@ def extent(length, align_corners, dtype="float32"):
 
 def positive_extent(length, align_corners, dtype="float32"):
     """`extent` to divide by: 1 instead of 0, for one pixel with `align_corners`."""
-    found = extent(length, align_corners, dtype)
-    return max(found, 1.0) if isinstance(found, float) else ops.maximum(found, 1)
+    return at_least_one(extent(length, align_corners, dtype))
+
+
+def at_least_one(number):
+    return max(number, 1.0) if isinstance(number, float) else ops.maximum(number, 1)
 
 
 def pixel_step(length, count, align_corners, dtype):
@@ -42,7 +45,7 @@ def as_float(number, dtype):
 
 
 def mean_over_points(values):
-    """`(batch, ...)` → `(batch,)`. Keras's `mean` rounds float64 on PyTorch."""
+    """`(batch, ...)` → `(batch,)`, 0 without points. Keras's `mean` rounds float64 on PyTorch."""
     axes = tuple(range(1, len(values.shape)))
     count = math.prod(ops.shape(values)[1:])
-    return ops.sum(values, axis=axes) / as_float(count, values.dtype)
+    return ops.sum(values, axis=axes) / at_least_one(as_float(count, values.dtype))

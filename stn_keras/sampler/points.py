@@ -9,8 +9,8 @@ from stn_keras.sampler.coordinates import to_grid, to_pixels
 def mapped(function, warp, points, normalized, source, target):
     """Applies a function of a warp to the points `(batch, n, axes)` that a user passed.
 
-    It maps pixel coordinates in images of size `source` to those in images of size `target`; with
-    `normalized`, the given and the returned points are normalised.
+    The function maps pixel coordinates in images of size `source` to those in images of size
+    `target`. With `normalized`, the given and the returned points are normalised.
     """
     points = as_coordinates(points, "points")
     check_points(points, warp)

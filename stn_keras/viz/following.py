@@ -44,7 +44,10 @@ def follow(images, warp, points=None, boxes=None):
 
 
 def show(axis, image, **options):
-    """Draws an image of 1 or 3 channels, uint8 in 0 … 255 or floats in 0 … 1, without ticks."""
+    """Draws an image without ticks: three channels, or the first of another number.
+
+    Its values are uint8 in 0 … 255, or floats in 0 … 1.
+    """
     most = 255 if image.dtype == np.uint8 else 1
     image = image if image.shape[-1] == 3 else image[..., 0]
     axis.imshow(image, cmap="gray", vmin=0, vmax=most, **options)
