@@ -27,7 +27,7 @@ def train(flags, data=None):
 
     from stn_keras import callbacks, precision, recipes
     from stn_keras.data import pipeline
-    from stn_keras.training import loop, messages, runs, splits
+    from stn_keras.training import devices, loop, messages, runs, splits
 
     # Flags. Check everything that can be checked before the data are loaded.
     run = runs.Run(flags.run, flags.output_dir, flags.log_dir, resumed=flags.resume)
@@ -61,7 +61,7 @@ def train(flags, data=None):
 
     # Model.
     batches = [(len(data.training.images), batch_size), (len(data.validation.images), EVALUATED)]
-    strategy = loop.strategy(flags.distribute, batches)
+    strategy = devices.strategy(flags.distribute, batches)
     if flags.compare:
         return compare(run, settings, data)
     with strategy.scope():

@@ -108,11 +108,11 @@ def load(folder, size, classes=None):
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise PictureError(f"{folder} is not a folder. {WANTED}")
-    names = classes or _sub_folders(folder)
-    if not classes and len(names) < 2:
-        found = "1 subfolder" if names else "no subfolders"
-        raise PictureError(f"{folder} has {found}. {WANTED}")
-    unknown = [name for name in _sub_folders(folder) if name not in names]
+    found = _sub_folders(folder)
+    if not classes and len(found) < 2:
+        raise PictureError(f"{folder} has {'1 subfolder' if found else 'no subfolders'}. {WANTED}")
+    names = classes or found
+    unknown = [name for name in found if name not in names]
     if unknown:
         raise PictureError(
             f"{folder / unknown[0]} is not one of the classes to train on: {', '.join(names)}"

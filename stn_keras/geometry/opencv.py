@@ -67,9 +67,9 @@ def from_pixel_matrix(
     square, rows = as_square(matrix, "matrix")
     of_input, of_output = sizes(input_size, output_size)
     if as_flag(inverse, "inverse"):
-        return converted(square, of_output, of_input, align_corners)[:, :rows]
+        return to_normalised(square, of_output, of_input, align_corners)[:, :rows]
     # Inverted last: matrices of numbers around 1 lose no digits.
-    return ops.inv(converted(square, of_input, of_output, align_corners))[:, :rows]
+    return ops.inv(to_normalised(square, of_input, of_output, align_corners))[:, :rows]
 
 
 def to_pixel_matrix(
@@ -113,9 +113,8 @@ def to_pixel_matrix(
     square, rows = as_square(theta, "theta")
     of_input, of_output = sizes(input_size, output_size)
     if as_flag(inverse, "inverse"):
-        return converted(square, of_output, of_input, align_corners, to_pixels=True)[:, :rows]
-    square = ops.inv(square)
-    return converted(square, of_input, of_output, align_corners, to_pixels=True)[:, :rows]
+        return to_pixels(square, of_output, of_input, align_corners)[:, :rows]
+    return to_pixels(ops.inv(square), of_input, of_output, align_corners)[:, :rows]
 
 
 def as_square(matrix, name):
@@ -147,17 +146,20 @@ def sizes(input_size, output_size):
     return input_size, input_size if output_size is None else as_size(output_size, "output_size")
 
 
-def converted(matrix, source, target, align_corners, to_pixels=False):
-    """A matrix between pixels of images of two sizes → between their normalised coordinates.
-
-    With `to_pixels`, a matrix between normalised coordinates → between pixels.
-    """
-    (to_source, from_source), (to_target, from_target) = (
+def to_normalised(matrix, source, target, align_corners):
+    """A matrix between pixels of images of two sizes → between their normalised coordinates."""
+    (to_source, _), (_, from_target) = (
         pixel_matrices(size, align_corners, matrix.dtype) for size in (source, target)
     )
-    if to_pixels:
-        return product(to_target, product(matrix, from_source))
     return product(from_target, product(matrix, to_source))
+
+
+def to_pixels(matrix, source, target, align_corners):
+    """The inverse of `to_normalised`."""
+    (_, from_source), (to_target, _) = (
+        pixel_matrices(size, align_corners, matrix.dtype) for size in (source, target)
+    )
+    return product(to_target, product(matrix, from_source))
 
 
 def pixel_matrices(size, align_corners, dtype):

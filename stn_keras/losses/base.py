@@ -1,4 +1,4 @@
-"""The common base of the losses."""
+"""What the losses of images and of displacements share."""
 
 import keras
 
@@ -14,3 +14,8 @@ class ImageLoss(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "data_format": self.data_format}
+
+
+def between(values, axis, start, stop):
+    """A part of the pixels along an axis."""
+    return values[(slice(None),) * axis + (slice(start, stop),)]

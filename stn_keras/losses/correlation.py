@@ -8,7 +8,7 @@ from keras import ops
 from stn_keras import backend
 from stn_keras.checks.arguments import as_count
 from stn_keras.checks.images import check_images, to_channels_last
-from stn_keras.losses.base import ImageLoss
+from stn_keras.losses.base import ImageLoss, between
 from stn_keras.sampler.axes import as_float, mean_over_points
 
 FLAT = 1e-10  # windows with a smaller product of variances count as flat
@@ -177,9 +177,8 @@ def merge(windows, others, length, axis):
 
     By the pairwise formulas of Chan, Golub & LeVeque, 1979.
     """
-    before = (slice(None),) * axis
-    others = [values[(*before, slice(length, None))] for values in others]
-    windows = [values[(*before, slice(ops.shape(others[0])[axis]))] for values in windows]
+    others = [between(values, axis, length, None) for values in others]
+    windows = [between(values, axis, None, ops.shape(others[0])[axis]) for values in windows]
     (first, x, y, *sums), (second, other_x, other_y, *other_sums) = windows, others
     count = first + second
     share = second / ops.maximum(count, TINY)

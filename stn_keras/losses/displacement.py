@@ -7,7 +7,7 @@ from keras import ops
 
 from stn_keras.checks.fields import check_field
 from stn_keras.checks.images import check_option, to_channels_last
-from stn_keras.losses.base import ImageLoss
+from stn_keras.losses.base import ImageLoss, between
 from stn_keras.sampler.axes import mean_over_points
 
 register = keras.saving.register_keras_serializable("stn_keras")
@@ -70,8 +70,7 @@ class DisplacementGradient(FieldLoss):
         axes, total = field.shape[-1], 0 * mean_over_points(field)
         for axis in range(1, axes + 1):
             if field.shape[axis] != 1:
-                before = (slice(None),) * axis
-                step = field[(*before, slice(1, None))] - field[(*before, slice(-1))]
+                step = between(field, axis, 1, None) - between(field, axis, None, -1)
                 total = total + mean_over_points(ops.abs(step) if self.norm == "l1" else step**2)
         return total / axes
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from stn_keras import backend
 from stn_keras.registration.equations import look
-from stn_keras.registration.families import call_compiled
+from stn_keras.registration.families import compiled
 
 MOMENTA = 0.9, 0.99  # decay rates of the gradient's mean and of its mean square
 FIRST, LAST = 0.3, 0.04  # rates in pixels: the first, and the one at which a pair has converged
@@ -56,6 +56,7 @@ def minimise(point, tensors, **settings):
     """
     best = point = ops.convert_to_tensor(point, dtype="float32")
     mean = square = ops.zeros_like(point)
+    step = compiled(adam_step, *(tuple(tensor.shape) for tensor in (point, *tensors)), **settings)
     batch = point.shape[0]
     rates, least = np.full(batch, FIRST), np.full(batch, np.inf)
     losses: list[np.ndarray] = []
@@ -63,8 +64,7 @@ def minimise(point, tensors, **settings):
     while True:
         rate = ops.convert_to_tensor(np.where(converged, 0, rates), dtype="float32")
         count = ops.convert_to_tensor(len(losses) + 1, dtype="float32")
-        arguments = point, mean, square, rate, count, *tensors
-        loss, following, mean, square = call_compiled(adam_step, *arguments, **settings)
+        loss, following, mean, square = step(point, mean, square, rate, count, *tensors)
         losses.append(ops.convert_to_numpy(loss).astype("float64"))
         better = losses[-1] < least
         least = np.where(better, losses[-1], least)

@@ -127,4 +127,5 @@ def call_compiled(function, *tensors, **settings):
 
 @functools.lru_cache(maxsize=64)
 def compiled(function, *shapes, **settings):
+    """A function of tensors of these shapes, compiled with the settings."""
     return backend.jit(functools.partial(function, **settings))

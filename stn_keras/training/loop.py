@@ -1,35 +1,11 @@
-"""The training loop of the commands: its devices, the files that every run writes, and Ctrl-C."""
+"""The training loop of the commands, with the files that every run writes and Ctrl-C."""
 
 import contextlib
 import signal
 
 import keras
-import tensorflow as tf
 
 from stn_keras import callbacks, history, observe, plots, resume
-from stn_keras.training import messages, runs
-
-
-def strategy(distribute, batches):
-    """The `tf.distribute` strategy to build and train under: `"mirrored"` for all GPUs, or `None`.
-
-    `batches` are the number of images and the batch size of each data set. A batch that can't be
-    divided evenly is a `UsageError`: losses are averaged over the devices, which is correct only if
-    each has the same number of images.
-    """
-    if distribute != "mirrored":
-        return tf.distribute.get_strategy()
-    mirrored = tf.distribute.MirroredStrategy()
-    devices = mirrored.num_replicas_in_sync
-    for images, batch_size in batches:
-        for size in (min(batch_size, images), images % batch_size):
-            if size % devices:
-                raise runs.UsageError(
-                    f"--distribute mirrored: a batch of {messages.counted(size, 'image')} can't be "
-                    f"divided evenly among {devices} devices; change --validation-images, or hide "
-                    "devices with CUDA_VISIBLE_DEVICES"
-                )
-    return mirrored
 
 
 def fit(
